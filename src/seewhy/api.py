@@ -31,11 +31,13 @@ def encoder_of(encoder: Encoder | str) -> Encoder:
 
 @checked
 def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None = None) -> Classifier:
-    """Make a classifier of the encoder's own classes; those of the embedded encoders are the 1,000 classes of ImageNet.
+    """Load a classifier for the classes that an encoder was trained on.
+
+    The embedded encoders were trained on the 1,000 classes of ImageNet.
 
     Args:
         encoder: an encoder or its name (:func:`seewhy.list_encoders`).
-        descriptions: descriptions of the classes, as evidence.
+        descriptions: texts that describe the classes; explanations show them as evidence. Default: none.
 
     Raises:
         UnknownNameError: the encoder does not exist.
@@ -55,7 +57,7 @@ def zero_shot(
     Args:
         labels: at least two class names.
         encoder: an image-text encoder, or its name.
-        **parameters: parameters of the recipe.
+        **parameters: fields of :class:`seewhy.classifiers.unfitted.ZeroShot`.
     """
     from .classifiers.unfitted import ZeroShot
 
@@ -71,7 +73,7 @@ def described(
     Args:
         descriptions: ``{"class": ["text", …], …}``, or a JSON file of this form.
         encoder: an image-text encoder, or its name.
-        **parameters: parameters of the recipe.
+        **parameters: fields of :class:`seewhy.classifiers.unfitted.Described`.
     """
     from .classifiers.unfitted import Described
 
@@ -96,17 +98,18 @@ def fit(
     Args:
         pictures: class folders, a table, samples, pictures to go with ``labels``, a torch ``Dataset``, a Hugging Face
             ``Dataset`` or a ``DataFrame``; see :func:`seewhy.pictures.datasets.samples_of`.
-        labels: one class name or integer per picture, if ``pictures`` has none. An encoder or its name in this place is
-            used as ``encoder``.
+        labels: class name or integer of each picture, if ``pictures`` has none. The second positional argument may also
+            be the encoder.
         encoder: an encoder or its name.
-        validation: pictures of the same classes for settings and metrics, in any of these forms or as ``(pictures,
-            labels)``; default: some of ``pictures`` are held out.
-        group: a column of the table, ``"folder"`` as in :func:`seewhy.load_samples`, or a list with one group per
-            picture; default: pictures that look like the same object. A group is held out as a whole.
-        descriptions: descriptions of the classes, as evidence.
+        validation: labelled pictures of the same classes, on which settings are chosen and metrics computed. They have
+            one of the forms of ``pictures``, or are a tuple ``(pictures, labels)``. Default: a held-out share of
+            ``pictures``.
+        group: a column of the table, ``"folder"`` as in :func:`seewhy.load_samples`, or a list with the group of each
+            picture. All pictures of a group are held out together. Default: groups of pictures that look alike.
+        descriptions: texts that describe the classes; explanations show them as evidence. Default: none.
         store: cache of features between runs; default: no cache.
         progress: progress reporter.
-        **parameters: parameters of the recipe, for example ``solver="svm"``.
+        **parameters: fields of :class:`seewhy.classifiers.linear.recipe.Linear`, for example ``solver="svm"``.
 
     Raises:
         InputError: the data has no labelled pictures.

@@ -25,6 +25,7 @@ class SeeWhyError(Exception):
 
 
 def _bounded(text: str) -> str:
+    text = re.sub(r"(?<=[\w)\"'])\.\.(?=\s|$)", ".", text)  # a quoted message had its own full stop
     short = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: word[0][:100] + "…", text)
     return short if len(short) <= LONGEST else f"{short[: LONGEST // 2]} … {short[-LONGEST // 3 :]}"
 

@@ -54,15 +54,15 @@ class Progress:
         self.terms = terms
 
     def tail(self) -> str:
-        """Return the loss, if known, to show after the count."""
+        """Return the text after the count: the loss, if there is one."""
         return f"loss {self.terms['loss']:.3g}" if "loss" in self.terms else ""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """Return a context manager that shows what is being done, for work without a count."""
+        """Return a context manager that shows the name of a task whose number of steps is unknown."""
         return contextlib.nullcontext()
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Yield the items, and count how many are done."""
+        """Yield the items, and show how many are done."""
         yield from items
 
     def results(self, items: Sequence[S], results: Iterable[T | Failure], what: str) -> Iterator[tuple[S, T]]:

@@ -52,8 +52,8 @@ def schema(name: str) -> dict[str, Any]:
     Later versions may add keys, so the schema allows unknown keys.
 
     Args:
-        name: name of a command, such as ``"explain"`` or ``"study faithfulness"``, or another name of
-            :func:`list_schemas`.
+        name: name of a command, such as ``"explain"`` or ``"study faithfulness"``, or another name that
+            :func:`list_schemas` returns.
 
     Example:
         >>> of_failures = schema("failure")

@@ -43,7 +43,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         solver: ``"logistic"`` or ``"svm"``.
         n_crops: number of random crops per picture.
         class_weight: ``"balanced"`` or ``None``.
-        held_out: share of the pictures on which the regularisation and the calibration are chosen, 0 to 1.
+        held_out: fraction of the pictures on which the regularisation and the calibration are chosen, 0 to 1.
         split: ``"grouped"`` or ``"random"``.
         store: cache of features; with a store, cross-validation encodes each picture once.
         random_state: seed of the split and the crops.

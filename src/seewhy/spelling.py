@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 100
 """Maximum number of compared characters of a name."""
@@ -24,6 +24,17 @@ def first_repeated(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def suggestion(near: Sequence[str], known: Sequence[str]) -> str:
+    """Return the similar names as a question or, if there are none, the first known names.
+
+    >>> suggestion(["wren"], ["robin", "wren"]), suggestion([], ["robin", "wren"])
+    ("Did you mean 'wren'?", "The first are 'robin', 'wren'.")
+    """
+    return (
+        f"Did you mean {', '.join(map(repr, near))}?" if near else f"The first are {', '.join(map(repr, known[:5]))}."
+    )
 
 
 def nearest(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:

@@ -101,7 +101,7 @@ def for_torch() -> Iterator[None]:
 
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
-    """Yield from a generator that runs inside :func:`beside`; the consumer keeps its torch threads."""
+    """Yield from a generator that runs inside :func:`beside`; outside the generator, torch keeps all of its threads."""
     return each_within(lambda: beside(engine), stream)
 
 

@@ -22,7 +22,7 @@ _thread = threading.local()
 
 
 def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function, and a generator that it returns, independent of the caller's torch settings.
+    """Decorate a function, so that the caller's torch settings have no effect on it or on a generator that it returns.
 
     >>> import torch
     >>> with torch.no_grad():

@@ -129,7 +129,7 @@ def test_verify_says_which_rows_and_ends_with_2(out: Path) -> None:
     assert code == 2
     with pytest.raises(
         InputError,
-        match=(r"^--verify and pictures or a change cannot be combined\. Leave one out\."),
+        match=(r"^--verify and pictures or a change cannot be combined\. Use only one of them\."),
     ):
         CliRunner().invoke(app, ["index", str(out), "--verify", str(out)], catch_exceptions=False)
 

@@ -245,7 +245,7 @@ def test_a_hole_is_no_empty_shard(whole: bool, tmp_path: Path) -> None:
     assert len(list(records_of(path, []))) == 1
     os.truncate(path, 0 if whole else path.stat().st_size)
     os.truncate(path, 30 << 30)
-    with pytest.raises(DataError, match=r"it ends 32,\d+,\d+,\d+ bytes before its file does"):
+    with pytest.raises(DataError, match=r"the archive ends 32,\d+,\d+,\d+ bytes before the end of the file"):
         list(records_of(path, []))
 
 

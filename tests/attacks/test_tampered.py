@@ -154,8 +154,8 @@ def test_a_card_with_one_value_of_another_kind(root: Path, value: Any) -> None:
     ("text", "said"),
     [
         ('{"format": 2, "format": 2}', "its key 'format' occurs twice"),
-        ('{"format": NaN}', "it has NaN as a number"),
-        ('{"format": -Infinity}', "it has -Infinity as a number"),
+        ('{"format": NaN}', "it has the number NaN, which JSON does not allow"),
+        ('{"format": -Infinity}', "it has the number -Infinity, which JSON does not allow"),
         ('{"format": 1e999}', "its number 1e999 is too large"),
         (f'{{"format": {"9" * 5000}}}', "its number 999999999999… is too large"),
         ("\xff", "it is not text in UTF-8"),

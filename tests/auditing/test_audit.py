@@ -502,7 +502,7 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         (
             ["--write-contract", str(tmp_path / "c.toml"), "model"],
-            "--write-contract cannot be combined with a model or pictures. Leave one out.",
+            "--write-contract cannot be combined with a model or pictures. Use only one of them.",
         ),
     ):
         with pytest.raises(InputError, match="^" + says):

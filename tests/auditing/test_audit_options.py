@@ -107,7 +107,7 @@ def test_masks_and_boxes_say_where_the_object_is(run: Any, tmp_path: Path) -> No
     assert (boxes.code, boxes.figure["value"]) == (0, inside.figure["value"])
     twice = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--masks", "inside")
     assert (twice.code, twice.err) == (
-        2, "seewhy: Boxes cannot be combined with another source of masks. Leave one out.\n",
+        2, "seewhy: Boxes cannot be combined with another source of masks. Use only one of them.\n",
     )  # fmt: skip
     nobody = run(model, BACKGROUND, "test", "--json")
     assert (nobody.code, nobody.figure["state"]) == (1, "not measured")
@@ -129,8 +129,8 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
     assert both.err.startswith(
-        "seewhy: --masks inside and --masks segmenter cannot be combined, because each gives the "
-        "place of the object. Leave one out."
+        "seewhy: --masks inside and --masks segmenter cannot be combined, because both give the "
+        "position of the object. Use only one of them."
     )
 
 
@@ -219,16 +219,16 @@ def table(path: Path, **columns: str) -> Path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--group", "camera"], "test.csv has no column 'camera' to say which pictures belong together."),
+        (["--group", "camera"], "test.csv has no column 'camera' that says which pictures belong together."),
         (["--group", "site"], "Every picture must have a group, and 6 of 6 have none: "),
         (["--label-column", "other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
         (["--junit", "nowhere/audit.xml"], "nowhere/audit.xml could not be written: no such file or directory."),
         (["--junit", "pictures"], "pictures could not be written: is a directory."),
         (
             ["--junit", "report/audit.html"],
-            "--junit report/audit.html is a file of the report. Choose another name, for example",
+            "--junit must not be a file of the report, got report/audit.html. Use",
         ),
-        (["--junit", "report/../report/audit.json", "--force"], "--junit report/../report/audit.json is a file of"),
+        (["--junit", "report/../report/audit.json", "--force"], "--junit must not be a file of the report"),
         (["--junit", "kept.txt"], "kept.txt exists, and SeeWhy did not write it"),
         (["-o", "theirs"], "theirs/audit.html exists, and SeeWhy did not write it"),
         (["-o", "kept.txt"], "kept.txt cannot be created, because"),

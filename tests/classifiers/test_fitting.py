@@ -171,7 +171,7 @@ def test_what_a_recipe_does_not_take_is_refused_before_anything_is_looked_at(fol
     with pytest.raises(InputError) as caught:
         Means().fit(tiny_cnn(), samples, captions=[])
     assert str(caught.value) == (
-        "The recipe means does not take captions, only pictures with descriptions. Leave captions out, or use one of "
+        "The method means does not take captions, only pictures with descriptions. Leave captions out, or use one of "
         "gist, gpt4image."
     )
 

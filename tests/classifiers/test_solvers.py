@@ -211,8 +211,8 @@ def test_c_path_refuses_a_split_picture() -> None:
     with pytest.raises(
         DataError,
         match=(
-            r"`fold` must number the held-out rows 0, 1, \.\.\., keep each picture in one fold, and "
-            r"`grid` must have at least one C\."
+            r"`fold` must have numbers from 0 without gaps, and the same number for all rows of a picture\. "
+            r"`grid` must have at least one value of C\."
         ),
     ):
         c_path(x, y, 2, torch.tensor([0, 1, 0, 1]), groups=torch.tensor([0, 0, 1, 1]))

@@ -68,7 +68,7 @@ def test_the_usual_denials_and_a_file_that_is_known_again(folder: Path) -> None:
     [
         (
             (*ASKED, "--labels", "a,b"),
-            "--finding and --labels cannot be combined. Leave one out.",
+            "--finding and --labels cannot be combined. Use only one of them.",
         ),
         (
             ("--absent", "no {}"),

@@ -95,5 +95,5 @@ def test_a_classifier_without_a_learnt_prompt_has_its_own_classes() -> None:
     with pytest.raises(InputError) as caught:
         named_by(ZeroShot().build(tiny_pair(), ["a", "b"]), "c, d")
     assert str(caught.value) == (
-        "--model and --labels cannot be combined, because a saved classifier has its own classes. Leave one out."
+        "--model and --labels cannot be combined, because a saved classifier has its own classes. Use only one of them."
     )

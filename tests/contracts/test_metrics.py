@@ -110,7 +110,7 @@ def test_no_more_pictures_at_once_than_batch_size(metric: Metric) -> None:
 def test_what_is_missing_is_named(metric: Metric) -> None:
     given, maps = case()
     for name in metric.requires:
-        with pytest.raises(InputError, match=rf"^{metric.name} needs .+\. Pass {name}=… with the case\.$"):
+        with pytest.raises(InputError, match=rf"^The metric {metric.name} needs `{name}`\. Pass {name}=… to Case\.$"):
             metric.measure(replace(given, **{name: None}), maps)
 
 
@@ -118,7 +118,7 @@ def test_maps_that_are_not_finite_are_refused(metric: Metric) -> None:
     given, maps = case()
     with pytest.raises(InputError) as caught:
         metric.measure(given, maps / 0)
-    assert str(caught.value) == f"Maps must be finite, and {metric.name} got NaN or infinite values."
+    assert str(caught.value) == f"Maps must be finite, but {metric.name} got NaN or infinite values."
 
 
 @pytest.mark.parametrize("name", ["deletion", "insertion", "pixel_flipping", "road", "irof"])

@@ -134,8 +134,8 @@ def test_python(tmp_path: Path) -> None:
             "takes no folder of weights, got 'x'.",
         ),
         ({"labels": "a", "detector": "owlv2"}, InputError, "--method owlv2:/path/to/folder."),
-        ({"labels": "a", "levels": (0.0,)}, InputError, "`levels` of word_regions must lie between 0 and 1"),
-        ({"labels": "a", "rest": ()}, InputError, "0 word(s) in rest"),
+        ({"labels": "a", "levels": (0.0,)}, InputError, "the thresholds `levels` must be between 0 and 1"),
+        ({"labels": "a", "rest": ()}, InputError, "0 word(s) in `rest`"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:

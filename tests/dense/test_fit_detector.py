@@ -401,5 +401,5 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
     wrong = CliRunner().invoke(app, ["detect", data.pictures[0].image, *saved, "--tiles", "2"])
     assert (
         "--model and --tiles cannot be combined, because a saved detector uses the tiles it "
-        "was fitted with. Leave one out, or fit it with another --set zoom=…."
+        "was fitted with. Use only one of them, or fit the detector with another --set zoom=…."
     ) in str(wrong.exception)

@@ -122,7 +122,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
 def test_other_classes_are_refused(data: Path) -> None:
     with pytest.raises(InputError) as caught:
         evaluate_segmenter(MaskCLIP().build(colours(), ["red", "green", "violet"]), load_masks(data))
-    assert "The masks also have 'blue', and the segmenter also has 'violet'." in str(caught.value)
+    assert "Only the masks have 'blue', and only the segmenter has 'violet'." in str(caught.value)
     # The order is no matter.
     same = evaluate_segmenter(MaskCLIP().build(colours(), ["blue", "red", "green"]), load_masks(data))
     assert same.data["miou"] > 0.85
@@ -183,5 +183,5 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert done.exit_code == 0, done.output
     both = CliRunner().invoke(app, ["segment", "a.png", "-m", str(seg), "--labels", "a,b"])
     assert str(both.exception) == (
-        "--model and --labels cannot be combined, because a saved segmenter has its own classes. Leave one out."
+        "--model and --labels cannot be combined, because a saved segmenter has its own classes. Use only one of them."
     )

@@ -326,7 +326,7 @@ def test_what_cannot_be_explained_is_named() -> None:
         ({"layer": "0"}, "an inner layer"),
         ({"neurons": 3}, "neurons"),
         ({"where": "attention_rollout"}, "attention_rollout"),
-        ({"where": "integrated_gradients"}, "map that reads inner layers"),
+        ({"where": "integrated_gradients"}, "method that reads inner layers"),
     ):
         with pytest.raises(InputError, match=named):
             detector.explain(pixels, most=1, measure=False, **options)
@@ -383,7 +383,7 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
         (("--detector", "word_regions"), "--parts requires names of what to find"),
         (("--labels", "red", "--detector", "owlv2"), "needs a folder of weights"),
         (("--labels", "red, green", "--segmenter", "linear"), "must be trained on pictures"),
-        (("-m", folder, "--neurons", "3"), "The map neurons cannot explain"),
+        (("-m", folder, "--neurons", "3"), "cannot be explained with neurons"),
         (("-m", folder, "--validation", picture.parent), "--validation applies to whole pictures"),
         (("-m", folder, "-o", tmp_path / "a.html"), "must be a folder, got the file"),
     ):

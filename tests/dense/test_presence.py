@@ -99,7 +99,7 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
     refused = CliRunner().invoke(app, ["detect", str(tmp_path / "a.png"), "-m", "det", "--least-presence", "2"])
     assert str(refused.exception).startswith(
         "--model and --set least_presence cannot be combined, because a saved detector has "
-        "its own thresholds. Leave one out, or use --least-score."
+        "its own thresholds. Use only one of them, or --least-score."
     )
 
 

@@ -105,8 +105,8 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     done = CliRunner().invoke(app, [*argued, "--object", "bird"])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith(
-        f"--masks {tmp_path / 'masks'} and --object cannot be combined, because each gives the "
-        "place of the object. Leave one out."
+        f"--masks {tmp_path / 'masks'} and --object cannot be combined, because both give the "
+        "position of the object. Use only one of them."
     )
 
 

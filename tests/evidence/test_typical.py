@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
     assert str(told.value) == (
         "`judge` must be a classifier or an image-text encoder, got 'str'. Load one with seewhy.load or seewhy.encoder."
     )
-    with pytest.raises(InputError, match="The judge must use another network than"):
+    with pytest.raises(InputError, match="The judge, which classifies the generated pictures, must not use"):
         model.explain(picture("moss", 0), typical=kept, judge=model)
     with pytest.raises(ModelError, match="There is no generator"):
         model.explain(picture("moss", 0), typical=tmp_path)

@@ -138,6 +138,21 @@ def test_captions_with_scores_that_are_none(tmp_path: Path) -> None:
 
 def test_messages_do_not_repeat_what_has_no_end() -> None:
     assert str(DataError("a " + "x" * 5000 + " b")) == "a " + "x" * 100 + "… b"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "a.csv cannot be read: no footer.. Write it again.",
+            "a.csv cannot be read: no footer. Write it again.",
+        ),
+        ("no such file..", "no such file."),
+        ("../photos .. and dir/.. do not exist... Wait.", "../photos .. and dir/.. do not exist... Wait."),
+    ],
+)
+def test_a_quoted_full_stop_is_not_followed_by_another(said: str, shown: str) -> None:
+    assert str(DataError(said)) == shown
     assert str(DataError("/long" * 60)) == "/long" * 60, "a path is told whole"
     many = str(DataError(f"The id is {[0] * 3000}. Give one number."))
     assert len(many) < 2000

@@ -139,7 +139,7 @@ def test_a_judge_without_the_class_is_told_of_the_pictures_alone() -> None:
 
 def test_a_judge_by_its_closed_forms() -> None:
     on, model = tiny_cnn(seed=1), seewhy.pretrained(tiny_cnn())
-    with pytest.raises(InputError, match="The judge must use another network than"):
+    with pytest.raises(InputError, match="The judge, which classifies the generated pictures, must not use"):
         Judge.of(tiny_cnn(), of_class(model, 0), model.classes)
     other, pictures = seewhy.pretrained(on), 3 * torch.rand(8, 3, 32, 32) - 1
     p = other.head.probabilities(Reader(on)(pictures.clamp(0, 1)))

@@ -284,7 +284,8 @@ class Branching:
 def test_what_cannot_be_a_graph_is_named(tmp_path: Path) -> None:
     classifier = replace(normalised(), head=Head(Branching(), torch.randn(3, 8)), recipe="mine")
     with pytest.raises(
-        ModelError, match=r"A 'mine' classifier on 'tiny' cannot be exported, because its head depends on values \("
+        ModelError,
+        match=r"A 'mine' classifier on 'tiny' cannot be exported, .* depends on the values of its input \(",
     ):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

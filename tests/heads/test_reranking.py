@@ -191,7 +191,7 @@ def test_the_weight_is_chosen_on_pictures_that_did_not_choose_words(tmp_path: Pa
     )
     with pytest.raises(DataError) as refused:
         Discriminative().fit(encoder, samples)
-    assert str(refused.value) == ("This recipe requires descriptions. Add --descriptions FILE.")
+    assert str(refused.value) == ("The method discriminative requires descriptions. Add --descriptions FILE.")
 
 
 def test_captions_on_the_card_say_what_they_part(tmp_path: Path) -> None:
@@ -230,8 +230,8 @@ def test_files_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FollowUp().build(tiny_cnn(), ("a", "b"), PAIRS)
     assert str(caught.value) == (
-        "The pairs must have the names of the 2 classes ('a', 'b', …), but none of the 2 pairs does ('moss', 'rust', "
-        "'sky', …)."
+        "The pairs must have the names of the 2 classes ('a', 'b', …), but the 2 pairs name other classes ('moss', "
+        "'rust', 'sky', …)."
     )
 
 

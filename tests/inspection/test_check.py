@@ -207,7 +207,9 @@ def test_a_copy_in_another_split_says_nothing_of_a_label(table: Path) -> None:
 def test_splits_are_of_tables(folder: Path, table: Path) -> None:
     with pytest.raises(DataError, match=r"^.*photos is a folder, so it has no column 'part' of splits"):
         load_samples(folder, split="part")
-    with pytest.raises(DataError, match=r"has no column 'past' to say which split a picture is of\. Did you mean 'par"):
+    with pytest.raises(
+        DataError, match=r"has no column 'past' that says to which split a picture belongs\. Did you mean 'par"
+    ):
         load_samples(table, split="past")
 
 

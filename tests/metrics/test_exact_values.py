@@ -387,7 +387,7 @@ def test_fills() -> None:
     assert torch.equal(filled(PIXELS, "black", RAW), torch.full_like(PIXELS, -2.0))
     with pytest.raises(InputError) as caught:
         filled(PIXELS, "black")
-    assert str(caught.value) == ("fill='black' needs the normalisation of the model. Pass transform=… with the case.")
+    assert str(caught.value) == ("fill='black' needs the normalisation of the model. Pass transform=… to Case.")
 
 
 def test_controls() -> None:

@@ -50,7 +50,7 @@ def test_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         Words().local(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
     assert str(caught.value) == (
-        "words needs regions and at least one word per picture, all of the same width, got shapes "
+        "words needs, for each picture, regions and at least one word of the same width, got shapes "
         "(2, 4, 3) (regions), (2, 5, 3) (words) and (2, 5) (mask)."
     )
     with pytest.raises(InputError) as caught:

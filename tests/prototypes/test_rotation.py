@@ -132,7 +132,7 @@ def test_a_head_that_cannot_be_folded_is_refused() -> None:
     look = model.encoder.encode(noise(2))
     cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
     broken = Rotation(torch.eye(8), 1.1 * torch.eye(8), "invertible")
-    with pytest.raises(ModelError, match="The rotated logits must be within"):
+    with pytest.raises(ModelError, match="The rotation must change the logits by at most"):
         check_fold(model.head, broken, look.pooled, cells)
 
 

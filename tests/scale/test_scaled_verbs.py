@@ -98,7 +98,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
         assert str(done.exception).startswith(says)
     done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
     assert str(done.exception).startswith(
-        "--parquet cannot be combined with --masks, because it writes tables without pages. Leave one out."
+        "--parquet cannot be combined with --masks, because --parquet writes tables only. Use only one of them."
     )
 
 

@@ -336,14 +336,14 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         assert refused(ModelError, lambda encoder=encoder: PromptCAM().fit(encoder, samples)) == needs
     words = Descriptions({c: (f"{c} one",) for c in CLASSES[:3]})
     assert refused(InputError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
-        "The recipe prompt_cam does not take descriptions, only pictures. Leave descriptions out, or use one of comet, "
+        "The method prompt_cam does not take descriptions, only pictures. Leave descriptions out, or use one of comet, "
         "discriminative, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
-        "`first` must be between 0 and 2, the last layer, got 3."
+        "`first`, the first layer with prompts, must be from 0 to 2, got 3."
     )
     assert refused(InputError, lambda: PromptCAM(first=1)) == (
-        "`first` can only be used with variant='deep' and must be at least 0, got variant='last' and first=1."
+        "`first`, the first layer with prompts, can only be given with variant='deep', got variant='last' and first=1."
     )
     assert refused(InputError, lambda: PromptCAM(optimiser="adam")).startswith(  # type: ignore[arg-type]
         "`optimiser` of prompt_cam must be"

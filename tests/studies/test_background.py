@@ -262,7 +262,7 @@ def test_a_class_of_one_picture_is_named_and_left_out() -> None:
     assert data["classes_left_out"] == [CLASSES[2]]
     assert [row["label"] for row in data["classes"]] == list(CHOSEN)
     with pytest.raises(
-        DataError, match="At least two classes need two pictures with usable masks, and 2 of 2 pictures"
+        DataError, match="At least two classes must have two pictures with usable masks, but only 2 of 2 pictures"
     ):
         STUDY.run(reader("cnn", False), gathered([samples.items[0], blue]), Known({**masks, "alone": masks["red 0"]}))
 
@@ -394,6 +394,7 @@ def test_the_command_prints_its_table_and_writes_its_page(tmp_path: Path, monkey
     done = RUNNER.invoke(app, [*argued, "--json"])
     check("study-background", [json.loads(done.stdout)])
     done = RUNNER.invoke(app, [*argued, "--object", "cup"])
-    assert "and --object cannot be combined, because each gives the place of the object. Leave one out." in str(
-        done.exception
+    assert (
+        "and --object cannot be combined, because both give the position of the object. Use only one of them."
+        in str(done.exception)
     )

@@ -211,7 +211,7 @@ def test_a_method_trained_anew_is_measured_anew(model: Classifier) -> None:
 def test_a_method_may_not_be_called_like_a_control(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         small(random=GradCAM()).run(model, pictures, tmp_path)
-    assert str(caught.value) == "`methods` must not have the name of a control, got 'random'. Rename this method."
+    assert str(caught.value) == "`methods` must not have the name of a control map, got 'random'. Rename this method."
 
 
 def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_path: Path) -> None:

@@ -166,5 +166,5 @@ def test_options_that_do_not_go_together(folders: Path, tmp_path: Path, run: Any
         "--shots requires --method. Add --method coop, for example, or leave it out."
     )
     assert run("adapt", folders, *out, "--method", "coop", "--objective", "clip")[1] == (
-        "--objective cannot be combined with --method coop. Leave one out."
+        "--objective cannot be combined with --method coop. Use only one of them."
     )

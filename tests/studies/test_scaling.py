@@ -160,7 +160,7 @@ def test_bad_input_is_said_in_a_sentence() -> None:
     refused(drawn(20), "`target` must be an accuracy between 0 and 1, got 1.5.", target=1.5)
     refused(drawn(20), "`target` must be an accuracy between 0 and 1, got 95.", target=95.0)
     refused(drawn(20), "training pictures already reach, got 0.200.", target=0.2)
-    refused(drawn(20), "`noise` must be a share of wrong labels between 0 and 1, got 1.", noise=(1.0,))
+    refused(drawn(20), "`noise` must be the fraction of wrong labels, between 0 and 1, got 1.", noise=(1.0,))
     refused(drawn(20), "`n_classes` must be from 2 to 2, because the pictures have 3 classes, got 3.", n_classes=(3,))
 
 

@@ -319,7 +319,7 @@ def test_settings_that_are_none() -> None:
 def test_encoders_that_cannot_be_found_are_named() -> None:
     with pytest.raises(UnknownNameError, match=r"There is no encoder called 'lite9'\. Did you mean 'lite"):
         Session("study transfer", None, encoder=["lite9", "lite0"]).encoders()
-    with pytest.raises(InputError, match=r"--encoder lite0 was given twice\. Leave one out\."):
+    with pytest.raises(InputError, match=r"--encoder lite0 was given twice\. Give each encoder once\."):
         Session("study transfer", None, encoder=["lite0", "lite2", "lite0"]).encoders()
 
 

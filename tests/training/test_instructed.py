@@ -203,8 +203,8 @@ def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, part(), asked, 1)
     assert str(caught.value) == (
-        "All lists of answers must have the same length and an instruction, and together at least 2 different "
-        f"answers, got {given}"
+        "Every list of answers must have an instruction and the same length, and the lists must have at least 2 "
+        f"different answers in all, got {given}"
     )
 
 

@@ -19,11 +19,12 @@ class AblationCAM(Attribution):
 
         L = Σ_k w_k A_k,    w_k = y − y_k        (paper, equations 3 and 4)
 
-    ``y_k`` is the logit with channel ``k`` set to zero. Differs from the paper, which divides ``w_k`` by ``y`` and so
-    inverts the map of a negative logit. Class tokens are not set to zero.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``y_k`` this logit with
+    channel ``k`` set to zero. The paper also divides ``w_k`` by ``y``, which would invert the map of a negative logit.
+    Class tokens are not set to zero.
 
     Args:
-        batch_size: number of copies per pass of the head.
+        batch_size: number of channels that are set to zero per forward pass of the head.
     """
 
     name = "ablation_cam"
@@ -59,7 +60,7 @@ def drops(
     channels: Int[Tensor, "b n"],
     batch_size: int,
 ) -> Float[Tensor, "b n"]:
-    """Compute the decrease of the target's score without each channel, per picture."""
+    """Compute, for each picture, the decrease of the target's score when each channel is set to zero."""
     at_once = max(1, batch_size // max(1, len(whole)))
     return torch.cat([whole - without(some) for some in channels.T.split(at_once)]).T
 

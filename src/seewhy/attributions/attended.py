@@ -1,12 +1,12 @@
 """Contributions of patches to a prediction through the attention layers of a head.
 
-A head's output for query ``q`` is ``o_q = Σ_t a_qt V_t``. The contribution of patch ``t`` to the score ``y`` is the
-integral of the gradient while the values of all patches are scaled from 0 to 1:
+An attention layer's output for query ``q`` is ``o_q = Σ_t a_qt V_t``. The contribution of patch ``t`` to the score
+``y`` is the integral of the gradient while the values of all patches are scaled from 0 to 1:
 
     e_t = Σ_q ∫₀¹ ∂y/∂o_q(α) dα · a_qt V_t,        Σ_t e_t = y(α = 1) - y(α = 0)
 
-where ``a_qt`` is an attention weight, ``V_t`` a value and ``α`` the scale. Gradient times feature would be zero here,
-because a layer norm before the attention removes the effect of a token's length.
+where ``e_t`` is the contribution, ``a_qt`` an attention weight, ``V_t`` a value and ``α`` the scale. Gradient times
+feature would be zero here, because a layer norm before the attention removes the effect of a token's length.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RIGHT_ANGLE = 1e-2
 
 @dataclass(frozen=True)
 class Reading:
-    """How a head uses patch tokens.
+    """The way in which a head uses patch tokens.
 
     Attributes:
         numbers: indices of the attention layers in which other tokens attend to patches that no earlier layer has
@@ -48,8 +48,9 @@ class Reading:
         alone: whether patches affect the pooled vector only through these attention layers.
         scale_free: whether the length of a patch token has no effect, as after a layer norm; gradient times feature is
             then zero.
-        bare: whether the pooled vector depends only on patches; a norm would then divide by zero without patches.
-        short: whether one patch token can replace all others once the outputs of these attention layers are known.
+        bare: whether the pooled vector depends only on patches; a layer norm would then divide by zero if all were
+            removed.
+        short: whether the pooled vector can be computed from one patch token and the outputs of these attention layers.
     """
 
     numbers: tuple[int, ...] = ()
@@ -61,7 +62,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Heard:
-    """The weights, values ``(b, heads, tk, d)`` and output of one attention layer in one pass."""
+    """The weights, values ``(b, heads, tk, d)`` and output of one attention layer in a forward pass."""
 
     weights: Tensor
     values: Tensor
@@ -80,7 +81,7 @@ _readings: WeakKeyDictionary[nn.Module, Reading] = WeakKeyDictionary()
 
 
 def reading_of(encoder: Encoder, features: Tensor) -> Reading:
-    """Find out with derivatives how the encoder's head uses patch tokens."""
+    """Determine from derivatives how the encoder's head uses patch tokens."""
     if encoder.head not in _readings:
         _readings[encoder.head] = _read(encoder, features[:1])
     return _readings[encoder.head]
@@ -166,7 +167,7 @@ def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layo
 
 
 def pooled_with(encoder: Encoder, leaf: Tensor, numbers: tuple[int, ...], n: int) -> Tensor:
-    """Compute the pooled vector with constant outputs of the given attention layers, except for patch queries."""
+    """Compute the pooled vector while some attention layers return constants for all queries that are not patches."""
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
         made = weights()
@@ -203,7 +204,7 @@ def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
 
 
 def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:
-    """Return the prefix tokens with one patch, and the head adapted to this number of tokens."""
+    """Return the prefix tokens and one patch token, and the head for this number of tokens."""
     head, prefix = encoder.head, encoder.layout.prefix
     if encoder.layout.kind == "nchw":
         return head, features[:, :, :1, :1]
@@ -265,11 +266,11 @@ class _Kept:
 def cells_evidence(
     model: Explainable, look: EncoderOutput, score: Score, reading: Reading
 ) -> Float[Tensor, "b h w"] | None:
-    """Compute the signed contribution of each patch to a score; ``None`` if gradient times feature gives it.
+    """Compute the signed contribution of each patch to a score; ``None`` if gradient times feature is the same.
 
-    If patches are read only through attention or a mean, the contributions add up to the change of the score when all
-    patch values become zero, within 0.1 % of the sum of their absolute values. Otherwise they are first-order
-    approximations.
+    If the head reads patches only through attention or a mean, the contributions add up to the change of the score when
+    all patch values become zero. The error is at most 0.1 % of the sum of absolute contributions. With other heads, the
+    contributions are first-order approximations.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None
@@ -307,7 +308,7 @@ def _graded() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Way:
-    """The integration path from zero to all patch values."""
+    """The integration path from zero to the patch values."""
 
     encoder: Encoder
     features: Tensor
@@ -317,7 +318,7 @@ class _Way:
     reading: Reading
 
     def integrate(self, nodes: np.ndarray, weights: np.ndarray) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
-        """Integrate the contributions of patches, and compute the error of their sum."""
+        """Integrate the contributions of patches, and compute the error of the sum of contributions."""
         slopes: dict[int, Tensor] = {}
         levels, counts = torch.tensor([0.0, *nodes, 1.0]), torch.tensor([0.0, *weights, 0.0])
         ends = []
@@ -337,7 +338,7 @@ class _Way:
 
     @torch.enable_grad()
     def _slopes_at(self, levels: Float[Tensor, " l"]) -> tuple[Float[Tensor, "l b"], dict[int, Tensor]]:
-        """Compute scores and gradients with the values of all patches scaled by each level."""
+        """Compute scores and gradients for each factor in ``levels``, by which all patch values are multiplied."""
         n_levels = len(levels)
         leaves = {
             i: torch.einsum("l,b...->lb...", levels.to(one.values), one.weights @ one.values).flatten(0, 1)
@@ -390,7 +391,7 @@ def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[
 
 @torch.enable_grad()
 def _own_rows(encoder: Encoder, features: Tensor, score: Score, reading: Reading, n: int) -> Float[Tensor, "b n"]:
-    """Compute gradient times feature for the part of the prediction that skips the given attention layers."""
+    """Compute gradient times feature along the paths that do not pass through the given attention layers."""
     leaf = features.detach().requires_grad_()
     found = torch.autograd.grad(score(pooled_with(encoder, leaf, reading.numbers, n)).sum(), leaf)[0]
     return encoder.layout.to_grid(found * leaf.detach()).sum(1).flatten(1)

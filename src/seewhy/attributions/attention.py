@@ -25,9 +25,9 @@ _PACKED = inspect.signature(functional.multi_head_attention_forward)
 
 
 class Capture(TorchFunctionMode):
-    """A context manager that computes attention without fusion and records its weights in ``maps``.
+    """A context manager that computes attention without fused kernels and records the weights in ``maps``.
 
-    It affects only the current thread. ``change`` is an optional function that replaces the weights.
+    Other threads are not affected. ``change`` is an optional function from the weights to new weights.
     """
 
     def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -45,8 +45,8 @@ class Capture(TorchFunctionMode):
             call = _PACKED.bind(*args, **kwargs)
             if not _is_plain(call):
                 raise InputError(
-                    "The attention layers must have one packed projection and no key padding. Use grad_cam, rise or "
-                    "occlusion."
+                    "The attention layers must have one projection for query, key and value, and no padded keys. Use "
+                    "grad_cam, rise or occlusion."
                 )
             out, asks = attend_packed(call, self._attend)
             weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
@@ -120,8 +120,8 @@ Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
 
 
 class Answered(TorchFunctionMode):
-    """A context manager that replaces the outputs of attention layers by ``answer`` and the divisors of layer norms by
-    ``norm``.
+    """A context manager that replaces the outputs of attention layers by ``answer``, and the standard deviations of
+    layer norms by ``norm``.
 
     A mean over all tokens or positions counts as attention with equal weights.
     """
@@ -206,14 +206,15 @@ class AddsTokens(Protocol):
     n_added: int
 
     def entering(self, n_tokens: int, n_layers: int) -> list[int]:
-        """Return the number of tokens that each layer takes from the previous one, if the last takes ``n_tokens``."""
+        """Return how many tokens each layer takes from the previous layer, if the last layer takes ``n_tokens``."""
 
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """The attention ``(b, heads, t, t)`` of every layer for some pictures, the first of which has the index ``first``.
+    """The attention ``(b, heads, t, t)`` of every layer for some pictures. ``first`` is the index of the first picture.
 
-    ``entering`` is the number of tokens that each layer takes from the previous one; further tokens are prompts.
+    ``entering`` is the number of tokens that each layer takes from the previous layer. The layer's other tokens are
+    prompts.
     """
 
     first: int

@@ -20,11 +20,10 @@ class AttentionRollout(Attribution):
 
         R ← Â_l R,    Â = (A + I) / 2 with normalised rows        (paper, section 3)
 
-    ``R`` starts as ``I`` and ``A`` is a layer's attention matrix. The map is the class token's row of ``R``, or the
-    mean of the patch rows if the network pools the mean. It is never negative. ``head_fusion`` and ``discard_ratio``
-    have the meaning of ``jacobgil/vit-explain``, but each row is divided by its sum. Networks with parallel or
-    windowed
-    attention or attention pooling are not supported.
+    ``A`` is the attention matrix of layer ``l`` and ``I`` the identity. ``R``, the product, starts as ``I``. The map is
+    the class token's row of ``R``, or the mean of the patch rows if the network averages its patches. All values are 0
+    or greater. ``head_fusion`` and ``discard_ratio`` have the meaning of ``jacobgil/vit-explain``, but each row is
+    divided by its sum. Networks with parallel attention, windowed attention or attention pooling are not supported.
 
     Args:
         head_fusion: how to combine heads: ``"mean"`` (paper), ``"max"`` or ``"min"``.

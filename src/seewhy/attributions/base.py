@@ -46,20 +46,15 @@ class Deciding(Explainable, Protocol):
 class Attribution(ABC):
     """The base class of methods that show where in a picture the evidence for a target is.
 
-    Class attributes:
-        name: registered name, which is also the module's name.
-        spelt: the name as spelt in its paper, if this differs from the registered name.
-        paper: reference of the paper.
-        needs: requirements on the model.
-        cost: number of forward passes of the trunk, besides the pass of the prediction.
-        stochastic: whether the map depends on a seed.
-        needs_pixels: whether the encoder output must have its pixels.
-        needs_training: whether the method needs an explainer that was trained for the classifier.
-        needs_attention: whether the method works only with transformers.
-        needs_words: whether the method needs an encoder that returns single words of a class name.
-        recipe: the only recipe whose classifiers it explains; empty for any classifier.
-        engine_alone: whether the method runs the network only in the encoder's engine, never in torch.
-        small: fast settings for tests: ``cls(**cls.small)``.
+    Class attributes: name: registered name, which is also the module's name. spelt: the name as spelt in its paper, if
+    this differs from the registered name. paper: reference of the paper. needs: requirements on the model. cost: number
+    of forward passes of the trunk, in addition to the pass for the prediction. stochastic: whether the map depends on a
+    seed. needs_pixels: whether the encoder output must have its pixels. needs_training: whether the method needs an
+    explainer that was trained for the classifier. needs_attention: whether the method works only with transformers.
+    needs_words: whether the method needs an encoder that gives a vector for each word of a class name. recipe:
+    registered name of the only kind of classifier that the method explains; empty for any kind. engine_alone: whether
+    the method runs the network only in the encoder's engine and not in torch. small: fast settings for tests:
+    ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -81,7 +76,7 @@ class Attribution(ABC):
 
     @property
     def reads_pixels(self) -> bool:
-        """Whether the encoder output must have its pixels with these settings."""
+        """Whether the encoder output must have its pixels, given the method's settings."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
     @undisturbed
@@ -102,7 +97,7 @@ class Attribution(ABC):
 
     @abstractmethod
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """Compute the maps of the method."""
+        """Compute one map per picture."""
 
 
 def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
@@ -157,7 +152,7 @@ def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of
 def scores_of_rows(
     target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
-    """Compute the target's score for each row, with the other pictures' logits unchanged."""
+    """Compute the target's score for each row; ``others`` are the logits of the other pictures in the batch."""
     scores = []
     for r, row in enumerate(logits):
         i = first + r * step

@@ -26,11 +26,11 @@ class CAM(Attribution):
 
     Class attributes:
         sums_products: whether the map is the sum over channels of gradient times activation. For heads that read the
-            last map only through a layer norm and attention, this sum is zero and is replaced by the contribution of
+            last map only through a layer norm and attention, the sum is zero; the map then shows the contribution of
             each patch.
 
     Args:
-        layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.
+        layer: dotted name of an inner layer; default: the encoder's last map, which needs no further forward pass.
     """
 
     needs = "a spatial last layer (any CNN or transformer)"
@@ -61,7 +61,7 @@ class WeightedCAM(CAM):
 
     @abstractmethod
     def weights(self, activations: Cells, gradient: Cells) -> Cells:
-        """Compute the weights of the activations; ``(b, c, 1, 1)`` for one weight per channel."""
+        """Compute the weights of the activations. The shape is ``(b, c, 1, 1)`` if each channel has one weight."""
 
 
 def weighted_sum(weights: Cells, activations: Cells) -> Maps:
@@ -71,10 +71,7 @@ def weighted_sum(weights: Cells, activations: Cells) -> Maps:
 
 
 def first_component(maps: Cells, strength: Maps) -> Maps:
-    """Compute the first principal component of the positions.
-
-    It correlates positively with ``strength`` or, if that correlation is zero, with the sum of absolute values.
-    """
+    """Compute the first principal component of the activations over positions."""
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

@@ -17,9 +17,10 @@ class Chefer(Attribution):
 
         R ← R + Ā_l R,    Ā = mean over heads of ReLU(∂y/∂A ⊙ A)        (paper, equations 5 and 6)
 
-    ``R`` starts as ``I`` and ``A`` is a layer's attention. The map is the class token's row of ``R``, or the mean of
-    the patch rows of ``R − I`` if the network pools the mean. It is never negative. Networks with parallel or windowed
-    attention or attention pooling are not supported.
+    ``A`` is the attention of layer ``l``, ``y`` the target's logit and ``I`` the identity. ``R``, the relevance, starts
+    as ``I``. The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` if the network
+    averages its patches. All values are 0 or greater. Networks with parallel attention, windowed attention or attention
+    pooling are not supported.
 
     Args:
         batch_size: number of pictures per forward pass.

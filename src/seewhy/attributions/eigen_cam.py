@@ -11,10 +11,10 @@ from .layers import layer_alone
 @attributions.register
 @dataclass(frozen=True)
 class EigenCAM(Attribution):
-    """First principal component of the layer's positions, independent of the class.
+    """First principal component of a layer's activations over positions, independent of the class.
 
-    The activations are centred over positions, as in pytorch-grad-cam. The map correlates positively with the mean of
-    ``|A|`` over channels.
+    The activations are centred over positions, as in pytorch-grad-cam. The sign of the component is chosen so that the
+    map correlates positively with the mean of the absolute activations over channels.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.

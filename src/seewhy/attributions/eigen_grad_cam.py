@@ -10,10 +10,10 @@ from .cam import CAM, Cells, first_component
 @attributions.register
 @dataclass(frozen=True)
 class EigenGradCAM(CAM):
-    """First principal component of activation times gradient, as in pytorch-grad-cam: Eigen-CAM for one class.
+    """First principal component of activation times gradient over positions, as in pytorch-grad-cam.
 
-    The products are centred over positions. The map correlates positively with HiResCAM or, if that correlation is
-    zero, with the sum of absolute products.
+    The products are centred over positions. The sign of the component is chosen so that the map correlates positively
+    with HiResCAM or, if that correlation is zero, with the sum of absolute products.
     """
 
     name = "eigen_grad_cam"

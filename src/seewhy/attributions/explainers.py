@@ -45,7 +45,8 @@ class AttentionMechanism(nn.Module):
 
         c = W [r(A_1), …, r(A_n)] + b,    A_i = ReLU(BN(U_i F_i + u_i) + F_i)
 
-    where ``F_i`` is the feature map of layer ``i`` and ``r`` resizes a map. L-CAM computes ``c = W F + b``.
+    where ``c`` are the logit maps, ``F_i`` is the feature map of layer ``i``, ``BN`` a batch norm, ``r`` resizes a map,
+    and ``W``, ``b``, ``U_i`` and ``u_i`` are trained. L-CAM computes ``c = W F + b`` from the last feature map ``F``.
     """
 
     def __init__(self, channels: Sequence[int], n_classes: int, variant: Variant = "t_tame") -> None:
@@ -93,7 +94,7 @@ def masked(
 
 @dataclass(frozen=True, eq=False)
 class TTAMEExplainer:
-    """A trained attention mechanism with its layers, its fill and the digest of its classifier."""
+    """A trained attention mechanism, with the names of its layers, its fill colour and the digest of its classifier."""
 
     mechanism: AttentionMechanism
     layers: tuple[str, ...]
@@ -202,7 +203,7 @@ def _loaded(path: Path, _changed: int, _size: int) -> TTAMEExplainer:
 
 
 def trained(name: str, place: str | Path) -> Attribution:
-    """Return the method with the explainer stored at ``place``."""
+    """Return the attribution method ``name`` with the trained explainer in the folder ``place``."""
     method: Any = attributions[name]
     if not method.needs_training:
         able = ", ".join(n for n in attributions if attributions[n].needs_training)
@@ -211,7 +212,7 @@ def trained(name: str, place: str | Path) -> Attribution:
 
 
 def trained_digest(method: Attribution, model: Explainable) -> bytes:
-    """Return the digest of a method's trained explainer, or ``b""`` if the method needs no training."""
+    """Return the digest of a method's trained explainer; empty if the method needs no training."""
     if not method.needs_training:
         return b""
     given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
@@ -244,20 +245,22 @@ class FitTTAME:
 
         a = sigmoid(c),    y = argmax f(x),    TV = (Σ dx² + Σ dy² + 0.3 Σ border²) / 2B
 
-    where ``f`` is the classifier, ``c`` the output of the attention mechanism, ``a_y`` the map of class ``y`` and ``B``
-    the batch size. As in the authors' code, the last two terms use the maps of every class in the batch. Differs from
-    the authors' code: the classifier is in evaluation mode, and its normalisation statistics stay constant.
+    where ``f`` is the classifier, ``CE`` the cross-entropy, ``c`` the output of the attention mechanism, ``a`` the
+    maps, ``a_y`` the map of class ``y``, and ``B`` the batch size. ``dx`` and ``dy`` are differences of neighbouring
+    pixels, and ``border`` are the values at the border. As in the authors' code, the last two terms use the maps of
+    every class in the batch. Differs from the authors' code: the classifier is in evaluation mode, so its normalisation
+    statistics stay constant.
 
     Args:
-        variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last map,
-            biases at twice the rate.
+        variant: ``"t_tame"``, ``"tame"`` or ``"l_cam"``. TAME and L-CAM train biases at twice the learning rate; L-CAM
+            is one 1 × 1 convolution on the last feature map.
         layers: names of the layers whose maps the explainer reads; default: those of :func:`find_layers`.
-        fill: colour of hidden pixels, ``"black"`` or ``"mean"``; default: black for feature maps, mean for tokens
-            (authors).
-        ce: weight of the cross-entropy of the masked picture; the authors' 1.5.
-        area: weight of the mask's area; the authors' 2.
-        smooth: weight of the mask's total variation; the authors' 0.01.
-        power: exponent that pushes mask values to 0 or 1; the authors' 0.3.
+        fill: colour of hidden pixels, ``"black"`` or ``"mean"``; default: as the authors, black for networks with
+            feature maps and the mean colour for networks with tokens.
+        ce: weight of the cross-entropy of the masked picture (authors: 1.5).
+        area: weight of the mask's area (authors: 2).
+        smooth: weight of the mask's total variation (authors: 0.01).
+        power: exponent of the area term, which moves mask values towards 0 or 1 (authors: 0.3).
         size: side of the training pictures in pixels; default: the network's input size. Smaller is faster.
     """
 
@@ -346,7 +349,7 @@ class _MaskedClassifier(Task):
         self.mechanism = mechanism
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"], Float[Tensor, "b m h w"]]:
-        """Return the logits of the masked pictures, the classes predicted without masks, and the maps."""
+        """Return the logits of the masked pictures, the classes predicted for the unmasked pictures, and the maps."""
         (model,), pixels = self.classifier, batch["pixels"]
         encoder = model.encoder
         maps, features = layer_maps(encoder, pixels, self.layers)
@@ -381,6 +384,6 @@ def explainer_folder(model: Explainable, output: Path | None) -> Path:
     own: Path | None = getattr(model, "folder", None)
     if own is None:
         raise InputError(
-            "The classifier was not loaded from a folder, so the explainer needs one. Name a folder with -o."
+            "An output folder is required, because the classifier was not loaded from a folder. Name one with -o."
         )
     return own / FOLDER

@@ -21,13 +21,13 @@ class FinerCAM(Attribution):
 
         y = y_c − γ mean_d y_d,    L = Σ_k α_k A_k,    α_k = mean_ij ∂y/∂A_k,ij        (paper, section 3)
 
-    ``d`` are the ``n_references`` classes whose logits are nearest to the logit of class ``c``, or the contrast class
-    if given.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, and ``y_c`` the logit of the target class ``c``. ``d``
+    are the ``n_references`` classes whose logits are nearest to ``y_c``, or the contrast class if given.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.
         n_references: number of similar classes (paper: 3).
-        strength: ``γ``, weight of their logits (paper: 0.6); 0 is Grad-CAM.
+        strength: ``γ``, weight of the similar classes' logits (paper: 0.6); 0 is Grad-CAM.
     """
 
     name = "finer_cam"
@@ -71,5 +71,5 @@ def lead_over(
     strength: float,
     weights: Float[Tensor, "b n"],
 ) -> Float[Tensor, " b"]:
-    """Compute the weighted difference ``Σ_d w_d (y_c − γ y_d)`` between a class and others."""
+    """Compute ``Σ_d w_d (y_c − γ y_d)``, the weighted difference between the logits of a class and of other classes."""
     return (weights * (logits.gather(1, classes[:, None]) - strength * logits.gather(1, others))).sum(1)

@@ -21,9 +21,10 @@ class FullGrad(Attribution):
 
         S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)        (paper, equation 6)
 
-    ``z`` is the output of a convolution or batch norm and ``b`` its bias, including the term of a batch norm's mean.
-    ``ψ`` takes the absolute value, scales it to 0…1 over all channels of a layer, and enlarges it bilinearly. The map
-    has no sign. Biases of linear layers and layer norms are ignored.
+    ``x`` are the pixels and ``y`` is the target's logit. ``z`` is the output of a convolution or batch norm, and ``b``
+    its bias; a batch norm's running mean counts as part of the bias. ``ψ`` takes the absolute value, scales it to 0…1
+    over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers and layer
+    norms are ignored.
     """
 
     name = "full_grad"
@@ -65,7 +66,7 @@ def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
 
 
 class Biases(TorchFunctionMode):
-    """A context manager that records the output and bias of every convolution and batch norm of maps."""
+    """A context manager that records the output and bias of every two-dimensional convolution and batch norm."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,10 +13,11 @@ class GradCAM(WeightedCAM):
 
         L = Σ_k α_k A_k,    α_k = mean_ij ∂y/∂A_k,ij        (paper, equations 1 and 2)
 
-    ``y`` is the logit. The map keeps its sign; only its display applies the ReLU of equation 2.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``ij`` a position. The map
+    keeps its sign; only its display applies the ReLU of equation 2.
 
     Args:
-        layer: dotted name of an inner layer, which costs one more forward pass; default: the encoder's last map.
+        layer: dotted name of an inner layer, which costs a second forward pass; default: the encoder's last map.
         counterfactual: whether to show the evidence *against* the class (paper, section 7).
     """
 

@@ -15,7 +15,8 @@ class GradCAMElementwise(WeightedCAM):
 
         L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)
 
-    The map is never negative.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``ij`` a position. All
+    values are 0 or greater.
     """
 
     name = "grad_cam_elementwise"

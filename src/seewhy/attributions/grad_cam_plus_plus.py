@@ -11,12 +11,13 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAMPlusPlus(WeightedCAM):
-    """Grad-CAM with channels weighted by their positive gradients, and large channels weighted less.
+    """Class activation map with channels weighted by their positive gradients; large activations reduce the weight.
 
         L = Σ_k w_k A_k,    w_k = Σ_ij a_ij ReLU(g_ij)        (paper, equation 7)
         a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)        (paper, equation 19)
 
-    ``g`` is ``∂y/∂A_k``. Positions whose denominator is not positive are ignored.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, ``ij`` a position, and ``g``
+    the gradient ``∂y/∂A_k``. Positions at which the denominator of ``a_ij`` is 0 or negative are ignored.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.

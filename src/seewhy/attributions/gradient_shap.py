@@ -17,8 +17,8 @@ class GradientShap(CaptumGradients):
 
         S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))        (paper, equation 2)
 
-    ``x′`` is a baseline and ``a`` a random number from 0 to 1. Differs from the paper, which draws baselines from the
-    training pictures.
+    ``S`` is the map, ``E`` the expectation, ``x`` the picture, ``y`` the target's logit, ``x′`` a baseline and ``a`` a
+    random number from 0 to 1. Differs from the paper, which draws baselines from the training pictures.
 
     Args:
         n_samples: number of random samples.

@@ -37,8 +37,9 @@ class GuidedGradCAM(Attribution):
 
         L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|
 
-    ``up`` enlarges bilinearly. The map has Grad-CAM's sign. Gradients are guided at ReLU, ReLU6, SiLU and GELU. Guided
-    gradients resemble edges whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): only the Grad-CAM factor
+    ``L_GradCAM`` is Grad-CAM's map, which ``up`` enlarges bilinearly, ``y`` the target's logit and ``x`` the pixels.
+    The product has the sign of Grad-CAM's map. Gradients are guided at ReLU, ReLU6, SiLU and GELU. Guided gradients
+    show edges even in a network with random weights (Adebayo et al. 2018, arXiv 1810.03292). Only the Grad-CAM factor
     depends on the class.
 
     Args:

@@ -13,9 +13,10 @@ class HiResCAM(WeightedCAM):
 
         L_ij = Σ_k ∂y/∂A_k,ij A_k,ij        (paper, equation 5)
 
-    If the logit is linear in the map, the map adds up to the logit. If the head reads patches only through a layer norm
-    and attention, equation 5 is zero. The map then shows the contribution of each patch, see
-    :mod:`seewhy.attributions.attended`.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``ij`` a position. If
+    ``y`` is linear in ``A``, the values of the map add up to ``y``. If the head reads patches only through a layer norm
+    and attention, the sum in equation 5 is zero. The map then shows the contribution of each patch
+    (:mod:`seewhy.attributions.attended`).
     """
 
     name = "hires_cam"

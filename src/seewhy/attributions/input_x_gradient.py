@@ -14,7 +14,8 @@ class InputXGradient(CaptumGradients):
 
         S = x ⊙ ∂y/∂x
 
-    ``x`` are normalised pixels; the mean colour therefore has the score 0.
+    ``S`` is the map, ``x`` are the normalised pixels, and ``y`` is the target's logit. A pixel of the mean colour has
+    the value 0.
     """
 
     name = "input_x_gradient"

@@ -15,8 +15,9 @@ class IntegratedGradients(CaptumGradients):
 
         S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da        (paper, equation 1)
 
-    ``x′`` is the baseline. The integral is computed by Gauss–Legendre quadrature. The map sums to ``y(x) − y(x′)``, up
-    to the error of the quadrature (completeness; paper, proposition 1).
+    ``S`` is the map, ``x`` the picture, ``x′`` the baseline, ``y`` the target's logit, and ``a`` runs from 0 to 1. The
+    integral is computed by Gauss–Legendre quadrature. The values of the map add up to ``y(x) − y(x′)``, up to the error
+    of the quadrature (completeness; paper, proposition 1).
 
     Args:
         n_steps: number of points on the path (paper: 20 to 300, Captum: 50).

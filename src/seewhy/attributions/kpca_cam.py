@@ -27,11 +27,13 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 @attributions.register
 @dataclass(frozen=True)
 class KPCACAM(Attribution):
-    """First kernel principal component of the layer's positions, independent of the class: Eigen-CAM with a kernel.
+    """Eigen-CAM with a kernel: the first kernel principal component of a layer's positions, independent of the class.
 
-    The map is the first component ``√λ_1 v_1`` of the centred kernel matrix of the positions. The map correlates
-    positively with the mean of ``|A|`` over channels. The matrix has one row per position; early layers therefore take
-    seconds.
+        L = √λ_1 v_1
+
+    ``L`` is the map, and ``λ_1`` and ``v_1`` are the first eigenvalue and eigenvector of the centred kernel matrix. The
+    sign is chosen so that the map correlates positively with the mean of the absolute activations over channels. The
+    matrix has one row per position; early layers, which have many positions, therefore take seconds.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.

@@ -13,7 +13,8 @@ class LayerCAM(WeightedCAM):
 
         L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij        (paper, equations 7 and 8)
 
-    Only the display applies the ReLU of the sum.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``ij`` a position. Only
+    the display applies the paper's ReLU of the sum.
     """
 
     name = "layer_cam"

@@ -50,7 +50,7 @@ def layer_and_gradient(
 
 
 def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
-    """Return a layer's outputs as autograd leaves, in chunks, and the trunk's features computed from the leaves."""
+    """Return a layer's outputs as autograd leaves, in chunks, and the trunk's features that are computed from them."""
     if layer is None:
         leaf = look.features.detach().clone().requires_grad_()
         return [leaf], [leaf]
@@ -84,7 +84,9 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 
 
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the layer's outputs as leaves, in chunks, and the trunk's features computed from the leaves."""
+    """Return the layer's outputs as autograd leaves, in chunks, and the trunk's features that are computed from
+    them.
+    """
     assert look.pixels is not None  # the base has checked
     cut = inner_cut(encoder, layer)
     if cut is not None:
@@ -105,7 +107,7 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
 
 
 class InnerCut(NamedTuple):
-    """A trunk cut at a layer into an engine without gradients and a differentiable torch module."""
+    """A trunk that is split at a layer into an engine without gradients and a differentiable torch module."""
 
     front: Engine
     tail: nn.Module
@@ -114,7 +116,7 @@ class InnerCut(NamedTuple):
 def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
     """Return the trunk split at a layer into a converted and a torch part.
 
-    Return ``None`` if the trunk runs in torch, or cannot be cut or converted there.
+    Return ``None`` if the trunk runs in torch, or cannot be split or converted at the layer.
     """
     if encoder.engine.name == "torch":
         return None
@@ -142,7 +144,7 @@ def _made(encoder: Encoder, layer: str) -> InnerCut | None:
 
 @torch.no_grad()
 def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
-    """Check that a layer gives one row per picture, unlike layers inside attention windows."""
+    """Check that a layer's output has one row per picture; layers inside attention windows have several."""
     out = front(torch.zeros(1, 3, *encoder.transform.input_size))
     return isinstance(out, Tensor) and len(out) == 1
 
@@ -152,7 +154,7 @@ class Reached(Exception):
 
 
 class Taps:
-    """Recorded outputs of layers; ``cut`` makes them autograd leaves, ``stop`` ends the pass after the last layer."""
+    """The recorded outputs of layers."""
 
     def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
         self.layers, self.cut, self.stop = tuple(layers), cut, stop
@@ -212,7 +214,7 @@ class _Interpreter(fx.Interpreter):
 
 
 def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
-    """Find a layer by its name in the user's network; an inlined block is represented by its last node."""
+    """Find a layer by its name in the user's network; for a block that tracing inlined, return its last node."""
     if isinstance(trunk, fx.GraphModule):
         called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
         inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
@@ -300,7 +302,9 @@ def layer_maps(
 
 
 class _Run(NamedTuple):
-    """The call of a layer: its name, its input's grid (``None`` if the input is not a map) and its output's grid."""
+    """The call of a layer: its name, the grid size of its input (``None`` if the input is not a map) and of its
+    output.
+    """
 
     name: str
     before: tuple[int, int] | None
@@ -312,8 +316,8 @@ class _Run(NamedTuple):
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
     """Find up to ``n`` layers that give feature maps; the last is the trunk's output.
 
-    If the maps shrink with depth, the layers are the last ones at the ``n`` coarsest resolutions. Otherwise, as in
-    transformers, they are the last ``n`` blocks.
+    If the maps shrink with depth, the layers are the last ones at the ``n`` coarsest resolutions. If all maps have the
+    same size, as in transformers, the layers are the last ``n`` blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)

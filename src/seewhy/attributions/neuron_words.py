@@ -1,7 +1,7 @@
-"""Name the channels on which a decision rests (Grad-CAM, section 6 of arXiv:1610.02391v4).
+"""Names for the channels that contribute most to a prediction (Grad-CAM, section 6 of arXiv:1610.02391v4).
 
-Differs from the paper, which uses Network Dissection on pictures with masks: a name is the text whose score depends
-most on the channel.
+A channel's name is the text whose score depends most on the channel. The paper uses Network Dissection instead, which
+needs pictures with masks.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class NamedChannel:
         weight: ``v_k``, the derivative of the target with respect to the channel's mean (the paper's α_k times the
             number of positions).
         share: ``v_k`` times the channel's mean, divided by the sum of all positive products.
-        name: the word that depends most on the channel; ``None`` if random directions depend on it as much.
-        strength: dependence of that word on the channel, in standard deviations over the channels.
+        name: the word whose score depends most on the channel; ``None`` if the scores of random directions do so as
+            much.
+        strength: how much the word's score depends on the channel, in standard deviations over the channels.
         cell: row and column of the channel's maximum.
     """
 
@@ -79,7 +80,7 @@ class Dictionary:
         return cls(tuple(texts), lean.float(), float(floor))
 
     def name(self, channel: int) -> tuple[str | None, float]:
-        """Return the word that depends most on a channel (``None`` below the limit) and its strength."""
+        """Return the word whose score depends most on a channel (``None`` below the limit), and its strength."""
         best = int(self.lean[:, channel].argmax())
         strength = float(self.lean[best, channel])
         return self.texts[best] if strength > self.floor else None, strength

@@ -17,8 +17,8 @@ class Occlusion(Attribution):
 
         S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)
 
-    ``y`` is the logit. Differs from the paper (section 4.2), which uses the probability: the probability of a
-    confident model hardly changes. Windows are placed as in ``captum.attr.Occlusion``.
+    ``S(x)`` is the map at pixel ``x``, ``y`` the target's logit and ``I`` the picture. The paper (section 4.2) uses the
+    probability, which hardly changes if the model is confident. Windows are placed as in ``captum.attr.Occlusion``.
 
     Args:
         window: side of the window in pixels; default: a seventh of the picture's shorter side (32 of 224).

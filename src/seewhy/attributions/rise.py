@@ -23,21 +23,21 @@ class RISE(Attribution):
 
         S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i        (paper, equation 6)
 
-    ``f`` is the probability of the target for picture ``I`` and mask ``M_i``. A mask is an ``s × s`` grid whose cells
-    are 1 with probability ``p``, enlarged bilinearly and cropped at a random shift. Hidden pixels have the mean colour.
-    Masks equal those of ``eclique/RISE`` up to rounding.
+    ``S`` is the map, ``N`` the number of masks, ``I`` the picture, ``M_i`` a mask and ``f`` the target's probability. A
+    mask is an ``s × s`` grid whose cells are 1 with probability ``p``; the grid is enlarged bilinearly and cropped at a
+    random shift. Hidden pixels have the mean colour. Masks equal those of ``eclique/RISE`` up to rounding.
 
-    Two options of SeeWhy need far fewer masks, see :meth:`quick`. ``centred`` uses ``f − mean f``, which gives the map
-    a sign. ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its
-    negative.
+    Two options that the paper does not have need far fewer masks; :meth:`quick` uses both. ``centred`` weights masks by
+    ``f − mean f``, so that the map has a sign. ``masks="stratified"`` shows every grid cell in exactly ``p N`` masks;
+    at ``p = 0.5``, it pairs every grid with its negative.
 
     Args:
         n_masks: number of masks (paper: 4,000 for VGG-16, 8,000 for ResNet-50).
         cells: ``s``, side of the grid in cells (paper: 7).
         p: probability that a cell is shown, 0 to 1 (paper: 0.5).
         masks: ``"random"`` (paper) or ``"stratified"``.
-        centred: weight masks by ``f − mean f``.
-        of: ``f``, ``"probability"`` (paper) or ``"logit"``.
+        centred: whether to weight masks by ``f − mean f`` instead of ``f``.
+        of: the score ``f`` of the target: ``"probability"`` (paper) or ``"logit"``.
         batch_size: number of masked pictures per forward pass.
         seed: seed of the masks, which are the same for all pictures.
     """

@@ -20,12 +20,13 @@ class ScoreCAM(Attribution):
 
         L = Σ_k w_k A_k,    w = softmax_k y(x ∘ H_k)        (paper, equations 2 to 4)
 
-    ``H_k`` is channel ``A_k``, enlarged bilinearly and scaled to 0…1. Hidden pixels have the mean colour. The paper's
-    baseline score is omitted, because the softmax cancels it. Corners are aligned in enlarging, as in pytorch-grad-cam.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``x`` the picture and ``y`` the target's logit. ``H_k``
+    is ``A_k``, enlarged bilinearly with aligned corners, as in pytorch-grad-cam, and scaled to 0…1. Hidden pixels have
+    the mean colour. The paper's baseline score is omitted, because the softmax cancels it.
 
     Args:
-        n_masks: number of channels to run, those with the largest range; each other channel gets the score of the most
-            similar mask. An approximation by SeeWhy, measured on the method's page; 0 runs every channel (paper).
+        n_masks: number of channels whose masks are scored: the channels with the largest range. Every other channel
+            gets the score of the most similar mask. 0 scores every channel (paper).
         batch_size: number of masked pictures per forward pass.
     """
 
@@ -84,7 +85,9 @@ def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """Return the ``n`` channels with the largest range, and the index of the most similar of them for every channel."""
+    """Return the ``n`` channels with the largest range and, for every channel, the index of the most similar of these
+    ``n``.
+    """
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

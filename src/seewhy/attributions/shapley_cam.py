@@ -18,13 +18,13 @@ class ShapleyCAM(Attribution):
 
         L = Σ_k α_k A_k,    α_k = mean_ij (g − ½ H A)_k,ij
 
-    ``g`` and ``H`` are the gradient and Hessian of the target with respect to the activations ``A``. A piecewise linear
-    target gives Grad-CAM. The paper therefore explains ``y_c + log softmax(y)_c`` (ReST) instead of the logit ``y_c``.
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations ``A``, and ``ij`` a position. ``g`` and ``H`` are the
+    gradient and Hessian of the target with respect to ``A``. For a piecewise linear target, ``H`` is zero and the map
+    equals Grad-CAM's. The paper therefore explains ``y_c + log softmax(y)_c`` (ReST) instead of the logit ``y_c``.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.
-        residual_softmax: whether to explain ReST instead of the logit; contrasts and target functions are always
-            explained directly.
+        residual_softmax: whether to explain ReST instead of the logit, if the target is one class.
     """
 
     name = "shapley_cam"

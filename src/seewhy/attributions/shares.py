@@ -1,4 +1,4 @@
-"""Distribution of the evidence for a target over the positions of the feature map."""
+"""Distribution of a target's evidence over the positions of the feature map."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feat
 def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
     """Compute the signed contribution of each position to the target's logit, minus the mean over classes.
 
-    With global average pooling, contributions add up to the logit up to a constant. If patches are read through
-    attention, contributions are computed as in :mod:`seewhy.attributions.attended`. Otherwise they are gradient times
-    feature.
+    With global average pooling, the contributions add up to the logit, up to a constant. If the head reads patches
+    through attention, :mod:`seewhy.attributions.attended` computes the contributions. With other heads, a contribution
+    is gradient times feature.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):

@@ -15,11 +15,12 @@ class SmoothGrad(CaptumGradients):
 
         S = 1/n Σ ∂y/∂x (x + N(0, σ²))        (paper, section 3)
 
-    The map is signed and not multiplied by the picture.
+    ``S`` is the map, ``n`` the number of copies, ``x`` the picture, ``y`` the target's logit and ``σ`` the standard
+    deviation of the noise. The map is signed and is not multiplied by the picture.
 
     Args:
         n_samples: number of noisy copies (paper: 50).
-        noise: ``σ / (x_max − x_min)`` (paper: 0.1 to 0.2).
+        noise: ``σ`` divided by the range of pixel values, ``x_max − x_min`` (paper: 0.1 to 0.2).
         seed: seed of the noise.
     """
 

@@ -18,15 +18,15 @@ from .layers import layer_maps
 @attributions.register
 @dataclass(frozen=True)
 class TTAME(Attribution):
-    """Map of a trained attention mechanism, which shows the part of the picture that suffices for the class.
+    """Map of a trained attention mechanism: the part of the picture from which the class can be predicted.
 
-    The mechanism maps feature maps of several layers to one map per class; :class:`FitTTAME` trains it. The target's
-    map is scaled to 0…1, as in the authors' code. With a contrast, the map is the difference of both maps (not in the
-    paper).
+    The mechanism computes one map per class from the feature maps of several layers; :class:`FitTTAME` trains it. The
+    target's map is scaled to 0…1, as in the authors' code. With a contrast class, which the paper does not have, the
+    result is the difference of the two maps.
 
     Args:
-        explainer: trained explainer, or its folder; default: the explainer in the classifier's folder. It must have
-            been trained for the same classifier.
+        explainer: explainer that was trained for the same classifier, or its folder; default: the explainer in the
+            classifier's folder.
         variant: variant of the explainer: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 

@@ -12,11 +12,12 @@ EPSILON = 1e-7
 @attributions.register
 @dataclass(frozen=True)
 class XGradCAM(WeightedCAM):
-    """Class activation map with channels weighted by the gradient, averaged in proportion to the activation.
+    """Class activation map with channels weighted by their mean gradient, in which large activations count more.
 
         L = Σ_k w_k A_k,    w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij        (paper, equation 8)
 
-    If ``A`` is not the output of a ReLU, ``Σ A`` may be near zero, and one channel then dominates the map. Use
+    ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``ij`` a position. If
+    ``A`` is not the output of a ReLU, ``Σ_ij A_k,ij`` may be near zero, and one channel then dominates the map. Use
     ``hires_cam`` instead.
     """
 

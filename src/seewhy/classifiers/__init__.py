@@ -1,4 +1,4 @@
-"""Classification recipes, by name."""
+"""Registry of recipes: the methods that make a classifier."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ __all__ = ["Recipe", "classifiers"]
 
 
 class Recipe(ABC):
-    """The base class of recipes: a frozen dataclass whose fields are the parameters of the paper.
+    """The base class of methods that make a classifier; a frozen dataclass whose fields are the method's settings.
 
     Class attributes:
-        name: registered name; ``paper``: reference of the paper; ``needs``: required inputs.
-        cost: forward passes per picture in prediction.
-        network: class of the layers that it trains inside the network, if any.
-        reranking: class that decides by the sentences of the classes; default: by their mean similarity.
-        needs_attention: whether it requires a transformer.
-        needs_tokens: whether it requires a text encoder that returns single tokens.
-        words_are: origin of its texts: ``"names"`` for class names, ``"the encoder's"`` for texts of the encoder, or
+        name: registered name of the method.
+        paper: reference of the paper.
+        needs: required inputs.
+        cost: number of forward passes per predicted picture.
+        network: class of the layers that are trained inside the network; ``None`` if there are none.
+        reranking: class that decides between classes by their sentences; default: by the mean similarity.
+        needs_attention: whether the encoder must be a transformer.
+        needs_tokens: whether the text encoder must return a vector for each token.
+        words_are: origin of the texts: ``"names"`` for class names, ``"the encoder's"`` for texts of the encoder, or
             ``"given"`` for descriptions from the user.
         small: fast settings for tests: ``cls(**cls.small)``.
     """
@@ -47,7 +49,7 @@ class Recipe(ABC):
         check_fields(self)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the values of the fields, for cards and saved models."""
+        """Return the settings by name, for cards and saved models."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
 
@@ -57,7 +59,7 @@ classifiers: Registry[Recipe] = Registry(
 
 
 def recipe_of(name: str) -> type[Recipe]:
-    """Return the recipe with this name, or the base class if it is not installed."""
+    """Return the recipe class with this name, or the base class if no installed package has it."""
     try:
         return classifiers[name]
     except UnknownNameError:

@@ -27,7 +27,7 @@ from ..pictures.sources import Many, One, several
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
-from ..spelling import first_repeated, nearest
+from ..spelling import first_repeated, nearest, suggestion
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Trust
@@ -49,21 +49,25 @@ class Classifier:
     Fit one with a recipe (see :mod:`seewhy.classifiers`), or load one with :func:`seewhy.load`.
 
     Attributes:
-        recipe: registered name of the recipe; ``parameters`` are the recipe's fields.
+        recipe: registered name of the method that fitted the classifier.
+        parameters: settings of that method.
         encoder: network that turns pictures into features.
         classes: class names, in the order of the head's outputs.
         head: function from pooled features to logits.
-        words: descriptions of the classes, if any; ``decided_by_words``: whether they decide the class.
-        bank: patches of your pictures, if it was fitted on pictures; ``likeness``: how reliable their similarity is.
-        held_out: pictures that were not used for training.
-        words_accuracy: accuracy of the descriptions, measured on ``words_accuracy_on``.
-        trained_on: description of the training data, one line.
-        measures: further metrics, measured while fitting.
-        folder: folder that it was loaded from, with the explainers trained for it.
-        network: trained layers inside the network, for self-explaining classifiers.
+        words: descriptions of the classes, or ``None``.
+        decided_by_words: whether the descriptions decide the class.
+        bank: features of patches of the training pictures, or ``None``.
+        likeness: reliability of the patches' similarity, or ``None``.
+        held_out: logits, features and labels of pictures that were not used for training.
+        words_accuracy: accuracy of predictions from the descriptions.
+        words_accuracy_on: the pictures on which this accuracy was measured.
+        trained_on: one line about the training data.
+        measures: further metrics that were computed during fitting.
+        folder: folder that the classifier was loaded from, or ``None``.
+        network: the trained layers of a self-explaining classifier; otherwise ``None``.
         known: digest and statistics of each training picture.
-        fitted_in: precision of the features that the head was fitted on, if known.
-        trust: measured reliability on held-out pictures, if measured.
+        fitted_in: precision of the features that the head was fitted on; empty if unknown.
+        trust: reliability measured on held-out pictures, or ``None``.
     """
 
     recipe: str
@@ -96,7 +100,7 @@ class Classifier:
 
     @property
     def where(self) -> str:
-        """The default attribution method: the classifier's own if it has one, otherwise Grad-CAM."""
+        """The name of the default attribution method: that of a self-explaining network, otherwise Grad-CAM."""
         return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -105,19 +109,19 @@ class Classifier:
 
     @cached_property
     def measured_trust(self) -> Trust | None:
-        """The reliability on held-out pictures, or ``None`` without such pictures; measured on first use."""
+        """The reliability on held-out pictures, measured on first use; ``None`` if there are no held-out pictures."""
         return self.with_trust().trust
 
     def with_trust(self, progress: Progress | None = None) -> Classifier:
-        """Return the same classifier with :attr:`measured_trust`, so that it is saved."""
+        """Return a copy that saves :attr:`measured_trust` with the classifier."""
         from .certainty import trust_of
 
         return replace(self, trust=self.trust or trust_of(self, progress))
 
     @cached_property
     def measured_words(self) -> WordsMeasure | None:
-        """How well the descriptions fit held-out pictures, compared with wrong descriptions; ``None`` without such
-        pictures.
+        """The fit of the descriptions to held-out pictures, compared with wrong descriptions; ``None`` if there are no
+        held-out pictures.
         """
         from .words import measure_words
 
@@ -131,7 +135,7 @@ class Classifier:
         pooled: Float[Tensor, " d"] | None = None,
         level: float = LEVEL,
     ) -> Prediction:
-        """Return the prediction for one picture, from its probabilities and optionally its features."""
+        """Return the prediction for one picture; ``pooled`` is needed to compute the reliability."""
         from .certainty import decide
 
         judged = None
@@ -156,11 +160,12 @@ class Classifier:
 
         Args:
             pictures: see :mod:`seewhy.pictures.sources`.
-            store: cache of features between runs.
-            views: crops per picture, over which the logits are averaged.
+            store: cache of features between runs; default: no cache.
+            views: function from a picture's index to its crops, over which the logits are averaged; default: the centre
+                crop.
             batch_size: pictures per batch.
-            top: number of likeliest classes to return.
-            level: required probability that the predicted set of classes contains the true class.
+            top: number of most probable classes to return.
+            level: required probability, 0.5 to 1, that the predicted set of classes contains the true class.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
@@ -194,13 +199,20 @@ class Classifier:
     def predict(
         self, picture: One | Many, *, top: Count = 5, store: FeatureStore | None = None
     ) -> Prediction | list[Prediction | Failure]:
-        """Predict one picture, or several; then return a list with a :class:`Failure` for each unreadable picture.
+        """Predict the class of one picture or of several.
+
+        For several pictures, the result is a list in their order, with a :class:`Failure` for each unreadable picture.
 
         A picture is a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …
         (:mod:`seewhy.pictures.sources`).
 
+        Args:
+            picture: one picture, or a collection of pictures.
+            top: number of most probable classes to return.
+            store: cache of features between runs; default: no cache.
+
         Raises:
-            ImageError: the one picture cannot be read.
+            ImageError: a single picture cannot be read.
             InputError: the input is not a picture.
         """
         many = several(picture)
@@ -217,7 +229,14 @@ class Classifier:
         views: Views | None = None,
         batch_size: Count = 32,
     ) -> np.ndarray:
-        """Return the probabilities of all classes, float32 ``(n, k)``.
+        """Return the probabilities of all classes, as a float32 array ``(n, k)``.
+
+        Args:
+            pictures: one picture or several; see :mod:`seewhy.pictures.sources`.
+            store: cache of features between runs; default: no cache.
+            views: function from a picture's index to its crops, over which the logits are averaged; default: the
+                centre crop.
+            batch_size: pictures per batch.
 
         Raises:
             ImageError: a picture cannot be read.
@@ -238,7 +257,14 @@ class Classifier:
         batch_size: Count = 16,
         **options: Unpack[ExplainKeywords],
     ) -> Iterator[Explanation | Failure]:
-        """Explain pictures one by one; for ``options``, see :class:`seewhy.evidence.explain.ExplainOptions`."""
+        """Explain pictures one by one, in order; an unreadable picture yields a :class:`Failure`.
+
+        Args:
+            pictures: see :mod:`seewhy.pictures.sources`.
+            store: cache of features between runs; default: no cache.
+            batch_size: pictures per batch.
+            **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
+        """
         from ..evidence.explain import ExplainOptions, explain_all
 
         return explain_all(self, _walk(pictures), ExplainOptions(**options), store=store, batch_size=batch_size)
@@ -255,14 +281,21 @@ class Classifier:
     def explain(
         self, picture: One | Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
     ) -> Explanation | list[Explanation | Failure]:
-        """Explain one picture, or several; then return a list with a :class:`Failure` for each unreadable picture.
+        """Explain the prediction for one picture or for several.
 
-        An explanation has the prediction, a heat map, similar patches of your pictures, descriptions, and measures of
-        faithfulness. Options are ``where``, ``target``, ``contrast``, ``measure``, … of
-        :class:`seewhy.evidence.explain.ExplainOptions`.
+        For several pictures, the result is a list in their order, with a :class:`Failure` for each unreadable picture.
+
+        An explanation has the prediction, a heat map, similar patches of the training pictures, descriptions, and the
+        measured faithfulness of the map.
+
+        Args:
+            picture: one picture, or a collection of pictures.
+            store: cache of features between runs; default: no cache.
+            **options: options of :class:`seewhy.evidence.explain.ExplainOptions`, such as ``where``, ``target``,
+                ``contrast`` and ``measure``.
 
         Raises:
-            ImageError: the one picture cannot be read.
+            ImageError: a single picture cannot be read.
             DataError: ``target`` or ``contrast`` is not one of the classes.
             InputError: the input is not a picture, or an option is unknown or has the wrong type.
         """
@@ -273,7 +306,13 @@ class Classifier:
 
     @checked
     def evaluate(self, samples: Any, labels: Any = None, **options: Unpack[EvaluateKeywords]) -> Report:
-        """Measure accuracy, calibration, confusions and the faithfulness of explanations on labelled pictures."""
+        """Measure accuracy, calibration, confusions and the faithfulness of explanations on labelled pictures.
+
+        Args:
+            samples: labelled pictures, in the forms that :func:`seewhy.fit` takes.
+            labels: class name of each picture, if ``samples`` has none.
+            **options: options of :func:`seewhy.evaluation.evaluate`.
+        """
         from ..evaluation import evaluate
         from ..pictures.datasets import samples_of
 
@@ -281,7 +320,7 @@ class Classifier:
 
     @checked
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
-        """Return the same classifier with other descriptions; predictions do not change."""
+        """Return a copy with other descriptions; the copy makes the same predictions."""
         from .words import with_descriptions
 
         return with_descriptions(self, descriptions, store)
@@ -330,10 +369,7 @@ def position(label: str | int, classes: Sequence[str]) -> int:
         return list(classes).index(label)
     inside = [c for c in classes if label.casefold() in c.casefold()]
     near = inside[:3] or nearest(label, classes, n=3, cutoff=0.4)
-    raise DataError(
-        f"There is no class {label!r} among the {len(classes)} classes. {'Did you mean' if near else 'The first are'} "
-        f"{', '.join(map(repr, near or classes[:5]))}?"
-    )
+    raise DataError(f"There is no class {label!r} among the {len(classes)} classes. {suggestion(near, classes)}")
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:

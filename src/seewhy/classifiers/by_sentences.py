@@ -1,4 +1,4 @@
-"""Classifiers that decide by descriptions: chosen per set of likely classes, or per picture."""
+"""Classifiers that predict from descriptions, selected for the likeliest classes or for each picture."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Pool:
         return cls(tuple(descriptions.texts), tuple(texts), assigned)
 
     def written_for(self, text: int, label: int) -> int | None:
-        """Return the first class that a text was written for, or ``None`` if it was written for ``label``."""
+        """Return the first class that a text describes, or ``None`` if the text describes ``label``."""
         owners = [c for c, mine in enumerate(self.assigned) if text in mine]
         return None if label in owners or not owners else owners[0]
 
@@ -72,15 +72,15 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Selector:
-    """The training-free selector of descriptions that fit a class better than its rivals.
+    """Training-free selector of the descriptions that fit a class better than its rivals.
 
-    ``M_pa`` is the mean cosine similarity of text ``p`` with the pictures of class ``a``. Text ``p`` qualifies for
-    class ``a`` if, for every rival class ``b``,
+    Text ``p`` qualifies for class ``a`` if, for every rival class ``b``,
 
         M_pa - M_pb >= margin
 
-    The ``m`` qualified texts with the largest mean difference are chosen. If none qualifies, the first ``m``
-    descriptions of the class are used. Paper: ``m = 5`` and ``margin = 0``.
+    where ``M_pa`` is the mean cosine similarity of text ``p`` with the pictures of class ``a``. The ``m`` qualified
+    texts with the largest mean difference are chosen. If no text qualifies, the first ``m`` descriptions of the class
+    are used. Paper: ``m = 5`` and ``margin = 0``.
     """
 
     m: Count = 5
@@ -113,7 +113,7 @@ class Selector:
 def best_weight(
     captions: Float[Tensor, "n k"], words: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """Return the ``w`` with the best accuracy of ``w * captions + words``, and the accuracy of every ``w``."""
+    """Return the ``w`` for which ``w * captions + words`` has the best accuracy, and the accuracy of every ``w``."""
     found = torch.stack([hits(w * captions + words, right).float().mean() for w in WEIGHTS])
     return WEIGHTS[int(found.argmax())], found
 
@@ -124,7 +124,13 @@ def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tenso
 
 @dataclass(frozen=True)
 class Chosen(Reranking):
-    """Scores of the likeliest classes: ``t_a = (w * s_a + mean of s_p over the chosen texts p) / (w + 1)``."""
+    """Scores of the likeliest classes, from their names and their chosen texts.
+
+        t_a = (w * s_a + mean of s_p over the chosen texts p) / (w + 1)
+
+    ``t_a`` is the score of class ``a``, ``s_a`` the score of the sentence with its name, ``s_p`` the score of text
+    ``p``, and ``w`` the weight of the name.
+    """
 
     name = "discriminative"
     small = {"k": 2}
@@ -177,26 +183,27 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Decides between the likeliest classes by the descriptions that separate them best on your pictures.
+    """Classification by the descriptions that best separate the likeliest classes on your pictures.
 
-    Zero-shot classification by class names gives the ``k`` likeliest classes. For each of them, :class:`Selector`
-    chooses descriptions, and the class scores
+    Zero-shot classification by class names gives the ``k`` likeliest classes. For each of these classes,
+    :class:`Selector` chooses descriptions. The score of a class is
 
-        w * cosine with its class-name sentence + mean cosine with its chosen descriptions
+        w * cosine with the sentence of its name + mean cosine with its chosen descriptions
 
     Nothing is trained, but the labels of your pictures are used, so the method is not zero-shot.
 
-    Where we differ: ``w`` is chosen on half of the pictures, after the other half chose the descriptions; the authors
-    use the best ``w`` on the test set. Classes may have different numbers of pictures. Texts are not repeated to fill
-    up ``m``. Classes outside the first ``k`` keep their zero-shot probabilities.
+    Where we differ: the authors use the ``w`` that is best on the test set. Here, half of the pictures choose the
+    descriptions, and the other half chooses ``w``. Classes may have different numbers of pictures. A class with fewer
+    than ``m`` texts uses each text once. Classes outside the ``k`` likeliest keep their zero-shot probabilities.
 
     Args:
         k: number of likeliest classes to decide between.
         m: maximum number of descriptions per class.
         margin: minimum difference in mean cosine similarity to every rival (paper: 0).
-        weight: ``w``, the weight of the class name; default: chosen on your pictures.
-        gate: see :class:`~seewhy.heads.votes.Reranking`; default: descriptions decide every picture.
-        templates: sentences for the class names; default: the encoder's templates.
+        weight: ``w``, the weight of the class name, at least 0; default: chosen on your pictures.
+        gate: if the two largest zero-shot probabilities differ by at least this much, the zero-shot prediction stands;
+            default: the descriptions decide every picture.
+        templates: sentences with ``{}`` for the class name; default: the encoder's templates.
     """
 
     name = "discriminative"
@@ -218,7 +225,7 @@ class Discriminative(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
-            raise DataError("This recipe requires descriptions. Add --descriptions FILE.")
+            raise DataError("The method discriminative requires descriptions. Add --descriptions FILE.")
         pictures = fitting.look(n_bank=self.n_bank)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
@@ -279,22 +286,25 @@ N_FOLDS = 5
 @classifiers.register
 @dataclass(frozen=True)
 class SparseConcepts(PictureRecipe):
-    """A linear classifier on the few concepts, in words, that are most unusual in a picture.
+    """A linear classifier on the few concepts that are most unusual in a picture; a concept is a text.
 
-    Cosine similarities with the concepts are standardised over the training pictures. Of these values ``a``, the
-    ``kept`` largest ``|a|`` of each picture remain and the others become 0. Then ``logits = W a + b`` (Shen et al.
-    2025). A concept that is *weaker* than usual can be among them.
+    A picture's cosine similarities with the concepts are standardised over the training pictures. The ``kept`` values
+    with the largest magnitude remain, and the others become 0. A linear layer maps these values ``a`` to logits (Shen
+    et al. 2025):
+
+        logits = W a + b
+
+    ``W`` and ``b`` are fitted. A concept whose similarity is unusually low can also be among the ``kept`` concepts.
 
     Concepts are the descriptions of all classes, or phrases from WordNet's definitions of the ImageNet classes. If
-    there are more than
-    ``n_concepts``, those whose cosine similarities differ most between classes are used.
+    there are more than ``n_concepts`` texts, those whose cosine similarities differ most between classes are used.
 
     Where we differ: the authors train by Adam, choose settings on the test set, and normalise over the concepts of a
     picture. See ``seewhy study interpretability``.
 
     Args:
-        kept: concepts per picture; 10 of 200 is the paper's sparsity of 0.95.
-        n_concepts: maximum number of concepts.
+        kept: number of concepts per picture that are not set to 0; the paper's sparsity of 0.95 is 10 of 200.
+        n_concepts: maximum number of concepts in total.
     """
 
     name = "sparse_concepts"

@@ -1,8 +1,8 @@
 """Accuracy on held-out pictures, its expected range on new pictures, and the reliability of one prediction.
 
-The expected range uses the accuracy between halves: each class is split in two by appearance, and each half is
-predicted by a fit on the other halves. In benchmarks/strangers.py, the range contained the accuracy on later pictures
-in 93 % of the cases.
+For the expected range, each class is split into two halves by appearance, and the pictures of one half are predicted by
+a classifier that was fitted on the other half. In benchmarks/strangers.py, the range contained the accuracy on later
+pictures in 93 % of the cases.
 """
 
 from __future__ import annotations
@@ -134,9 +134,7 @@ def linear_fit(
 def accuracy_between_halves(
     pooled: Float[Tensor, "n p"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> float | None:
-    """Return the accuracy when each half of every class is predicted from the other halves; ``None`` for fewer than two
-    classes.
-    """
+    """Return the accuracy on one half of each class after a fit on the other; ``None`` for fewer than two classes."""
     if len(labels) > MOST:
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
         pooled, labels = pooled[some], labels[some]
@@ -180,7 +178,7 @@ def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float
 
 
 def log_odds_shift(measures: Mapping[str, Any]) -> tuple[float, float]:
-    """Return how far the log odds of being right may fall and rise on new pictures; 0 if not measured."""
+    """Return by how much the log odds of a right prediction may fall and rise on new pictures; 0 if not measured."""
     expected, interval = measures.get("expected_range"), measures.get("held_out_interval")
     if expected is None or interval is None:
         return 0.0, 0.0
@@ -212,7 +210,7 @@ def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: F
 
 
 def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust | None:
-    """Measure the reliability on held-out pictures and on pictures of no class; ``None`` if there are too few."""
+    """Measure the reliability on held-out pictures and unknown classes; ``None`` if there are too few pictures."""
     held = classifier.held_out
     if held is None or held.logits is None:
         return None
@@ -300,7 +298,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         cure = f"Something new? Add pictures of it and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"It is right in {right} of cases like this" + (
-            ", but the picture is less typical of its class than most." if d.probability >= d.level
+            ", but the picture is less typical of its class than most." if (d.probability or 0) >= d.level
             else f"; the next class is {names[1]}." if len(names) > 1 else "."
         )  # fmt: skip
         cure = f"Something else? Add pictures of it and fit again: {FIT}"

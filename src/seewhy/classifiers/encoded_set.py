@@ -22,7 +22,7 @@ from ..heads.votes import WordDecision
 from ..pictures.samples import Sample, Samples, split, under_two_classes
 from ..pictures.sources import natural_key
 from ..progress import Progress
-from ..spelling import nearest
+from ..spelling import nearest, suggestion
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 from ..types import Crop
@@ -38,7 +38,7 @@ Split = Literal["grouped", "random"]
 class HeldOut:
     """Features of pictures that were not used for training.
 
-    For a linear classifier, they are up to 5,000 pictures that were each held out in one fold of cross-validation.
+    A linear classifier stores up to 5,000 such pictures, each of which was held out in one fold of cross-validation.
     """
 
     pooled: Float[Tensor, "n d"]
@@ -53,12 +53,12 @@ class HeldOut:
 
 @torch.no_grad()
 def with_logits(head: Head, held: HeldOut | None) -> HeldOut | None:
-    """Return the held-out pictures with the logits of a head."""
+    """Return a copy of the held-out pictures with the logits of a head."""
     return None if held is None else replace(held, logits=head(held.pooled))
 
 
 def accuracy_by_words(head: Head, held: HeldOut) -> float:
-    """Return the accuracy of a head's descriptions without the class names."""
+    """Return the accuracy of predictions from a head's descriptions without the class names."""
     assert isinstance(head.votes, WordDecision)
     found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
     return round(float((found == held.labels).float().mean()), 4)
@@ -68,9 +68,9 @@ def accuracy_by_words(head: Head, held: HeldOut) -> float:
 class EncodedSet:
     """Pictures and their features from one encoder, whose fingerprint is ``encoder``.
 
-    Pictures flagged in ``held`` are not used for training while settings are chosen. The final fit uses them, unless
-    they are the user's validation pictures (``validation``). ``folds`` has the fold in which each picture is held out,
-    or -1. Groups of pictures stay together.
+    Pictures flagged in ``held`` are held out while settings are chosen. The final fit uses them, unless they are the
+    user's validation pictures (``validation``). ``folds`` gives the fold in which each picture is held out, or -1.
+    Groups of pictures stay together.
     """
 
     items: Sequence[Sample]
@@ -121,7 +121,7 @@ class EncodedSet:
 
     @cached_property
     def pooled(self) -> Float[Tensor, "n d"]:
-        """Features of each picture's own crop."""
+        """Features of the centre crop of each picture."""
         return torch.stack([one.pooled[0] for one in self.encoded])
 
     @property
@@ -131,7 +131,7 @@ class EncodedSet:
 
     @property
     def final(self) -> Bool[Tensor, " n"]:
-        """Mask of the pictures in the final fit."""
+        """Mask of the pictures that the final fit uses."""
         return ~self.held if self.validation else torch.ones_like(self.held)
 
     @property
@@ -171,7 +171,7 @@ class EncodedSet:
         return torch.cat(views), self.labels[index].repeat_interleave(count), index.repeat_interleave(count)
 
     def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """Return the features of the held-out pictures, one crop per picture as in a prediction."""
+        """Return the features of the held-out pictures, one crop per picture."""
         index = evenly(self.held, most)
         return self.own_crops(index) if len(index) else None
 
@@ -215,7 +215,7 @@ def encode_labelled(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> EncodedSet:
-    """Encode the pictures of the given classes; a note counts the others."""
+    """Encode the pictures of the given classes, and report how many pictures have other classes."""
     progress = progress or Progress()
     items, others = samples.of(classes)
     for note in others:
@@ -245,10 +245,12 @@ def encode_samples(
     features: bool = False,
     n_bank: int | None = None,
 ) -> EncodedSet:
-    """Encode pictures, and hold some of them out; unreadable pictures are reported and left out.
+    """Encode pictures, and split them into training and held-out pictures; unreadable pictures are reported and left
+    out.
 
-    ``views`` returns the crops of a training picture. ``features`` keeps all feature maps. ``n_bank`` is the number of
-    training pictures, and of held-out pictures, that keep feature maps and pixels for patches.
+    ``views`` returns the crops of a training picture. With ``features``, all feature maps are stored. Otherwise,
+    feature maps and pixels are stored for ``n_bank`` training pictures and ``n_bank`` held-out pictures, to take
+    patches from.
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
@@ -256,8 +258,7 @@ def encode_samples(
         near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
         raise DataError(
             f"The validation pictures have the class {unknown[0]!r}, which is not one of the "
-            f"{len(samples.classes)} training classes. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}?"
+            f"{len(samples.classes)} training classes. {suggestion(near, samples.classes)}"
         )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
@@ -370,7 +371,7 @@ def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, see
 
 
 def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """Return the indices of true flags, at most ``most`` of them, evenly spaced."""
+    """Return up to ``most`` indices of true flags, evenly spaced."""
     index = flags.nonzero()[:, 0]
     return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
 

@@ -1,4 +1,4 @@
-"""The base class of recipes that fit a classifier to pictures."""
+"""The base class of methods that fit a classifier to pictures."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """Return the checkpoint with its identifier."""
+        """Return the checkpoint file with a digest of the fit, which must be equal to resume."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
     def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
-        """Encode the pictures with the encoder or another ``reader``; see :func:`.encode_samples`."""
+        """Encode the pictures with the encoder, or with another encoder ``reader``; see :func:`.encode_samples`."""
         store, eye = self.store if keep else None, reader or self.encoder
         return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
@@ -58,13 +58,13 @@ class Outcome:
     Attributes:
         classifier: classifier with the held-out pictures and their logits.
         pictures: training and held-out pictures.
-        looked_by: encoder that computed the features of ``pictures``, if it is not the encoder of the classifier.
-        figures: metrics of this method, in addition to the metrics of every recipe.
-        trial: the fit without held-out pictures, if ``classifier`` was refitted on them.
-        measured: all pictures for the metrics, if the classifier keeps only some of them.
+        looked_by: encoder that computed the features of ``pictures``, if it differs from the encoder of the classifier.
+        figures: metrics of this method, in addition to the metrics that every method reports.
+        trial: the fit without held-out pictures, if ``classifier`` was fitted again with them.
+        measured: all pictures for the metrics, if the classifier stores only some of them.
         index: indices of the pictures for the metrics; default: the held-out pictures.
-        patches: pictures for the patch bank, if they are not ``pictures``.
-        keep: whether to cache the features of the classifier's encoder.
+        patches: pictures for the patch bank, if they differ from ``pictures``.
+        keep: whether the features of the classifier's encoder may be cached.
     """
 
     classifier: Classifier
@@ -79,14 +79,14 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """The base class of recipes that learn from labelled pictures; a subclass implements :meth:`learn`.
+    """The base class of methods that learn from labelled pictures; a subclass implements :meth:`learn`.
 
     Class attributes:
-        takes: inputs besides pictures: ``"descriptions"``, ``"captions"``, ``"checkpoint"``.
+        takes: inputs in addition to pictures: ``"descriptions"``, ``"captions"``, ``"checkpoint"``.
 
     Args:
-        held_out: fraction of the pictures to hold out for metrics, 0 to 1.
-        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, so its metrics are too
+        held_out: fraction of the pictures to hold out for metrics, between 0 and 1.
+        split: ``grouped`` keeps pictures of the same object together. ``random`` does not; the metrics are then too
             optimistic.
         n_bank: maximum number of pictures whose patches are saved as evidence.
         seed: seed of the splits.
@@ -122,10 +122,10 @@ class PictureRecipe(Recipe):
         Args:
             encoder: the encoder, which is not changed.
             samples: labelled pictures.
-            validation: pictures for settings and metrics, never used for training; default: the fraction ``held_out``
-                of ``samples``. Give them if ``samples`` has near-duplicates, such as frames of one film, which make all
-                metrics too optimistic.
-            descriptions: descriptions of the classes, as evidence or to learn from.
+            validation: pictures on which settings are chosen and metrics computed, never used for training; default:
+                the fraction ``held_out`` of ``samples``. If ``samples`` has near-duplicates, such as frames of the same
+                film, give other pictures here; otherwise all metrics are too optimistic.
+            descriptions: texts that describe the classes, to show as evidence or to learn from.
             captions: texts for each picture; see :mod:`seewhy.language.matching`.
             store: cache of features.
             progress: progress reporter.
@@ -143,13 +143,13 @@ class PictureRecipe(Recipe):
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Check that the recipe takes the given inputs."""
+        """Check that the method takes the given inputs."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
                 texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"The recipe {self.name} does not take {name}, only "
+                    f"The method {self.name} does not take {name}, only "
                     f"{f'pictures with {texts}' if texts else 'pictures'}. Leave {name} out, or use one of "
                     f"{', '.join(able)}."
                 )
@@ -165,7 +165,7 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """Return the patch bank and its reliability, which is measured on held-out pictures fold by fold."""
+    """Return the patch bank and its reliability on the held-out pictures of each fold."""
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
     chosen = [
         i for part in (pictures.final, ~pictures.final) for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)

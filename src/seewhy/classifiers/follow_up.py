@@ -40,11 +40,14 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions(Reranking):
-    """Scores of the likeliest classes: ``t_a = scale * (x · e_a) + fusion * s_a``.
+    """Scores of the likeliest classes, from captions that distinguish them.
 
-    ``e_a`` is the normalised mean of the captions of class ``a`` against the other likely classes, and ``s_a`` its
-    zero-shot score. Pairs of classes without captions use the sentence with the class name. ``vectors`` has the
-    sentences of the class names, then the captions; each row has the norm ``scale``.
+        t_a = scale * (x · e_a) + fusion * s_a
+
+    ``t_a`` is the score of class ``a``, ``x`` the picture's unit vector, ``e_a`` the normalised mean of the captions of
+    class ``a`` against the other likely classes, and ``s_a`` the zero-shot score. A pair of classes without captions
+    uses the sentences with the class names. The rows of ``vectors``, each with the norm ``scale``, are the sentences
+    with the class names, then the captions.
     """
 
     name = "follow_up"
@@ -116,21 +119,23 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Finds the likeliest classes zero-shot, and decides by captions that distinguish each pair of them (FuDD).
+    """Classification by captions that distinguish each pair of the likeliest zero-shot classes (FuDD).
 
-    For each class ``a`` of the ``k`` likeliest, the embedding ``e_a`` is the normalised mean of the normalised
-    embeddings of its captions against the others, each caption once. The class with the largest ``x · e_a`` is
-    predicted. Pairs of classes without captions use the sentence with the class name.
+    For each class ``a`` of the ``k`` likeliest, ``e_a`` is the normalised mean of the normalised embeddings of the
+    captions that distinguish ``a`` from the other likely classes, each caption once. The class with the largest ``x ·
+    e_a`` is predicted, where ``x`` is the picture's embedding. A pair of classes without captions uses the sentences
+    with the class names.
 
-    Where we differ: the authors' code (BatsResearch/fudd) converts captions to lower case except the first letter, and
-    has no ``fusion`` and ``gate``.
+    Where we differ: the authors' code (BatsResearch/fudd) converts all letters of a caption but the first to lower
+    case. The authors' code has no ``fusion`` and no ``gate``.
 
     Args:
-        k: number of likeliest classes to decide between; all classes skip the zero-shot step.
-        fusion: weight of the zero-shot cosine similarity in the final score.
-        gate: minimum difference between the two largest zero-shot probabilities to keep the zero-shot prediction.
-        templates: sentences of the zero-shot step.
-        scale: logit scale; default: the encoder's own.
+        k: number of likeliest classes to decide between. With the number of all classes, the zero-shot step has no
+            effect.
+        fusion: weight of the zero-shot cosine similarity in the final score, at least 0.
+        gate: if the two largest zero-shot probabilities differ by at least this much, the zero-shot prediction stands.
+        templates: sentences with ``{}`` for the class name, for the zero-shot step; default: the encoder's templates.
+        scale: logit scale; default: the logit scale of the encoder.
     """
 
     name = "follow_up"
@@ -151,7 +156,7 @@ class FollowUp(Recipe):
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """Add follow-up captions to a zero-shot or described classifier."""
+        """Return a copy of a zero-shot or described classifier with follow-up captions."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
                 f"--follow-up requires a classifier made from names or descriptions, got {first.recipe}. "

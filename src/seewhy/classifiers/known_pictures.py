@@ -1,4 +1,4 @@
-"""The pictures that a classifier was fitted on, to detect them in later measurements."""
+"""The pictures that a classifier was fitted on, to detect them in an evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """The pictures of a fit, with up to :data:`MOST_MINIATURES` miniatures; archives of older versions have none."""
+    """The pictures that a classifier was fitted on, with up to :data:`MOST_MINIATURES` miniatures."""
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]
@@ -62,13 +62,13 @@ class KnownPictures:
 
     @cached_property
     def by_digest(self) -> dict[str, str]:
-        """The name of a picture for the digest of its file."""
+        """A dictionary from the digest of a file to the name of the picture."""
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
     def copies_of(
         self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
     ) -> list[tuple[str, float] | None]:
-        """Return, for each picture, the known picture that it is a copy of and the correlation; otherwise ``None``."""
+        """Return, for each picture, the known picture of which it is a copy and their correlation, or ``None``."""
         place = _drawn(len(self.names))[: len(self.miniatures)]
         ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
         asked = Likeness(miniatures, None if pooled is None else compact(pooled).float())

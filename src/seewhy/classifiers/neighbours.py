@@ -40,17 +40,18 @@ class Neighbours(PictureRecipe):
 
         logit_c = scale * log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)
 
-    where ``N_c`` are the neighbours of class ``c``. ``k`` and ``T`` have the best leave-one-out accuracy, with ties
-    decided by the likelihood, and ``scale`` has the largest likelihood. Crops and copies of a picture, and other
-    pictures of the same object, are left out with it.
+    where ``x`` are the picture's features, ``x_i`` those of training picture ``i``, ``N_c`` the neighbours of class
+    ``c``, and ``T`` the temperature. ``k`` and ``T`` are chosen by leave-one-out accuracy, with ties decided by the
+    likelihood; ``scale`` maximises the likelihood. A picture is left out together with its crops, its copies and other
+    pictures of the same object.
 
-    Where we differ: Wu et al. use k = 200 and T = 0.07. Here the nearest picture of every class always votes, and
-    every class therefore has a finite logit.
+    Where we differ: Wu et al. use k = 200 and T = 0.07. Here, the nearest picture of every class always votes, so that
+    every class has a finite logit.
 
     Args:
         k: number of neighbours; default: chosen by leave-one-out validation.
         temperature: temperature of the vote; default: chosen by leave-one-out validation.
-        n_crops: random crops per picture, which vote too.
+        n_crops: number of random crops per picture, which also vote.
         power: exponent of the signed power normalisation of the features.
     """
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Network(ABC):
-    """Weights that a recipe trained inside, before or after the encoder's trunk.
+    """Layers that were trained inside, before or after the encoder's trunk.
 
-    The classifier uses :meth:`encoder`, so all attribution methods and metrics apply to it. The head is the identity if
-    the network ends in logits. ``where`` is the attribution method that reads the network's own maps.
+    The classifier uses :meth:`encoder`, so all attribution methods and metrics apply to the trained layers. The head is
+    the identity if the network ends in logits. ``where`` is the name of the attribution method that reads the network's
+    own maps.
     """
 
     where: ClassVar[str]
@@ -33,7 +34,7 @@ class Network(ABC):
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """Return the encoder with the trained weights, which its fingerprint includes."""
+        """Return the encoder with the trained weights; its fingerprint includes them."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -41,7 +42,7 @@ class Network(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return everything besides the tensors that :meth:`restore` needs, as JSON."""
+        """Return all values except tensors that :meth:`restore` needs, as JSON."""
 
     @classmethod
     @abstractmethod
@@ -51,14 +52,17 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Perception:
-    """The iterations of an autoencoder on one picture; the last reconstruction is classified.
+    """The iterations of an autoencoder on one picture, of which the last reconstruction is classified.
 
     Attributes:
         path: grey pictures after 0, 1, … iterations.
         moves: root mean square change of the pixels per iteration.
         spread: root mean square deviation of the final copies from their mean.
         n_copies: number of copies.
-        nearest: nearest memorised picture, at ``distance``, with its file ``name`` and class index ``label``.
+        nearest: memorised picture that is nearest to the reconstruction.
+        distance: distance of that picture.
+        name: file name of that picture.
+        label: class index of that picture.
     """
 
     path: Float[Tensor, "t h w"]
@@ -89,7 +93,7 @@ class ReadsPooled(Protocol):
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A network that classifies by class names, including names that it was not trained on."""
+    """A network that classifies by class names, also by names of classes without training pictures."""
 
     @property
     def base(self) -> Encoder: ...

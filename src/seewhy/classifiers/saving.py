@@ -64,7 +64,7 @@ Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write the card, and the tensors in a file named by their SHA-256; an earlier classifier is replaced."""
+    """Write the card as JSON, and the tensors in a file named by its SHA-256; an earlier classifier is replaced."""
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
 
@@ -119,13 +119,13 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
 
     Args:
         folder: folder written by :meth:`Classifier.save`.
-        engine: engine of the trunk.
-        encoder: encoder that it was made with, or its name; default: the embedded encoder named in the folder. Any
-            other encoder must be given here.
+        engine: engine that runs the encoder: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+        encoder: encoder that the classifier was fitted with, or its name. Default: the embedded encoder named in the
+            folder; any other encoder must be given here.
 
     Raises:
-        ModelError: the folder has no saved classifier or a newer format, or the encoder is not the one it was made
-            with.
+        ModelError: the folder has no saved classifier or a newer format, or the classifier was fitted with another
+            encoder.
         WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
@@ -156,7 +156,7 @@ def _own(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifier:
-    """Build the classifier; fields that older versions did not write are optional."""
+    """Build the classifier from its card and tensors; fields that older versions did not write are optional."""
     network, classes, words, bank = None, tuple(card["classes"]), None, None
     if card.get("network") is not None:
         kind = classifiers[card["recipe"]].network
@@ -181,7 +181,7 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
         bank = replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
     if (fitted_in := card.get("fitted_in", "")) not in ("", *PRECISIONS.values()):
-        raise ValueError(f"it was fitted in {fitted_in!r}")
+        raise ValueError(f"the precision of its fit is {fitted_in!r}")
     return Classifier(
         recipe=card["recipe"],
         encoder=encoder,
@@ -247,7 +247,7 @@ def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
 
 
 def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None, k: int) -> Trust | None:
-    """Restore the measured reliability; ``None`` if an older version measured it."""
+    """Restore the measured reliability; ``None`` if an older version of SeeWhy measured it."""
     if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
         return None
     return Trust.restore(facts, _own(tensors, "trust."), trust_features(held.pooled), k)

@@ -1,4 +1,4 @@
-"""Classifiers without training pictures: from class names, from descriptions, or the encoder's own."""
+"""Classifiers without training pictures: from class names, from descriptions, or from an encoder's last layer."""
 
 from __future__ import annotations
 
@@ -34,12 +34,16 @@ class ZeroShot(Recipe):
 
         w_c = normalise(mean_p normalise(g(template_p(c))))
 
-    where ``g`` is the text encoder and ``template_p(c)`` is template ``p`` with class name ``c``. Then ``logit_c =
-    scale * (u · w_c)`` for the normalised picture embedding ``u``.
+    where ``g`` is the text encoder and ``template_p(c)`` is template ``p`` with the name of class ``c``. The logit of
+    class ``c`` is
+
+        logit_c = scale * (u · w_c)
+
+    where ``u`` is the normalised picture embedding.
 
     Args:
-        templates: sentences with ``{}`` for the class name; default: the encoder's own.
-        scale: logit scale; default: the encoder's own.
+        templates: sentences with ``{}`` for the class name; default: those of the encoder.
+        scale: logit scale; default: the logit scale of the encoder.
     """
 
     name = "zero_shot"
@@ -77,13 +81,17 @@ class ZeroShot(Recipe):
 class Described(Recipe):
     """Classification by the mean cosine similarity with descriptions of each class.
 
-    The score is ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), where ``D(c)`` are the descriptions of class
-    ``c`` in the form *class, which has description*, and ``φ`` is the cosine similarity. The mean is not normalised
-    again as in CLIP's prompt ensemble, which would favour classes with diverse descriptions.
+    The score of class ``c`` for picture ``x`` is
+
+        s(c, x) = 1/|D(c)| Σ_d φ(d, x)        (paper, equation 1)
+
+    where ``D(c)`` are the descriptions ``d`` of class ``c`` in the form *class, which has description*, and ``φ`` is
+    the cosine similarity. Unlike in CLIP's prompt ensemble, the mean is not normalised again, because this would favour
+    classes with diverse descriptions.
 
     Args:
         with_names: whether sentences contain the class name, as in the paper.
-        scale: logit scale for probabilities; default: the encoder's own.
+        scale: logit scale for probabilities; default: the logit scale of the encoder.
     """
 
     name = "described"
@@ -111,7 +119,7 @@ class Described(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Pretrained(Recipe):
-    """The encoder's own last layer, with the classes it was trained on (lite0: the 1,000 classes of ImageNet)."""
+    """The last layer of the encoder, with the classes that it was trained on (lite0: the 1,000 classes of ImageNet)."""
 
     name = "pretrained"
     paper = "the encoder's own"
@@ -121,7 +129,7 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Return the encoder's own classifier; for lite encoders, WordNet's definitions describe the classes."""
+        """Return a classifier with the encoder's last layer; lite encoders have default descriptions from WordNet."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
@@ -149,7 +157,7 @@ class Pretrained(Recipe):
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:
-    """Return vectors of WordNet's definitions of the ImageNet classes; ``None`` for encoders not based on lite."""
+    """Return vectors of WordNet's definitions of the ImageNet classes; ``None`` without a lite encoder."""
     root = encoder
     while root.base is not None:
         root = root.base

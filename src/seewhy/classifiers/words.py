@@ -74,16 +74,16 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """Return the classifier with its descriptions measured on the given pictures.
+    """Return the classifier with the accuracy of its descriptions on the given pictures.
 
-    Class names are removed from the descriptions, except for zero-shot classifiers and for captions of a follow-up.
+    Class names are removed from the descriptions first, except for zero-shot classifiers and captions of a follow-up.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
 
 
 def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
-    """Measure the descriptions like :func:`measured_on`, on encoded pictures."""
+    """Return the classifier with the accuracy of its descriptions on encoded pictures."""
     if held.logits is None and classifier.held_out is None:  # it has learned from none of them
         held = with_logits(classifier.head, held) or held
     changed = replace(classifier, held_out=held, trust=None)
@@ -100,7 +100,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
     """Return the descriptions with vectors of the texts without class names.
 
-    ``bare`` says that the vectors were computed without class names, so only texts that contain the name are encoded
+    If ``bare`` is true, the vectors were computed without class names; only texts that contain a name are encoded
     again.
     """
     plain: dict[int, str] = {}
@@ -142,7 +142,7 @@ def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureS
 
 
 def words_decide(classifier: Classifier) -> bool:
-    """Return whether the head is computed from the descriptions; it then changes with them."""
+    """Return whether the head is computed from the descriptions, so that new descriptions change it."""
     return _rows_of(classifier) is not None
 
 
@@ -167,7 +167,7 @@ def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor
 
 @dataclass(frozen=True)
 class ForeignLists:
-    """For every class, lists of sentences about other subjects, as long as the list of the class."""
+    """Lists of sentences about other subjects, of the same lengths as the classes' lists of descriptions."""
 
     lists: Float[Tensor, "k m d"]
     centre: Float[Tensor, "k m"]
@@ -177,12 +177,13 @@ class ForeignLists:
 class WordsMeasure:
     """How well the descriptions fit held-out pictures, compared with wrong descriptions.
 
-    The fit of a list is its cosine similarity minus its mean over held-out pictures (``centre``), with equal weight for
-    every class.
+    A list of descriptions fits a picture by its cosine similarity minus the mean over held-out pictures (``centre``).
+    Every class has the same weight.
 
     Attributes:
         as_good: fraction of wrong assignments of lists to classes that fit as well as the true assignment.
-        beats: for each class, the fraction of other lists that fit its pictures less well; NaN without pictures.
+        beats: for each class, the fraction of other lists that fit the class's pictures worse than the right list; NaN
+            without pictures.
         centre: mean cosine similarity of each list over held-out pictures.
         foreign: lists about other subjects, if fewer than ``FEW`` classes have pictures.
     """
@@ -205,10 +206,9 @@ class WordsMeasure:
 def measure_words(classifier: Classifier) -> WordsMeasure | None:
     """Measure a classifier's descriptions by a permutation test on its held-out pictures.
 
-    The true assignment of lists to classes is compared with all permutations, or with 999 random permutations for more
-    than six classes. With fewer than five classes, 999 random lists about other subjects replace the permutations.
-    Returns
-    ``None`` if fewer than two classes have held-out pictures.
+    The true assignment of lists to classes is compared with all permutations, or with 999 random permutations if there
+    are more than six classes. With fewer than five classes, the true assignment is compared with 999 random lists about
+    other subjects instead. The result is ``None`` if fewer than two classes have held-out pictures.
     """
     words, held = classifier.words, classifier.held_out
     if words is None or held is None:
@@ -247,7 +247,7 @@ def _class_means(
 
 
 def _orders(fit: Float[Tensor, "p p"]) -> float:
-    """Return the fraction of permutations of the lists that fit at least as well as the true order; it counts too."""
+    """Return the fraction of all permutations of the lists that fit at least as well as the true order."""
     n = len(fit)
     if n <= EXACT:
         order = torch.tensor(list(permutations(range(n))))
@@ -267,7 +267,7 @@ def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
 
 
 def _foreign_lists(classifier: Classifier) -> Float[Tensor, "k m d"]:
-    """Return lists of ImageNet class definitions, evenly spaced, each as long as the list of the class."""
+    """Return lists of ImageNet class definitions for every class, each as long as its own list of descriptions."""
     encoder, words = classifier.encoder, words_of(classifier)
     if encoder not in _FOREIGN:  # those of the embedded ones are shipped
         texts = [text for lines in imagenet_descriptions().values() for text in lines]

@@ -30,7 +30,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     name="seewhy",
-    help="Image recognition that explains itself: where it looked, which of your pictures look alike, why in words.",
+    help="Image recognition that explains itself: where it looked, which pictures are similar, and why in words.",
     cls=Verbs,
     no_args_is_help=True,
     add_completion=True,

@@ -28,7 +28,7 @@ def segment(
     method: str = "maskclip",
     output: Path | None = None,
 ) -> None:
-    """Label every pixel with one of the names, or with none: by words, or by a trained segmenter."""
+    """Assign one of your class names, or none, to every pixel: by the names alone, or with a trained segmenter."""
     from ..dense.by_words import segmenter_for
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -36,7 +36,8 @@ def segment(
     if model is not None:
         if labels is not None:
             raise InputError(
-                "--model and --labels cannot be combined, because a saved segmenter has its own classes. Leave one out."
+                "--model and --labels cannot be combined, because a saved segmenter has its own classes. Use "
+                "only one of them."
             )
         session.finish_settings()
         with session.terminal.doing(f"Loading {model}"):
@@ -82,7 +83,7 @@ def detect(
     tiles: Annotated[int, Bound(1, 32)] | None = None,
     least_score: Part | None = None,
 ) -> None:
-    """Find objects by their names, or by a trained detector, and draw a box around each."""
+    """Find objects by name or with a trained detector, and draw a box around each object."""
     from ..dense.regions import BoxFolder
 
     given: dict[str, Any] = {} if least_score is None else {"least": least_score}
@@ -133,12 +134,12 @@ def _saved_detector(session: Session, model: str, labels: str | None, tiles: int
     if tiles is not None:
         raise InputError(
             "--model and --tiles cannot be combined, because a saved detector uses the tiles it was "
-            "fitted with. Leave one out, or fit it with another --set zoom=…."
+            "fitted with. Use only one of them, or fit the detector with another --set zoom=…."
         )
     if "least_presence" in session.settings:
         raise InputError(
             "--model and --set least_presence cannot be combined, because a saved detector has its "
-            "own thresholds. Leave one out, or use --least-score."
+            "own thresholds. Use only one of them, or --least-score."
         )
     overlap, most = session.take("overlap", "most")
     session.finish_settings()

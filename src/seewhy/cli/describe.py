@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """The language model, and how to query it.
+    """The language model, with the settings of its requests.
 
     Args:
         writer: name of a model of the service, a folder, a .gguf file, or smollm2.
         base_url: address of an OpenAI-compatible service.
         key_variable: environment variable with the service's API key.
-        leave_out: parameters that the service does not accept, separated by commas: max_tokens, temperature, seed, or
-            response_format (then described in the question).
+        leave_out: parameters that the service does not accept, separated by commas: max_tokens, temperature, seed or
+            response_format. Without response_format, the prompt describes the format of the answer.
         max_tokens: maximum tokens per answer; default: no limit.
         timeout: maximum seconds per answer.
         price_in: price of a million input tokens, for --dry-run.

@@ -58,7 +58,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, calibration and confusions and, if asked, how faithful the explanations are.
 
-    With --contract, pass or fail by limits that you set. With --against, compare new pictures with those of the fit.
+    With --contract, check the metrics against limits. With --against, compare new pictures with the training pictures.
     """
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked
@@ -120,7 +120,7 @@ def _write_contract(session: Session) -> NoReturn:
 
     o = session.given
     if o.model is not None or o.data:
-        raise InputError("--write-contract cannot be combined with a model or pictures. Leave one out.")
+        raise InputError("--write-contract cannot be combined with a model or pictures. Use only one of them.")
     write(o.write_contract, Contract.preset().to_toml(), force=session.force)
     say(f"contract: {o.write_contract}")
     raise typer.Exit
@@ -144,7 +144,7 @@ def _audit(session: Session, data: str) -> NoReturn:
     classifier = session.classifier(o.model)
     source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items])
     if boxes is not None and (len(o.masks) > 1 or o.object_):
-        raise InputError("Boxes cannot be combined with another source of masks. Leave one out.")
+        raise InputError("Boxes cannot be combined with another source of masks. Use only one of them.")
     done = audit(
         classifier, samples, contract=asked, group=session.group, train=train, masks=source, seed=session.seed,
         n_explained=32 if o.n_explained is None else o.n_explained, **session.kept,
@@ -163,7 +163,7 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
     report = None if folder is None else Path(os.path.realpath(folder))
     if report is not None and place in [report / f"audit{ending}" for ending in ENDINGS]:
         raise InputError(
-            f"--junit {junit} is a file of the report. Choose another name, for example {junit.with_suffix('.xml')}."
+            f"--junit must not be a file of the report, got {junit}. Use {junit.with_suffix('.xml')}, for example."
         )
     if report is None or place.parent != report or report.is_dir():
         check_file(junit, force=force)

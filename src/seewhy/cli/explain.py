@@ -64,8 +64,8 @@ def explain(
 
         for name in session.was_given(ONE_BY_ONE):
             raise InputError(
-                f"--parquet cannot be combined with {_option(name)}, because it writes tables without "
-                "pages. Leave one out."
+                f"--parquet cannot be combined with {_option(name)}, because --parquet "
+                "writes tables only. Use only one of them."
             )
         spread = session.make(Spread, rest=False)
     how = _how(
@@ -209,7 +209,8 @@ def _finder(session: Session) -> Any:
         if o.parts is not None or o.labels is not None:
             other = "--labels" if o.parts is None else "--parts"
             raise InputError(
-                f"--model and {other} cannot be combined, because a saved model has its own class names. Leave one out."
+                f"--model and {other} cannot be combined, because a saved model has its own class names. Use "
+                "only one of them."
             )
         load = load_detector if is_detector(o.model) else load_segmenter
         return load(o.model, encoder=session.own_encoder, engine=session.engine)

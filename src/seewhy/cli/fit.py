@@ -41,7 +41,7 @@ def fit(
     pictures: Path | None = None,
     task: Task | None = None,
 ) -> None:
-    """Train a classifier, segmenter or detector on your pictures, or explain what a classifier relies on.
+    """Train a classifier, segmenter or detector on your pictures, or fit prototypes or an explainer for a classifier.
 
     Run again to continue a stopped run.
     """

@@ -63,7 +63,7 @@ def index(
         raise InputError("The folder of the index is required. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Pictures to add or a change is required. Name pictures, or use --forget, "
+            "No change to the index was given. Name pictures to add, or use --forget, "
             "--forget-missing, --rebuild or --verify."
         )
     check_place(output)
@@ -101,7 +101,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
         other = "--status" if not change else "pictures or a change"
-        raise InputError(f"{option} and {other} cannot be combined. Leave one out.")
+        raise InputError(f"{option} and {other} cannot be combined. Use only one of them.")
     if status is not None:
         run = read_status(status)
         session.say(run.to_json(), *run.lines())

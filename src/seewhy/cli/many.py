@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spread:
-    """How to split a run.
+    """Settings for splitting a run into files, threads and GPUs.
 
     Args:
-        per_shard: pictures per output file, if the input has no shards; an interruption loses at most one file.
-        threads: threads for engine, decoding and torch together; default: all cores.
-        gpus: with --cluster: GPUs per worker; with 0.5, two workers share a GPU.
+        per_shard: number of pictures per output file, if the input has no shards. After an interruption, at most one
+            file is computed again.
+        threads: number of threads for engine, decoding and torch together; default: the number of cores.
+        gpus: with --cluster, number of GPUs per worker; with 0.5, two workers share a GPU.
     """
 
     per_shard: Count = 2048

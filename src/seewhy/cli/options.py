@@ -118,7 +118,7 @@ def resolve(
 ) -> Classifier:
     if follow_up is not None:
         if descriptions is not None:
-            raise InputError("--follow-up and --descriptions cannot be combined. Leave one out.")
+            raise InputError("--follow-up and --descriptions cannot be combined. Use only one of them.")
         from ..classifiers.follow_up import FollowUp
         from ..language.questions import read_pairs
 
@@ -148,7 +148,8 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
     if not isinstance(model.network, NamesClasses):
         raise InputError(
-            "--model and --labels cannot be combined, because a saved classifier has its own classes. Leave one out."
+            "--model and --labels cannot be combined, because a saved classifier has its own classes. Use "
+            "only one of them."
         )
     return model.network.classifier(names_in(labels))
 
@@ -203,8 +204,8 @@ def objects_of(
     if "masks" in kinds and ("segmenter" in kinds or wanted):
         other = "--object" if wanted else f"--masks {kinds['segmenter']}"
         raise InputError(
-            f"--masks {kinds['masks']} and {other} cannot be combined, because each gives the place "
-            "of the object. Leave one out."
+            f"--masks {kinds['masks']} and {other} cannot be combined, because both give the position "
+            "of the object. Use only one of them."
         )
     boxes = load_boxes(kinds["boxes"]) if "boxes" in kinds else None
     if "masks" in kinds:

@@ -249,7 +249,7 @@ def serve(
 
 
 def named(models: list[str]) -> dict[str, Path]:
-    """Return the name and folder of each ``-m``.
+    """Return the name and the folder of the model in each option ``-m``.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
@@ -278,7 +278,7 @@ def export(
     labels: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one ONNX graph with its decision and Grad-CAM, and check that graph and classifier give
+    """Write a classifier as one ONNX graph with its prediction and Grad-CAM, and check that graph and classifier give
     the same answers.
     """
     from ..service.export import check_place

@@ -98,7 +98,7 @@ def _findings(session: Session, form: str) -> NoReturn:
     from ..classifiers.prompt_pairs import PromptPairs
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
-        raise InputError(f"--finding and --{name.replace('_', '-')} cannot be combined. Leave one out.")
+        raise InputError(f"--finding and --{name.replace('_', '-')} cannot be combined. Use only one of them.")
     o = session.given
     if o.output is not None:
         check_file(o.output, force=session.force)

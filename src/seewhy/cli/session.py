@@ -154,7 +154,7 @@ class Session:
         names = self.encoder_names
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
-            raise InputError(f"--encoder {twice[0]} was given twice. Leave one out.")
+            raise InputError(f"--encoder {twice[0]} was given twice. Give each encoder once.")
         return {name: self.encoder(name) for name in names}
 
     def saved(self, model: str | Path) -> Classifier:
@@ -202,7 +202,7 @@ class Session:
     def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
         """Make an object from the given fields that are not ``None`` and from the settings of ``--set``.
 
-        ``rest`` says that no later object uses settings, so an unknown setting raises an error.
+        If ``rest`` is true, no later object uses settings, so an unknown setting raises an error.
         """
         known = {one.name for one in settings_of(cls)}
         values = {name: value for name, value in given.items() if value is not None}
@@ -211,7 +211,7 @@ class Session:
         mine = {name: self.settings.pop(name) for name in [*self.settings] if rest or name in known}
         for name in values:
             if name in mine:
-                raise InputError(f"{name} was given both as an option and with --set. Leave one out.")
+                raise InputError(f"{name} was given both as an option and with --set. Give it once.")
         with self.options_told():
             read = configured(cls, mine, f"seewhy {self.verb}") if mine else None
         return cls(**values, **{name: getattr(read, name) for name in mine})

@@ -265,7 +265,7 @@ def generate(
     judge: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Generate pictures that a model takes for a class, a text or a neuron (PPGN)."""
+    """Generate pictures with a high score for a class, a text or a neuron of a model (PPGN)."""
     from ..generation.decoders import Bring
     from ..generation.generate import Asking, Question, check_place, make, prepared, save
     from ..generation.sampler import PPGN

@@ -191,7 +191,9 @@ def _adapt_names(session: Session) -> NoReturn:
     o, terminal = session.given, session.terminal
     output = o.output
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
-        raise InputError(f"--{unused[0].replace('_', '-')} cannot be combined with --method {o.method}. Leave one out.")
+        raise InputError(
+            f"--{unused[0].replace('_', '-')} cannot be combined with --method {o.method}. Use only one of them."
+        )
     ARCHIVE.check(output)
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}
     recipe = recipe_from(session, o.method, **named)

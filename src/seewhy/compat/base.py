@@ -85,7 +85,7 @@ class SemanticSegmentationTarget:
 
 @dataclass(eq=False)
 class FasterRCNNBoxScoreTarget:
-    """Overlap plus score of the best matching box for each given box, summed."""
+    """Sum over the given boxes of the overlap and the score of the best matching detected box."""
 
     labels: Sequence[int]
     bounding_boxes: Any
@@ -108,7 +108,7 @@ class FasterRCNNBoxScoreTarget:
 
 @dataclass(eq=False)
 class FinerWeightedTarget:
-    """Logit of a class minus the weighted logits of others; see :mod:`seewhy.attributions.finer_cam`."""
+    """Logit of a class minus the weighted logits of other classes; see :mod:`seewhy.attributions.finer_cam`."""
 
     main_category: int
     comparison_categories: Sequence[int]
@@ -150,7 +150,7 @@ def highest(output: Any) -> Targets:
 
 
 def scores(targets: Targets, output: Any) -> Tensor:
-    """Return the value of each target, ``(n,)``; targets are repeated if there are more pictures."""
+    """Return the value of each target, ``(n,)``; with more pictures than targets, the targets are repeated in turn."""
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
             f"The network must return a tensor or list with one row per picture, got a {type(output).__name__}. Wrap "
@@ -282,7 +282,7 @@ class PeerCAM(ABC):
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return for each layer its output and the gradient of the targets, both ``(b, c, h, w)``."""
+        """Return, for each layer, the output and the gradient of the targets, both ``(b, c, h, w)``."""
         taps = Taps(self._layers, cut=True)
         output = self._run(pixels, taps)
         leaves = [taps.only(name) for name in self._layers]
@@ -298,7 +298,7 @@ class PeerCAM(ABC):
         return found  # type: ignore[return-value]
 
     def heard(self, pixels: Tensor) -> tuple[list[tuple[str, Any, Tensor]], Any]:
-        """Return for each layer its name, its output, and its output as ``(b, c, h, w)``; and the network's output."""
+        """Return the name, the raw output and the ``(b, c, h, w)`` output of each layer, and the network's output."""
         taps = Taps(self._layers, cut=False)
         output = self._run(pixels, taps)
         outs = [(name, taps.only(name)) for name in self._layers]
@@ -325,7 +325,7 @@ def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
 
 
 def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
-    """Return the sum over channels, or with ``eigen_smooth`` the first principal component with the sign of the sum."""
+    """Return the sum over channels or, with ``eigen_smooth``, the first principal component."""
     return first_component(products, products.sum(1)) if eigen_smooth else products.sum(1)
 
 

@@ -30,7 +30,7 @@ from .base import Choose, FinerWeightedTarget, PeerCAM, Reshape, Targets, highes
 
 
 class _GradientCAM(PeerCAM):
-    """A method of the activations and gradients of each layer."""
+    """A method that uses the activations and gradients of each layer."""
 
     rule: ClassVar[Any]
     less_bends: ClassVar[bool] = False
@@ -74,14 +74,15 @@ class GradCAMElementWise(_GradientCAM):
 
 
 class EigenGradCAM(_GradientCAM):
-    """First principal component of gradient times activation, signed by evidence for the target."""
+    """First principal component of gradient times activation; its sign follows the evidence for the target."""
 
     rule = attributions["eigen_grad_cam"]()
 
 
 class SegEigenCAM(_GradientCAM):
-    """First principal component of ``|gradient| · activation``, with its larger end positive (Chung & Ying 2025,
-    Appl. Sci. 15).
+    """First principal component of ``|gradient| · activation`` (Chung & Ying 2025, Appl. Sci. 15).
+
+    The sign is chosen so that the value with the largest magnitude is positive.
     """
 
     def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
@@ -179,7 +180,7 @@ class FinerCAM:
 
 
 class _ActivationCAM(PeerCAM):
-    """A method of the activations only, which does not depend on the class."""
+    """A method that uses only the activations, so that the map does not depend on the class."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         return [self.map_of(grid, eigen_smooth) for _, _, grid in self.heard(pixels)[0]]
@@ -189,7 +190,7 @@ class _ActivationCAM(PeerCAM):
 
 
 class EigenCAM(_ActivationCAM):
-    """First principal component of the activations, signed by the mean absolute activation."""
+    """First principal component of the activations; its sign follows the mean absolute activation."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         return first_component(activations, activations.abs().mean(1))
@@ -212,9 +213,7 @@ class KPCA_CAM(_ActivationCAM):
 
 @dataclass(eq=False, repr=False)
 class FEM(_ActivationCAM):
-    """Feature explanation method: channels are weighted by the share of unusually high activations (Fuad et al.
-    2020, IPTA).
-    """
+    """Feature explanation method: channels weighted by their fraction of high activations (Fuad et al. 2020, IPTA)."""
 
     k: float = 2
 
@@ -225,7 +224,7 @@ class FEM(_ActivationCAM):
 
 
 class RandomCAM(_ActivationCAM):
-    """Control with random channel weights from -1 to 1, drawn by NumPy's global generator as in pytorch-grad-cam."""
+    """A baseline with random channel weights from -1 to 1, from NumPy's global generator as in pytorch-grad-cam."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         drawn = np.random.uniform(-1, 1, activations.shape[:2])
@@ -260,14 +259,16 @@ Blank = Callable[[Any, Tensor], None]
 class AblationCAM(PeerCAM):
     """Ablation-CAM, which sets each channel to 0 as in the paper.
 
-    pytorch-grad-cam instead subtracts 1e7 from the layer's lowest value (unless that is 0) and divides by the score. If
-    the network can be cut at the layer, only its later part runs again.
+    Where SeeWhy differs: pytorch-grad-cam sets a channel to the layer's lowest value minus 1e7 (to 0 if that value is
+    0), and divides the decrease by the score. If the network can be split at the layer, only the layers after it run
+    again.
 
     Args:
         ablation_layer: ignored.
         batch_size: number of copies per forward pass.
-        ratio_channels_to_ablate: share of the channels to ablate, above 0 and at most 1; the others get weight 0. Half
-            of them vary most like the layer's first principal component, half least.
+        ratio_channels_to_ablate: fraction of the channels to ablate, greater than 0 and at most 1; the other channels
+            get the weight 0. Half of the ablated channels are those most similar to the layer's first principal
+            component, and half those least similar.
     """
 
     ablation_layer: object = None
@@ -343,7 +344,7 @@ class AblationCAM(PeerCAM):
 
 
 def silence_levels(levels: list[Tensor], channels: Int[Tensor, " n"]) -> None:
-    """Set channels to 0 in several maps, whose channels are numbered consecutively."""
+    """Set channels to 0 in several maps; the channels are numbered consecutively over the maps."""
     first = 0
     for level in levels:
         rows = ((channels >= first) & (channels < first + level.shape[1])).nonzero()[:, 0]

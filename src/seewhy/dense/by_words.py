@@ -50,8 +50,8 @@ def segment(
     """Assign one of the given names to every pixel of a picture or of several pictures.
 
     Args:
-        picture: a file name, an array of pixels, or several of them (:mod:`seewhy.pictures.sources`). If there are
-            several, an unreadable picture returns a failure.
+        picture: a file name or an array of pixels, or a collection of them (:mod:`seewhy.pictures.sources`). In a
+            collection, an unreadable picture gives a :class:`seewhy.Failure`.
         labels: at least two names that may be in the picture.
         encoder: an image-text encoder, or its name.
         segmenter: a registered name, or ``"clipseg:/folder"`` for a network with its own weights.
@@ -59,7 +59,8 @@ def segment(
         **parameters: settings of the method, for example ``zoom=4``.
 
     Returns:
-        The mask and its segments. They display themselves in a notebook; ``save("seg.html")`` writes a page.
+        The mask and its segments, or a list of them for a collection. A notebook displays them; ``save("seg.html")``
+        writes a page.
     """
     return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
@@ -82,14 +83,15 @@ def detect(
 ) -> Detections | list[Detections | Failure]:
     """Draw boxes around named objects in a picture or in several pictures.
 
-    For the other arguments, see :func:`segment`.
+    The arguments ``picture``, ``encoder``, ``store`` and ``**parameters`` are those of :func:`segment`.
 
     Args:
-        labels: at least one name of an object to find.
+        labels: names of the objects to find, at least one.
         detector: a registered name, or ``"owlv2:/folder"`` for a network with its own weights, which needs no encoder.
 
     Returns:
-        Boxes with names and scores. They display themselves in a notebook; ``save("det.html")`` writes a page.
+        Boxes with names and scores, or a list of them for a collection. A notebook displays them; ``save("det.html")``
+        writes a page.
     """
     return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
 

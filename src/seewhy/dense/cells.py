@@ -26,10 +26,11 @@ PLACES = "positional_embedding"
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     """Return the image-text embedding of each grid cell, not normalised.
 
-    MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) uses the value path of the last attention layer. The same
-    embedding results from applying the head to one grid cell at a time. This also works for a head that averages.
+    MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) uses the value path of the last attention layer. Here,
+    the head is applied to one grid cell at a time, which gives the same embedding and also works for a head that
+    averages.
 
-    Cost: one pass of the head per grid cell, and no pass of the trunk.
+    The head runs once per grid cell; the trunk does not run.
     """
     grid = encoder.layout.to_grid(features)
     b, _, h, w = grid.shape
@@ -41,8 +42,9 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
     """Return the image-text embeddings of each grid cell and of the picture, by attention pooling.
 
-    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518) with interpolated position embeddings.
-    For an encoder that pools by the mean, the result is :func:`joint_cells` and its mean over the grid cells.
+    The result equals that of DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518) with interpolated
+    position embeddings. If the encoder pools by the mean, the picture's embedding is the mean of the result of
+    :func:`joint_cells`.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:
@@ -164,7 +166,7 @@ class Both(nn.Module):
 
 
 def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
-    """Return the encoder with a second trunk, whose features are concatenated to its own."""
+    """Return the encoder with a second trunk, whose features are concatenated to those of the first."""
     return encoder.but(
         trunk=lambda: Both(encoder.trunk, trunk, CHANNELS[encoder.layout.kind]).eval(),
         fingerprint=weights_digest(trunk.state_dict(), f"{encoder.fingerprint}|beside"),

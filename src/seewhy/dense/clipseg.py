@@ -34,22 +34,25 @@ class CLIPSeg:
         s_k = decoder(activations(x), mean_p g(template_p(k)))
         p_k = sigmoid(s_k)
 
-    - ``x``: the picture.
+    - ``x``: the picture; ``activations`` are those of CLIP's image encoder.
+    - ``k``: a name; ``template_p(k)`` is template ``p`` with this name.
     - ``g``: the text encoder.
-    - ``k``: a name; each pixel takes the name with the largest ``p_k``.
+    - ``s_k``, ``p_k``: the logit and the probability of name ``k`` at each pixel.
+
+    Each pixel gets the name with the largest ``p_k``.
 
     Weights and processor are read from a transformers folder in safetensors. No code in the folder is executed. As in
     the transformers library, pictures are stretched to a square. The maps are interpolated bilinearly to pixels.
 
-    Cost: one pass of the picture network per tile, and one pass of the small decoder per name.
+    The image encoder runs once per tile, and the small decoder once per name and tile.
 
     Args:
         templates: sentences with ``{}`` for the name, whose embeddings are averaged; default: the sentences of the
             paper.
         zoom: short side of the picture, as a multiple of the network's input size; a larger value finds smaller
             objects and takes longer. From 1.5, the picture is cut into tiles.
-        least: lowest probability at which a pixel gets a name, 0 to 1; probabilities of different names are
-            independent.
+        least: lowest probability at which a pixel gets a name, 0 to 1. The probabilities of all names at a pixel need
+            not add up to 1.
     """
 
     name: ClassVar[str] = "clipseg"

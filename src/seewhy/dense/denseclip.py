@@ -44,39 +44,46 @@ class DenseCLIP:
         s = cos(z, t')
         loss = CE(decoder([features; s])) + .4 CE(s / τ)
 
-    - ``t``: the text embeddings of the classes.
+    - ``t``: the text embeddings of the classes; ``t'`` depend on the picture.
     - ``z``: the image-text embeddings of the grid cells; ``z̄`` is the embedding of the picture.
-    - ``s``: the score map, which the segmentation decoder reads together with the features.
+    - ``s``: the score map, an input of the segmentation decoder in addition to ``features``.
+    - ``CE``: the cross-entropy.
     - ``γ``: a learnt weight.
     - ``τ``: the temperature of the auxiliary loss.
 
-    With ``n_contexts``, learnt context vectors precede the class names (section 3.2). The frozen text encoder encodes
-    them at every step. Pre-model prompting replaces these vectors by ``decoder(q, [z̄; z])`` with learnt queries ``q``.
+    With ``n_contexts``, learnt context vectors precede the class names (section 3.2), and the frozen text encoder runs
+    at every step. In pre-model prompting, the vectors are ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
     By default the encoder is frozen. With ``train``, a copy of its trunk and pooling is also trained, at a tenth of the
     learning rate, as in the authors' code. Every step then crops and mirrors windows at random.
 
-    Differences from the authors' code: The decoder is a feature pyramid with one convolution per level and one 3 x 3
-    convolution on the finest map. The mean text embedding is subtracted. Without contexts, texts are the sentences of
-    :class:`~seewhy.dense.maskclip.MaskCLIP`. Grid cells are encoded one by one unless ``attended``. Batch normalisation
-    keeps its statistics. Pixels without a class are excluded from the mean loss; the authors count them as zeros.
+    Where we differ from the authors' code:
 
-    Cost: one pass of the trunk per window. A training step runs the decoder, and with contexts the text encoder. If the
-    encoder is trained, each step also runs its forward and backward pass; SeeWhy first estimates the minutes.
+    - The segmentation decoder is a feature pyramid with one convolution per level and one 3 x 3 convolution on the
+      finest map.
+    - The mean text embedding is subtracted from each text embedding.
+    - Without context vectors, the texts are the sentences of :class:`~seewhy.dense.maskclip.MaskCLIP`.
+    - Unless ``attended``, the head encodes each grid cell separately.
+    - The statistics of batch normalisation do not change.
+    - Pixels without a class are excluded from the mean loss; the authors count their loss as 0.
 
-    Memory: the feature maps of all windows in half precision, .5 to 3 MB each for the embedded encoder. If the encoder
-    is trained, only the memory of one step.
+    The trunk runs once per window. A training step runs the decoder and, with context vectors, the text encoder. If the
+    encoder is trained, each step also runs the encoder forwards and backwards; SeeWhy first reports the estimated time.
+
+    With a frozen encoder, memory holds the feature maps of all windows in half precision, .5 to 3 MB each for the
+    embedded encoder. If the encoder is trained, memory holds one step.
 
     Args:
         n_steps: number of training steps.
-        batch_size: windows per step; lower it if memory runs out.
+        batch_size: number of windows per step; lower it if memory runs out.
         lr: highest learning rate.
-        width: channels of the decoder.
+        width: number of channels of the decoder.
         levels: largest number of feature maps to read; convolutional trunks only.
-        prompting: where the picture changes the texts: ``"post"`` after the text encoder, ``"pre"`` before it, or
-            ``"none"``.
+        prompting: where the picture changes the texts: ``"post"``, after the text encoder; ``"pre"``, before it; or
+            ``"none"``, nowhere.
         n_contexts: number of learnt vectors before each name (authors: 8); 0 uses sentences.
-        texts: ``"names"``; as a control, ``"shuffled"`` or ``"random"``; or ``"none"`` for the decoder without texts.
+        texts: ``"names"``; for comparison, ``"shuffled"`` names, ``"random"`` vectors, or ``"none"`` for a decoder
+            without texts.
         attended: whether grid cells come from attention pooling, as in DenseCLIP.
         gamma: initial weight of post-model prompting (authors: 1e-4).
         tau: temperature of the auxiliary loss (authors: .07).
@@ -213,7 +220,7 @@ class DenseCLIP:
         return replace(made, trained_on=trained_on)
 
     def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
-        """Return an untrained segmenter, which encodes the training pictures."""
+        """Return a segmenter that has no trained decoder yet and is used to encode the training pictures."""
         return self.segmenter(encoder, classes, Affine.empty(len(classes)))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:

@@ -108,9 +108,9 @@ def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
-            "The segmenter and the masks must have the same classes. The masks also have "
-            f"{', '.join(map(repr, more)) or 'no class'}, and the segmenter also has "
-            f"{', '.join(map(repr, fewer)) or 'none'}. Give --labels as the masks name their classes."
+            "The segmenter and the masks must have the same classes. Only the masks have "
+            f"{', '.join(map(repr, more)) or 'no class'}, and only the segmenter has "
+            f"{', '.join(map(repr, fewer)) or 'no class'}. Give --labels with the class names of the masks."
         )
     values = {value: classes.index(data.classes[place]) for value, place in data.values.items()}
     return replace(data, classes=classes, values=values)
@@ -132,7 +132,7 @@ def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progres
 def _mask_tables(
     segmenter: Segmenter, arms: Mapping[str, Segmenter], data: MaskedPictures, progress: Progress
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Compute the confusion matrices of each method, and notes on unnamed mask values."""
+    """Compute the confusion matrices of each method, and notes on mask values without a class name."""
     k = len(segmenter.classes)
     tables: dict[str, list[Tensor]] = defaultdict(list)
     unnamed, n_pixels = Counter[int](), 0
@@ -187,16 +187,15 @@ def evaluate_boxes(
 ) -> BoxReport:
     """Compute the average precision of predicted boxes, with bootstrap intervals and controls.
 
-    AP is COCO's mean over ten overlap thresholds and over classes. AP50 uses an overlap threshold of 0.5. A control is
-    a method with less information, for example one that draws every box in the centre. A difference from a control is
-    real if its
-    paired bootstrap interval excludes 0. Intervals are centred on the estimate, because bootstrap means are biased
-    upwards.
+    AP is COCO's mean over ten overlap thresholds and over classes; AP50 uses the overlap threshold 0.5. A control is a
+    detector with less information, for example one that draws every box in the centre. A difference from a control
+    counts as real if its paired bootstrap interval excludes 0. Intervals are centred on the estimate, because bootstrap
+    means are biased upwards.
 
     Args:
         data: true boxes.
         found: predicted boxes with scores.
-        novel: classes on which the detector was not trained.
+        novel: classes that the detector was not trained on.
         least: lowest score of a box in the confusion table.
         n_draws: number of bootstrap resamples.
         seed: seed for resampling and random boxes.
@@ -271,7 +270,7 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
 
 
 def _nameless(there: Sequence[PictureBoxes], found: Sequence[PictureBoxes]) -> AveragePrecision:
-    """Compute average precision without regard to class names."""
+    """Compute average precision as if all boxes had the same class."""
     given, boxes = ([replace(p, labels=np.zeros_like(p.labels)) for p in side] for side in (there, found))
     return average_precision(given, boxes, ("any",))
 
@@ -328,7 +327,7 @@ def box_controls(
     n_classes: int,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """Yield the name and the random draws of each control."""
+    """Yield each control with its name and its boxes for several random seeds."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

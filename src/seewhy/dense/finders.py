@@ -57,13 +57,15 @@ class Presence:
 
         z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)
 
+    - ``z_k(v)``: the standardised cosine of ``v`` with the name ``k``.
     - ``t_k``: the text embedding of the name ``k``.
     - ``o``: the other names, without the 10 % that are most similar to ``k``.
 
-    The presence of a name is the larger of two values: ``z`` of the whole picture, and ``z`` of the maximum of each
-    name's cosines over the grid cells. The same threshold can be used for every name and encoder.
+    The presence of a name is the larger of two standardised cosines: that of the whole picture, and that of the grid
+    cells, for which each cosine is the maximum over the grid cells. The same threshold can be used for every name and
+    encoder.
 
-    Cost: no pass of the trunk. The other names are encoded once and cached.
+    The trunk does not run again. The other names are encoded once and cached.
     """
 
     encoder: Encoder
@@ -176,13 +178,13 @@ class Finder(ABC):
         Args:
             picture: a file name, an array of pixels, or any other form of picture (:mod:`seewhy.pictures.sources`).
             most: largest number of explanations: the boxes with the highest scores, or the largest segments.
-            descriptions: sentences about the classes.
+            descriptions: texts that describe the classes; default: none.
             known: pictures to compare with, with boxes or masks, or in one folder per class.
-            store: cache of encoded sentences.
+            store: cache of encoded sentences; default: no cache.
             **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Returns:
-            One explanation per box or segment, which displays itself in a notebook.
+            An explanation for each box or segment; a notebook displays it.
         """
         from ..evidence.explain import ExplainOptions
         from .part_evidence import PartExplainer, with_examples
@@ -234,7 +236,7 @@ class Scorer(ABC):
 
     @property
     def compares(self) -> bool:
-        """Whether :meth:`finish` needs the features."""
+        """Whether :meth:`finish` needs the features of the grid cells."""
         return False
 
     @abstractmethod

@@ -25,11 +25,11 @@ class GroundingDino(PretrainedMethod):
 
         score = max_w sigmoid(logit_w)
 
-    - ``w``: the tokens of the name.
+    - ``w``: a token of the name; ``logit_w`` is the logit of the box for this token.
 
     The transformers library instead returns all tokens above a threshold, which can mix two names in one box.
 
-    Cost: one pass per tile.
+    The network runs once per tile.
 
     Args:
         tiles, overlap, most: see :class:`~seewhy.dense.pretrained.PretrainedMethod`.

@@ -38,20 +38,23 @@ LEAST = 0.05
 class Linear:
     """Multinomial logistic regression on grid cells, as a baseline segmenter.
 
-    The loss on standardised features:
+    The objective is
 
         1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i + b)
 
-    - ``x_i``: the features of grid cell ``i``.
-    - ``s_ik``: the share of its pixels that have class ``k``.
+    - ``W``, ``b``: the weights and biases.
+    - ``C``: the inverse regularisation strength.
+    - ``x_i``: the standardised features of grid cell ``i``.
+    - ``s_ik``: the fraction of the pixels of grid cell ``i`` that have class ``k``.
 
-    ``C`` is chosen on held-out pictures by the mean intersection over union, computed on grid cells. This probe is the
-    baseline for the encoder: if another segmenter is better, its own layers are the reason.
+    ``C`` is chosen on held-out pictures by the mean intersection over union of grid cells. The probe measures the
+    encoder alone. If another segmenter on the same encoder is better, the reason is the additional layers of that
+    segmenter.
 
-    Cost: one pass of the trunk per window of a picture, in training and in use.
+    The trunk runs once per window of a picture, in training and in prediction.
 
     Args:
-        held_out: share of the pictures on which ``C`` is chosen, 0 to 1.
+        held_out: fraction of the pictures on which ``C`` is chosen, 0 to 1.
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.
         least: lowest probability at which a pixel gets a name, 0 to 1; raise it to leave uncertain pixels unnamed.
@@ -119,7 +122,7 @@ class Affine(Scorer):
 
 
 class Cells(NamedTuple):
-    """Grid cells for training, with the share of each class in their pixels."""
+    """Grid cells for training, with the fraction of their pixels that have each class."""
 
     features: Float[Tensor, "n c"]
     shares: Float[Tensor, "n k"]
@@ -127,7 +130,7 @@ class Cells(NamedTuple):
 
 
 def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor, "h w k"]:
-    """Return the share of each class in the pixels of each grid cell."""
+    """Return, for each grid cell, the fraction of its pixels that have each class."""
     counts, total = cell_counts(truth, k, grid)
     return torch.from_numpy(counts / np.maximum(total, 1)).float()
 
@@ -154,7 +157,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
 
 
 def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> LinearFit:
-    """Fit a classifier on pairs of a grid cell and a class, weighted by the share of the class in the cell."""
+    """Fit a classifier on pairs of a grid cell and a class, weighted by the fraction of the cell that has the class."""
     row, label = (shares > LEAST).nonzero().unbind(1)
     return fit_logistic(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-3)
 

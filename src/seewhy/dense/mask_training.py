@@ -67,7 +67,7 @@ class Maps(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """Pictures and masks for random crops, with some feature maps for standardisation."""
+    """Pictures and masks from which crops are drawn, with some feature maps to compute means and deviations."""
 
     pictures: TrainingPictures
     masks: UInt8[Tensor, "n _y _x"]
@@ -126,7 +126,7 @@ class MaskTask(Task):
 
 
 class FromMaps(MaskTask):
-    """Training on stored feature maps with random mirroring."""
+    """A training task on stored feature maps, which are mirrored at random."""
 
     needs: ClassVar = ("maps", "joint", "whole", "labels")
 

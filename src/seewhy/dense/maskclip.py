@@ -47,31 +47,33 @@ class MaskCLIP:
         s_k(i) = cos(z_i, t_k)
         t_k = normalise(mean_p normalise(g(template_p(k))))
 
+    - ``s_k(i)``: the score of class ``k`` in grid cell ``i``.
     - ``z_i``: the embedding of grid cell ``i`` (:func:`seewhy.dense.cells.joint_cells`).
     - ``t_k``: the mean text embedding of class ``k``.
-    - ``g``: the text encoder.
+    - ``g``: the text encoder; ``template_p(k)`` is template ``p`` with the name of class ``k``.
 
-    Scores are interpolated bilinearly to pixels, and each pixel takes the class with the highest score. For an encoder
+    Scores are interpolated bilinearly to pixels, and each pixel gets the class with the highest score. For an encoder
     with attention pooling, the result equals that of the released code.
 
-    Some names are close to every picture. Unless ``centred`` is 0, two means are therefore subtracted: the mean text
-    embedding from each text embedding, and ``centred`` times a class's mean score over the picture from its scores. The
-    default raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
+    Some names are similar to every picture. Unless ``centred`` is 0, two means are therefore subtracted: the mean text
+    embedding from each text embedding, and ``centred`` times the mean score of a class over the picture from its
+    scores. The default raised mIoU by .4 to 1 points on 80 street scenes, and by .1 to .9 points on 40 other scenes.
 
-    Differences from the released code: Key smoothing compares the input features of the head instead of the last
-    attention block's keys. The paper's 85 templates are not included; set ``templates`` to use them.
+    Where we differ from the released code: key smoothing compares the input features of the head instead of the keys of
+    the last attention layer. The paper's 85 templates are not included; set ``templates`` to use them.
 
-    Cost: one pass of the trunk per window, and one pass of the head per grid cell.
+    The trunk runs once per window, and the head once per grid cell.
 
     Args:
         templates: sentences with ``{}`` for the class name; their embeddings are averaged.
-        centred: share of each class's mean score over the picture to subtract, 0 to 1 (paper: 0).
+        centred: fraction of a class's mean score over the picture that is subtracted from its scores, 0 to 1 (paper:
+            0).
         denoised: probability that a class must reach in at least one grid cell, 0 to 1; raise it if absent classes
             appear. 0 keeps all classes.
-        smoothed: probability below which a grid cell takes the average of similar grid cells, 0 to 1; 0 turns smoothing
-            off.
+        smoothed: probability below which the scores of a grid cell become the average of similar grid cells, 0 to 1; 0
+            turns smoothing off.
         normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released code).
-        scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
+        scale: factor on the cosines before the softmax; default: the logit scale of the encoder (MaskCLIP: 100).
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.
         least: lowest probability at which a pixel gets a name, 0 to 1; raise it to leave uncertain pixels unnamed.
@@ -172,7 +174,7 @@ Normalised = Literal["channels", "positions"]
 
 
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
-    """Prompt denoising: remove each class that reaches the probability ``threshold`` in no grid cell."""
+    """Remove each class whose probability is below ``threshold`` in all grid cells (prompt denoising)."""
     if threshold <= 0:
         return scores
     surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)
@@ -186,7 +188,7 @@ def smooth(
     normalised: Normalised = "channels",
     scale: float = 100.0,
 ) -> Float[Tensor, "b k h w"]:
-    """Key smoothing: replace uncertain grid cells by the average of similar grid cells.
+    """Replace the scores of uncertain grid cells by the average of similar grid cells (key smoothing).
 
     Equation 3 of the paper, for each grid cell ``i`` with ``max p_i < threshold``:
 

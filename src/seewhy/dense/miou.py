@@ -35,7 +35,7 @@ def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
 
 
 def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
-    """Compute the mean intersection over union of the classes that occur, from :func:`sums`."""
+    """Compute the mean intersection over union of the classes that occur, from the result of :func:`sums`."""
     own, union, true = summed.unflatten(-1, (3, -1)).unbind(-2)
     is_there = true > 0
     return (own / union.clamp(min=1e-12) * is_there).sum(-1) / is_there.sum(-1).clamp(min=1)
@@ -76,7 +76,7 @@ def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) 
 
 
 def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
-    """Draw a permutation of ``k`` positions without a fixed point."""
+    """Return a random permutation of ``k`` positions in which no position stays the same."""
     order = torch.randperm(k, generator=generator)
     while bool((order == torch.arange(k)).any()):
         order = torch.randperm(k, generator=generator)

@@ -23,12 +23,12 @@ class Owlv2(PretrainedMethod):
 
         score = sigmoid(scale * cos + shift)
 
-    - ``cos``: the cosine of the patch with the name.
-    - ``scale``, ``shift``: predicted by the network.
+    - ``cos``: the cosine of the patch embedding with the text embedding of the name.
+    - ``scale``, ``shift``: two numbers that the network predicts for the patch.
 
     Weights and processor are read from a transformers folder in safetensors. No code in the folder is executed.
 
-    Cost: one pass per tile.
+    The network runs once per tile.
 
     Args:
         tiles, overlap, most: see :class:`~seewhy.dense.pretrained.PretrainedMethod`.

@@ -151,10 +151,13 @@ class PartExplainer:
             method.name: method.needs_attention or method.needs_training or method.needs_words or method.recipe,
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value]:
-            raise InputError(f"The map {wrong[0]} cannot explain a box or segment. Choose grad_cam, occlusion or rise.")
+            raise InputError(
+                f"A box or segment cannot be explained with {wrong[0]}. Use only grad_cam, occlusion or rise."
+            )
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(
-                f"The map {method.name} cannot explain a box of {self.score.method}. Choose occlusion or rise."
+                f"The method {method.name} cannot explain a box of the detector {self.score.method}. Choose occlusion "
+                "or rise."
             )
         return options
 
@@ -196,7 +199,7 @@ class PartExplainer:
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
     def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
-        """Return a classifier of the box or segment, its encoding, its displayed crop and its position."""
+        """Return a classifier of the box or segment, the encoded part, its displayed crop and its position."""
         model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
         features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
         seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
@@ -237,7 +240,7 @@ Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
 
 
 class Example(NamedTuple):
-    """A known object in a picture; without box and mask, the whole picture."""
+    """A known object in a picture; without a box and a mask, it is the whole picture."""
 
     label: str
     box: PartBox

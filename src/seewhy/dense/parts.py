@@ -39,9 +39,10 @@ class PooledScore:
         logits = head(mean_region(z) - centred * mean_picture(z))
 
     - ``z``: the embeddings of the grid cells.
+    - ``mean_region``: the mean over the grid cells inside; ``mean_picture``: the mean over all grid cells.
 
-    With ``pieces``, the means over pieces of a box replace the mean over the box. With ``reads``, a network computes
-    the logits, and only attribution methods that change pixels can explain them.
+    With ``pieces``, the means over several pieces of a box replace the mean over the box. If ``reads`` is given, a
+    network computes the logits, and only attribution methods that change pixels can explain the logits.
     """
 
     reader: Reader
@@ -80,7 +81,7 @@ class AmongWords:
 
 
 def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
-    """Return names for the background, changed if they are also names to find.
+    """Return background names; names that are also names to find are changed.
 
     >>> rest_names(("stamp", "background"), ("background", "table"))
     ('background (the rest)', 'table')
@@ -237,7 +238,7 @@ def part_encoder(engine: PartEngine) -> Encoder:
 
 def _no_trunk() -> NoReturn:
     raise InputError(
-        "A box or segment cannot be explained by a map that reads inner layers. Choose grad_cam, occlusion or rise."
+        "A method that reads inner layers cannot explain a box or segment. Choose grad_cam, occlusion or rise."
     )
 
 

@@ -61,7 +61,7 @@ class Layer(nn.Module):
 
 
 class ContextDecoder(nn.Module):
-    """A transformer decoder that computes changes of text embeddings from a picture."""
+    """A transformer decoder that computes, from a picture, what is added to the text embeddings."""
 
     def __init__(
         self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
@@ -92,7 +92,7 @@ class PixelText(nn.Module):
         texts: text embeddings of the classes before training.
         gamma: initial weight of post-model prompting.
         n_contexts: number of learnt vectors before each of the ``names``.
-        shows: whether texts are used; otherwise all cosines are 0.
+        shows: whether texts are used; if not, all cosines are 0.
     """
 
     fixed: Tensor

@@ -41,9 +41,11 @@ class PretrainedMethod(ABC):
     """Base class of pretrained zero-shot detectors of the transformers library.
 
     Args:
-        tiles: number of tiles along the picture's short side, from 1; more tiles find smaller objects and take longer.
+        tiles: number of tiles along the picture's short side, at least 1; more tiles find smaller objects and take
+            longer.
         least: lowest score of a box, 0 to 1.
-        overlap: intersection over union, 0 to 1, above which the lower-scoring of two boxes of a class is removed.
+        overlap: largest intersection over union of two boxes of the same class, 0 to 1; above it, the box with the
+            lower score is removed.
         most: largest number of boxes per picture.
     """
 

@@ -37,7 +37,7 @@ MOST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """An encoder of pictures of any size, optionally with a second trunk."""
+    """An encoder for pictures of any size, optionally with a second trunk."""
 
     base: Encoder
     zoom: Zoom = LARGEST
@@ -302,13 +302,13 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
 
 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
-    """Return the share of each span that lies in each of ``n`` grid cells."""
+    """Return, for each of ``n`` grid cells, the fraction of each span that is inside the cell."""
     first = torch.arange(n)
     inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
     return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])
 
 
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
-    """Return the same means as :func:`box_means` by matrix products."""
+    """Return the means of :func:`box_means`, computed by matrix products."""
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

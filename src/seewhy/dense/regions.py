@@ -35,14 +35,14 @@ COCO, INDEX = "segments.json", "index.html"
 
 @dataclass(frozen=True)
 class Region:
-    """A box, or all pixels of a class with their bounding box.
+    """A detected box, or all pixels of a class in a picture with their bounding box.
 
     Attributes:
         score: uncalibrated score of the method; for a segment, the mean over its pixels.
         box: left, top, right, bottom in pixels of the upright picture.
         area: number of pixels of a mask; ``None`` for a box.
-        share: ``area`` as a share of the picture; ``None`` for a box.
-        made_of: named components of the score, if the method reports them.
+        share: ``area`` as a fraction of the picture; ``None`` for a box.
+        made_of: components of the score, by name, if the method reports them.
     """
 
     label: str
@@ -93,7 +93,7 @@ class FoundRegions(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write a ``.json`` or ``.html`` file, or a mask as ``.png``; ``force`` overwrites foreign files."""
+        """Write a ``.json`` or ``.html`` file, or a mask as ``.png``; ``force`` overwrites files of other programs."""
         path = Path(path)
         if path.suffix not in self.files:
             raise DataError(f"{self.kind.capitalize()} must be written as {', '.join(self.files)}, got {path}.")
@@ -143,7 +143,7 @@ class Detections(FoundRegions):
         return len(self.found)
 
     def record(self) -> BoxedPicture:
-        """Return the boxes in the form of a box file."""
+        """Return the boxes in the form that :func:`seewhy.save_boxes` takes."""
         return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
 
     def _own_json(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Segmentation(FoundRegions):
         mask: array ``(height, width)`` of the upright picture.
         scores: array ``(k, h, w)`` of the class scores of each grid cell.
         segments: one segment per class found, largest first.
-        presence: see :class:`Detections`, also for ``about`` and ``pixels``.
+        presence, about, pixels: as in :class:`Detections`.
     """
 
     kind = "segments"
@@ -240,7 +240,7 @@ def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndar
 
 
 def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...]:
-    """Return the class names after checking their number and uniqueness."""
+    """Return the class names, after a check that there are enough and that they differ."""
     names = tuple(" ".join(str(name).split()) for name in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)
@@ -257,7 +257,7 @@ def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Keep:
-    """The selection of boxes: lowest score, largest overlap within a class, and largest number."""
+    """Limits on the boxes: the lowest score, the largest overlap within a class, and the largest number of boxes."""
 
     least: float = 0.0
     overlap: float = 0.5
@@ -320,8 +320,8 @@ class SegmentFolder:
                 self._names.add(name.casefold())
                 return write(self.path / f"{name}.png", result.to_png(), force=self.force)
         raise ForeignFileError(
-            f"{self.path} already has masks under all possible file names of {result.image}. Give another folder with "
-            "-o."
+            f"All possible file names for the mask of {result.image} are taken in {self.path}. Give another folder "
+            "with -o."
         )
 
     def finish(self) -> Path:

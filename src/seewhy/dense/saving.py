@@ -64,7 +64,7 @@ class DenseArchive:
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Load method, encoder, trained encoder modules, card and tensors, and report damaged files."""
+        """Load method, encoder, trained encoder modules, card and tensors; damaged files raise an error."""
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(
@@ -125,7 +125,8 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
     Args:
         folder: a folder that ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
         encoder: the encoder of the detector; default: the embedded encoder.
-        engine: engine of the trunk, if the encoder is loaded here.
+        engine: engine that runs the encoder, unless ``encoder`` is an encoder object: ``"auto"``, ``"torch"``,
+            ``"onnxruntime"`` or ``"openvino"``.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         classes = class_names(card["classes"], boxes=True)

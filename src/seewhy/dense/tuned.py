@@ -84,7 +84,7 @@ def saved_tensors(halves: TunedPictures | None, on: Encoder) -> dict[str, Tensor
 
 
 def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures | None, dict[str, Tensor]]:
-    """Split saved tensors into the encoder's modules, if any, and the others."""
+    """Split saved tensors into those of the encoder's modules, if any, and all others."""
     rest = {name: t for name, t in tensors.items() if not name.startswith(SAVED)}
     own = {name.removeprefix(SAVED): t for name, t in tensors.items() if name.startswith(SAVED)}
     return (TunedPictures.restored(on, {}, own) if own else None), rest

@@ -1,4 +1,4 @@
-"""A two-stage detector: class-agnostic proposals, then classification by the cosine with text embeddings."""
+"""A two-stage detector: boxes are proposed without classes, then classified by the cosine with text embeddings."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class TwoStage(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n 4"]]:
-        """Return the logits of the background and the names, and the box refinements."""
+        """Return the logits of the background and of the names for each box, and the refinement of each box."""
         hidden = self.heads.read(levels, boxes, owner)
         cosine = normalize(self.heads.embed(hidden), dim=1) @ self.texts.T
         return cosine / (self.temperature * self.scalar.clamp(0.1, 10)), self.move(hidden)
@@ -148,7 +148,7 @@ class Targets:
 
     @classmethod
     def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Assign boxes to levels by size, and grid cells to the smallest box around them."""
+        """Assign each box to a level by its size, and each grid cell to the smallest box around it."""
         middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
         of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
         if not len(boxes):
@@ -253,8 +253,8 @@ class Blend:
     - ``z_k``: the frozen encoder's probability of class ``k``.
     - ``w_k``: ``alpha`` for base classes and ``beta`` for novel classes; ``beta`` for all if there are no base classes.
 
-    The background's score is ``p``. Scores are normalised to sum to 1 and multiplied by a power of the objectness, as
-    in the authors' ``ensemble_class_outputs``.
+    The score of the background is its probability ``p``. Scores are normalised to sum to 1 and multiplied by a power of
+    the objectness, as in the authors' ``ensemble_class_outputs``.
     """
 
     alpha: Part = 0.35

@@ -35,9 +35,9 @@ WITHIN = 0.7
 @detectors.register
 @dataclass(frozen=True)
 class WordRegions:
-    """Zero-shot detection of connected regions in which a name fits better than background words.
+    """Zero-shot detection of connected regions that are more similar to a name than to background words.
 
-    The map of each name is its margin over the background, minus the mean of this margin over the picture:
+    The map ``l_k`` of name ``k`` is the following difference, minus its mean over the picture:
 
         l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)
 
@@ -51,26 +51,29 @@ class WordRegions:
         score = p (1 + p - q) / 2
         p = softmax_k(scale * cos(mean of z in the box, t))
 
-    - ``q``: the same probability in a ring around the box.
+    - ``p``: the probability of the name in the box; ``scale`` is the logit scale.
+    - ``q``: the probability of the name in a ring around the box.
 
-    DITO scores regions by text in the same way (arXiv:2310.00161). A name has no boxes if its presence in the picture
-    (:class:`seewhy.dense.finders.Presence`) is below ``least_presence``. Of two nested boxes, the one with the higher
-    score is kept.
+    DITO also scores regions by text in this way (arXiv:2310.00161). A name gets no boxes if its presence in the picture
+    (:class:`seewhy.dense.finders.Presence`) is below ``least_presence``. If a box contains another, only the box with
+    the higher score is returned.
 
-    Cost: one pass of the trunk per window, and one pass of the head per grid cell.
+    The trunk runs once per window, and the head once per grid cell.
 
     Args:
         templates: sentences with ``{}`` for the class name; their embeddings are averaged.
         rest: background words, which are never reported.
-        levels: thresholds of ``l_k`` for the regions, as shares of its maximum, 0 to 1; each threshold gives boxes.
-        around: width of the ring around a box, as a share of the box.
+        levels: thresholds of the regions, as fractions of the maximum of ``l_k``, between 0 and 1; each threshold gives
+            boxes.
+        around: width of the ring around a box, as a fraction of the box's side.
         size: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer. Above 2, the picture is cut into tiles.
         least: lowest score of a box, 0 to 1.
         least_presence: smallest presence of a name in the picture, in standard deviations; 0 draws boxes for every
             name.
-        part: lowest score of a box, as a share of the name's best score, 0 to 1; 0 keeps all boxes.
-        overlap: intersection over union, 0 to 1, above which the lower-scoring of two boxes of a class is removed.
+        part: lowest score of a box, as a fraction of the highest score for this name, 0 to 1; 0 returns all boxes.
+        overlap: largest intersection over union of two boxes of the same class, 0 to 1; above it, the box with the
+            lower score is removed.
         most: largest number of boxes per picture.
     """
 
@@ -100,13 +103,13 @@ class WordRegions:
         check_fields(self)
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                "`levels` of word_regions must lie between 0 and 1, and `rest` must have at least one word, got "
-                f"levels={self.levels} and {len(self.rest)} word(s) in rest."
+                "In word_regions, the thresholds `levels` must be between 0 and 1, and `rest` must have at least one "
+                f"word, got levels={self.levels} and {len(self.rest)} word(s) in `rest`."
             )
 
     @staticmethod
     def ranked() -> dict[str, Any]:
-        """Return the parameters that keep all boxes, for average precision."""
+        """Return a copy of the parameters that returns all boxes, as average precision needs them."""
         return {"least": 0.0, "least_presence": 0.0, "part": 0.0}
 
     @staticmethod
@@ -136,7 +139,7 @@ class RegionDetector(Detector):
             yield looked if isinstance(looked, Failure) else self._found(looked)
 
     def pooled(self) -> PooledScore:
-        """Return the class probabilities of a box without the contrast to its ring."""
+        """Return a classifier of one box, which does not compare the box with the ring around it."""
         names = (*self.classes, *rest_names(self.classes, self.how.rest))
         among = AmongWords(self.reader.base.text)
         head = Head(Projected(among), self.words.texts, scale=self.words.scale)

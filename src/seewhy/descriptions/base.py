@@ -79,7 +79,7 @@ class Descriptions:
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Return each text in a sentence with its class's name."""
+        """Return each text as a sentence that names its class."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
@@ -149,7 +149,7 @@ class WordBank:
 
     @classmethod
     def of_vectors(cls, descriptions: Descriptions, vectors: Float[Tensor, "n d"]) -> WordBank:
-        """Make a bank from encoded texts in the order of the descriptions."""
+        """Make a word bank from text vectors, which are in the order of the descriptions."""
         owner = [i for i, texts in enumerate(descriptions.texts.values()) for _ in texts]
         texts = tuple(t for texts in descriptions.texts.values() for t in texts)
         return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
@@ -159,7 +159,7 @@ class WordBank:
 
     @cached_property
     def measured(self) -> WordBank:
-        """The bank with the vectors ``nameless``, if there are any."""
+        """The word bank without class names in its texts, if it has such vectors."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
@@ -197,7 +197,8 @@ def naming(name: str) -> re.Pattern[str] | None:
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
     """Replace each class's name by *it* in its texts; also return the number of changed texts.
 
-    Single words of a longer name stay, because they may describe the class (*orange* in *orange bell pepper*).
+    Single words of a longer name are not replaced, because they may describe the class (*orange* in *orange bell
+    pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
     ('it are round', 'dark red')
@@ -217,7 +218,7 @@ def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
 
 
 def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
-    """Return the random sentences of WaffleCLIP (arXiv 2306.07282): a class's name with random words.
+    """Return the random sentences of WaffleCLIP (arXiv 2306.07282), a class's name with random words.
 
     All classes share the same random words, with the mean length of the descriptions' words.
     """
@@ -277,6 +278,6 @@ def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
         named = sorted({n for p in pairs for n in p.classes})
         raise DataError(
             f"The pairs must have the names of the {len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …), "
-            f"but none of the {len(pairs)} pairs does ({', '.join(map(repr, named[:3]))}, …)."
+            f"but the {len(pairs)} pairs name other classes ({', '.join(map(repr, named[:3]))}, …)."
         )
     return kept

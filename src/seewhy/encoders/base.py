@@ -38,7 +38,8 @@ class Layout:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
         grid: for tokens: size ``(h, w)`` of the patch grid.
         prefix: for tokens: number of class and register tokens before the patch tokens.
-        finer: for ``"nchw"``: number of channels and scale factor of each finer map, stored as further channels.
+        finer: for ``"nchw"``: number of channels and scale factor of each map of higher resolution that is stored in
+            additional channels.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
@@ -81,7 +82,7 @@ class TextTower(Protocol):
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A text encoder in two steps: ``sentences`` gives sentence vectors, ``place`` maps them to the shared space."""
+    """A text encoder in two steps: ``sentences`` computes vectors, and ``place`` maps them to the shared space."""
 
     sentence_fingerprint: str
 
@@ -95,7 +96,7 @@ class RefittedText(SentenceText, Protocol):
     """A text encoder whose map to the shared space is a regression that can be refitted."""
 
     def refit(self) -> Mapping[str, Tensor]:
-        """Return ``coefficients`` for :meth:`place_by`, and optionally ``centres``, ``left`` and ``right``."""
+        """Return the tensors that :meth:`place_by` takes as ``refit``."""
         ...
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]: ...
@@ -158,12 +159,11 @@ class Encoder:
         classes: names of the classifier's outputs.
         text: function that loads the text encoder, if there is one; called only when needed.
         module: function that returns the whole network, for methods that need gradients inside the trunk.
-        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or a function that returns a running
-            engine.
-        conditioned: function from an instruction in words to the encoder conditioned on it.
-        looks: fingerprint of the features; default: ``fingerprint``.
+        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"``, ``"openvino"``, or a function that returns a loaded engine.
+        conditioned: function from an instruction, such as ``"the colour"``, to an encoder that follows it.
+        looks: fingerprint of the part that encodes pictures; default: ``fingerprint``.
         base: encoder from which this one was adapted.
-        rest: module from the base's pooled vectors to this encoder's features.
+        rest: module from the pooled vectors of ``base`` to the features of this encoder.
         region_heads: detection heads that were trained with the encoder on pictures with texts.
     """
 
@@ -202,7 +202,7 @@ class Encoder:
 
     @property
     def engine_asked(self) -> str:
-        """The requested engine; ``"auto"`` if a running engine was passed."""
+        """The requested engine; ``"auto"`` if a loaded engine was passed."""
         return self._engine if isinstance(self._engine, str) else "auto"
 
     @cached_property
@@ -254,7 +254,7 @@ class Encoder:
         return self._conditioned is not None
 
     def under(self, condition: str) -> Encoder:
-        """Return the encoder conditioned on an instruction."""
+        """Return the encoder that follows an instruction, such as ``"the colour"``."""
         if self._conditioned is None:
             raise InputError(
                 f"The encoder {self.name!r} takes no instruction, got {condition!r}. Remove it, or use an encoder "
@@ -266,7 +266,7 @@ class Encoder:
 
     @undisturbed
     def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
-        """Encode pictures.
+        """Return the features and pooled vectors of pictures.
 
         Args:
             pixels: normalised pictures, from :meth:`pixels`.
@@ -290,7 +290,7 @@ class Encoder:
 
     @property
     def _averaging(self) -> PictureEngine | None:
-        """The engine if it can compute global average pooling, otherwise ``None``."""
+        """The engine, if it can compute global average pooling; otherwise ``None``."""
         engine = self.engine
         return engine if self.is_average and isinstance(engine, PictureEngine) and engine.averages else None
 

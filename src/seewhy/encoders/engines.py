@@ -40,7 +40,7 @@ UNASKED = 0.05
 
 
 def named(precision: str, engine: str) -> str:
-    """Return the full name of a precision, ``"f32"`` or ``"bf16"``; an empty one is read from the environment."""
+    """Return the full name of a precision, ``"f32"`` or ``"bf16"``; if it is empty, read it from the environment."""
     short = precision or ("" if engine == "onnxruntime" else os.environ.get(VARIABLE, ""))
     if short and short not in PRECISIONS:
         where = "" if precision else f" It was named in {VARIABLE}."
@@ -65,7 +65,7 @@ def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
-    """Check whether the difference is too large to choose this precision automatically."""
+    """Check whether the output differs too much for this precision to be chosen automatically."""
     return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
 
 

@@ -262,7 +262,7 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
 @dataclass(frozen=True)
 class Missing:
-    """Tensors missing from the weights of a network, and ``others``, the unexpected tensors."""
+    """Tensors that are missing from the weights of a network, and unexpected tensors (``others``)."""
 
     name: str
     tensors: tuple[str, ...]
@@ -320,7 +320,7 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
 
 
 def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
-    """Load a network that ``save_pretrained`` wrote, and return it with its missing tensors.
+    """Load a network that ``save_pretrained`` wrote, and return the network and the names of missing tensors.
 
     ``file`` is the name of a ``.gguf`` file in the folder.
     """
@@ -352,7 +352,7 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
 
 
 def _is_inside(network: nn.Module, key: str) -> bool:
-    """Check whether an unexpected tensor belongs to a module that the network has."""
+    """Check whether an unexpected tensor belongs to a module of the network."""
     *path, last = key.split(".")
     if last in UNREAD:
         return False

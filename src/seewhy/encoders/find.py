@@ -29,10 +29,10 @@ SCHEMES = {
 
 @cache
 def schemes() -> dict[str, str]:
-    """Return the full module name of each scheme.
+    """Return, for each scheme such as ``timm:``, the full name of the module that loads it.
 
     A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names a module with a function
-    ``load`` and optionally ``names``. It cannot replace a built-in scheme.
+    ``load`` and optionally ``names``. A package cannot replace a built-in scheme.
     """
     theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
@@ -51,13 +51,16 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     """Load an encoder by name.
 
     Args:
-        name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
-            ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a local
-            folder. ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` take only a folder. Or the folder of an encoder that
-            ``seewhy adapt`` made. Packages may add schemes (:func:`schemes`). ``#WORDS`` after the name gives the
-            encoder under an instruction, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
+        name: one of
+                - an embedded encoder, ``"lite0"``, ``"lite1"`` or ``"lite2"``;
+                - the folder of an encoder that ``seewhy adapt`` wrote;
+                - ``"timm:NAME"``, ``"torchvision:NAME"``, ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"`` or
+                    ``"file:PATH.safetensors"``, or a local folder after the colon;
+                - ``"mllm:FOLDER"`` or ``"diffusion:FOLDER"``;
+                - a name with a scheme of another package (:func:`schemes`).
+            An instruction may follow after ``#``, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
-        **options: keyword arguments of the scheme's loader.
+        **options: keyword arguments of the scheme's function ``load``.
 
     Raises:
         UnknownNameError: the encoder or scheme does not exist.
@@ -90,9 +93,10 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
 @checked
 def list_encoders(pattern: str = "*") -> list[str]:
-    """List the encoder names that match a pattern, the embedded ones first.
+    """List the encoder names that match a pattern, embedded encoders first.
 
-    Names under ``hf:``, ``file:``, ``mllm:`` and ``diffusion:`` cannot be listed. Weights are downloaded on first use.
+    The list has no names that begin with ``hf:``, ``file:``, ``mllm:`` or ``diffusion:``. Weights are downloaded on
+    first use.
 
     Args:
         pattern: pattern of names, in which ``*`` matches everything: ``"timm:resnet*"``.

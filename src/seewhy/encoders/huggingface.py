@@ -45,7 +45,7 @@ Read = Callable[[nn.Module, Any, Tensor, int], Tensor]
 
 
 class Family(NamedTuple):
-    """The pooling of a model type: name of the last norm, number of prefix tokens, and pooling function."""
+    """The pooling of a model type: the name of the last norm, the number of prefix tokens and the pooling function."""
 
     norm: str
     prefix: int
@@ -199,7 +199,7 @@ class MapTail(nn.Module):
 
 
 def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int], name: str) -> tuple[Split, Tensor]:
-    """Split an image network into trunk and head, and compute the pooled vector of an example picture."""
+    """Split an image network into trunk and head, and compute the pooled vector of a random picture."""
     pixels = example_pixels(size)
     kind, config = tower.config.model_type, tower.config
     family = FAMILIES.get(kind)
@@ -305,7 +305,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Compute one vector per token with the projection of the pooled token."""
+        """Compute one vector per token, with the projection that the network applies to the pooled token."""
         tower = self.model.text_model
         words = tower.get_input_embeddings()
         place = next(name for name, module in tower.named_modules() if module is words)

@@ -21,11 +21,11 @@ from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, sam
 
 @dataclass(frozen=True, eq=False)
 class LastLayers:
-    """An encoder cut at an inner layer.
+    """An encoder that is split at an inner layer.
 
     Attributes:
         below: the encoder up to the layer; its pooled vector is the flattened output of the layer.
-        rest: a frozen copy of the later layers, from the pooled vectors of ``below`` to the encoder's features.
+        rest: a frozen copy of the layers after it, from the pooled vectors of ``below`` to the encoder's features.
     """
 
     below: Encoder
@@ -58,7 +58,7 @@ class Onwards:
 
 
 class _Run(NamedTuple):
-    """A call of a layer: its start and end, and the id and version of its input and output tensors."""
+    """A call of a layer: start and end, and the id and version of the input and output tensors."""
 
     name: str
     start: int
@@ -106,7 +106,7 @@ def _convolutions(module: nn.Module) -> int:
 
 
 def _runs(trunk: nn.Module, pixels: Tensor) -> list[_Run]:
-    """Return the calls of all layers that run once, the trunk last."""
+    """Return the calls of all layers that run exactly once; the last call is the trunk's."""
     runs: list[_Run] = []
     begun: list[tuple[int, tuple[int, int] | None]] = []
     ticks, alive = count(), []

@@ -42,7 +42,7 @@ OF_MAPS = (
 
 
 class Arrangements:
-    """A record of every layer's input and output in one forward pass over one picture."""
+    """A record of the input and output of every layer in a forward pass over one picture."""
 
     def __init__(self, module: nn.Module, pixels: Tensor) -> None:
         self.size = (pixels.shape[2], pixels.shape[3])
@@ -96,7 +96,7 @@ class Arrangements:
         return None if heads or is_attention(out) else kind
 
     def _votes(self, name: str, out: Tensor) -> Iterator[Kind]:
-        """Yield the layouts that neighbouring layers imply, the most reliable first."""
+        """Yield the layouts that can be inferred from neighbouring layers, the most reliable first."""
         for taker in self._takers.get(id(out), ()):
             yield from _vote(self._layers[taker], out)
         makers = list(reversed(self._makers[tuple(out.shape)]))
@@ -213,8 +213,8 @@ def from_module(
 ) -> Encoder:
     """Make an encoder from a frozen float32 copy of a network.
 
-    If ``torch.fx`` can trace the network, the head runs only the layers after the target layer. Otherwise it runs the
-    whole network again.
+    If ``torch.fx`` can trace the network, gradients and masked features run only the layers after the target layer. If
+    tracing fails, gradients and masked features run the whole network.
 
     Args:
         module: network that maps ``(b, 3, h, w)`` to logits ``(b, k)``.
@@ -229,7 +229,7 @@ def from_module(
 
     Raises:
         UnknownNameError: the network does not have the layer; the message suggests similar names.
-        ModelError: the network cannot be cut at the layer, or the number of classes is wrong.
+        ModelError: the network cannot be split at the layer, or the number of classes is wrong.
     """
     transform = as_transform(transform, name)
     twin = in_single(frozen_copy(module))
@@ -264,7 +264,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 def split_module(
     module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
 ) -> tuple[Split, nn.Linear | None, str]:
-    """Cut a network after a layer and before its last linear layer."""
+    """Split a network after a layer and before its last linear layer."""
     pixels = example_pixels(size)
     trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:

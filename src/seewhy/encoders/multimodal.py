@@ -22,12 +22,12 @@ PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 
 
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
-    """Load a multimodal language model; the pooled vector is the last token's state (FocalLens-MLLM).
+    """Load a multimodal language model, whose pooled vector is the state of the last token (FocalLens-MLLM).
 
     The trunk is the image encoder. The head is the language model, which reads the picture's tokens inside the prompt.
 
-    Differs from FocalLens (Zhang et al. 2025, arXiv:2504.08368), whose code and weights are not published: the model is
-    used without their contrastive fine-tuning and without a text encoder. SeeWhy has tested it only with tiny random
+    The code and weights of FocalLens (Zhang et al. 2025, arXiv:2504.08368) are not published. Where we differ: the
+    model has no contrastive fine-tuning and no text encoder. SeeWhy was tested only with a tiny model with random
     weights.
 
     Args:

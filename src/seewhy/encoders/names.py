@@ -44,7 +44,7 @@ def filled(template: str, name: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """Return unique names, in order; repeated names get their index.
+    """Return unique names, in order; an index is appended to repeated names.
 
     >>> distinct(["crane", "cat", "crane"])
     ('crane (0)', 'cat', 'crane (2)')
@@ -71,7 +71,7 @@ def sentence_fingerprint(tower: TextTower) -> str:
 
 
 def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-    """Return sentence vectors, or vectors in the shared space if the text encoder has no separate sentence vectors."""
+    """Return sentence vectors or, if the text encoder has none, vectors in the shared space."""
     return tower.sentences(texts) if isinstance(tower, SentenceText) else tower.encode_text(texts)
 
 
@@ -98,7 +98,7 @@ def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
 
 
 def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
-    """Compute the highest cosine similarity of each vector with any of the others."""
+    """Compute, for each vector, the highest cosine similarity with a vector of ``among``."""
     return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
 
 
@@ -110,11 +110,12 @@ def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
 def openness(
     vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 1"]:
-    """Compute the weight of the adapted space for each sentence ``s``:
+    """Compute, for each sentence, the weight of the adapted space.
 
         σ((max_j s·u_j - max_c s·n_c) / softness)
 
-    where ``u_j`` are the centres of the sentences of the adaptation and ``n_c`` the vectors of the class names.
+    where ``s`` is the vector of the sentence, ``u_j`` are the centres of the sentences of the adaptation, ``n_c`` are
+    the vectors of the class names, and ``σ`` is the logistic function.
     """
     return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 

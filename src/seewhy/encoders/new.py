@@ -62,9 +62,9 @@ class Patches(nn.Module):
 
         norm((f_0(x) + f_s(x)) / 2)
 
-    where ``f_s`` rolls the patches by ``-s`` down and ``s`` across, adds positions, applies the layers and rolls back.
-    As in the authors' code, patches that wrap around are not masked. On larger pictures, positions are interpolated and
-    shifts grow in proportion.
+    where ``x`` are the patches, and ``f_s`` rolls them by ``-s`` rows and ``s`` columns, adds positions, applies the
+    layers and rolls the patches back. As in the authors' code, attention is not masked at patches that were rolled to
+    the opposite side. For larger pictures, positions are interpolated and ``s`` grows in proportion.
     """
 
     def __init__(

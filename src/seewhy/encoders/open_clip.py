@@ -220,7 +220,7 @@ def _read(name: str, path: Path) -> dict[str, Any]:
 
 
 def check_config(name: str, config: Any) -> bool:
-    """Check a configuration and return whether transformers reads its tokenizer."""
+    """Check a configuration, and return whether the tokenizer is one of transformers."""
     import timm
 
     text, vision = (config.get(key) if isinstance(config, dict) else None for key in ("text_cfg", "vision_cfg"))
@@ -247,7 +247,8 @@ def check_config(name: str, config: Any) -> bool:
 def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[str, Any]) -> Source:
     """Return the source of a weights file.
 
-    Its preprocessing comes from a JSON file beside it, or from the model's tags if they agree.
+    The preprocessing comes from a JSON file next to the weights or, if all tags of the model have the same, from the
+    tags.
     """
     import open_clip
 
@@ -328,7 +329,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(tower.get_submodule(_words(tower))(tokens), tokens, lengths, self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Compute one vector per token with the final norm and projection of the pooled token."""
+        """Compute one vector per token, with the final norm and the projection of the pooled token."""
         model, tower = self.model, _tower(self.model)
         if _is_plain(tower):
             states, pooled = _read_plain(model, tower, embeddings.vectors, embeddings.ids)

@@ -99,7 +99,7 @@ class RegionHeads(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """Compute the hidden features of boxes, each on the level that fits its size."""
+        """Compute the hidden features of boxes, each on the level that matches the size of the box."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
         which = torch.bucketize(side, side.new_tensor(LARGE), right=True)
         found = boxes.new_zeros(len(boxes), self.sizes.hidden)

@@ -134,7 +134,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[str, Any]]:
-    """Run a network and record the arguments of a block except the first."""
+    """Run a network, and record all arguments of a block except the first."""
     seen: dict[str, Any] = {}
 
     def look(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool
 
 
 def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Module:
-    """Return ``GlobalAverage()`` if the head equals it on random features, otherwise the head."""
+    """Return ``GlobalAverage()`` if the head gives the same result on random features, otherwise the head."""
     if layout.kind != "nchw" or features.ndim != 4:
         return head
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
@@ -285,7 +285,7 @@ class UntilLayer(nn.Module):
 
 
 class FromLayer(nn.Module):
-    """The layers after ``layer``, run in a pass of the whole network with the output of ``layer`` replaced."""
+    """The layers after ``layer``, run by a pass of the whole network in which the output of ``layer`` is replaced."""
 
     def __init__(self, module: nn.Module, layer: str, end: str | None, size: tuple[int, int]) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ def encode_stream(
 ) -> Iterator[Encoded | Failure]:
     """Encode pictures as a stream, in order and with bounded memory.
 
-    Yields one result per source. A picture that cannot be read or whose features are not finite yields a
+    Each source yields one result. A picture that cannot be read, or whose features are not finite, yields a
     :class:`Failure`.
 
     Args:

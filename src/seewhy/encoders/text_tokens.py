@@ -89,7 +89,7 @@ class TokenEmbeddings:
     def with_prefix(self, prefix: Float[Tensor, "... p w"]) -> TokenEmbeddings:
         """Insert differentiable vectors before the first word.
 
-        Text that exceeds the context length is truncated, but keeps its closing tokens.
+        A text that exceeds the context length is truncated before its closing tokens.
         """
         n, _, width = self.vectors.shape
         p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1

@@ -41,8 +41,8 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     """Load a timm network from a weights file.
 
     Args:
-        name: path of the file. Its metadata, or ``FILE.json`` beside it, must have ``architecture`` (a timm name),
-            ``transform``, and ``num_classes`` or ``classes``.
+        name: path of the file. The metadata of the file, or ``FILE.json`` next to it, must have ``architecture`` (a
+            timm name), ``transform``, and ``num_classes`` or ``classes``.
         engine: engine that runs the trunk.
         **options: keyword arguments of ``timm.create_model``.
     """
@@ -70,14 +70,14 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     if why:
         raise ModelError(
             f"input_size in the transform of {name!r} does not fit {architecture}: {size[0]} × {size[1]} ({why}). Use "
-            "the size of the training."
+            "the input size from training."
         )
     return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file with its metadata; a JSON file beside it takes precedence."""
+    """A weights file with its metadata; a JSON file next to it takes precedence."""
 
     path: Path
     said: dict[str, Any]
@@ -231,7 +231,7 @@ def unreachable() -> str:
 def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -> Path:
     """Download a repository to the cache, if necessary, and return its folder.
 
-    ``weights`` are alternative file names of the weights, ``others`` patterns of further files.
+    ``weights`` are alternative file names of the weights, and ``others`` are patterns of additional files.
     """
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -110,7 +110,7 @@ class Faithfulness(TypedDict):
     n: Annotated[Count, Doc("number of explained pictures")]
     n_zero: Annotated[Count, Doc("pictures whose map is zero everywhere")]
     method: Annotated[str, Doc("registered name")]
-    deletion: Annotated[Share | None, Doc("as in `explain`; `null` if every map is zero, as are the next three")]
+    deletion: Annotated[Share | None, Doc("as in `explain`; `null` if every map is zero; so are the next three keys")]
     deletion_random: Annotated[Share | None, Doc("as in `explain`")]
     insertion: Annotated[Share | None, Doc("as in `explain`")]
     insertion_random: Annotated[Share | None, Doc("as in `explain`")]
@@ -174,7 +174,7 @@ class Split(TypedDict):
 
 @with_config({"extra": "allow"})
 class FitOutput(TypedDict):
-    """JSON output of ``seewhy fit --json``; each method adds its own fields."""
+    """JSON output of ``seewhy fit --json``; each method adds more fields."""
 
     model: Annotated[str, Doc("the classifier's folder")]
     held_out_accuracy: Annotated[Share | None, Doc("accuracy on the held-out pictures")]

@@ -34,7 +34,7 @@ N_EXPLAINED = 32
 
 @dataclass(frozen=True, repr=False)
 class Report(Page):
-    """Result of :func:`evaluate`; ``data`` is the JSON object (docs/json.md)."""
+    """The result of :func:`evaluate`; ``data`` is the JSON object that docs/json.md describes."""
 
     cards: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,10 +70,11 @@ def evaluate(
         n_explained: number of random pictures on which explanations are measured; default: 32 with ``faithfulness`` or
             ``objects``, else none.
         store: cache of encoded pictures.
-        views: crops per picture, whose logits are averaged.
+        views: function from a picture's index to its crops, over which the logits are averaged; default: the centre
+            crop.
         seed: seed of the random pictures.
-        faithfulness: measure the faithfulness of maps, with random maps as a control.
-        level: required coverage of the sets of named classes, at least 0.5 and below 1.
+        faithfulness: whether to measure the faithfulness of maps and compare it with random maps.
+        level: required probability, 0.5 to 1, that the predicted set of classes contains the true class.
         unknown: pictures of unknown classes, or their folder, to measure the share that is rejected.
         objects: source of object masks, to measure the share of heat outside the objects.
         progress: progress reporter.

@@ -1,4 +1,4 @@
-"""Writes cards of many pictures into a folder, with an index and JSON lines; an interrupted run can be resumed."""
+"""Write cards of many pictures into a folder, with an index and JSON lines; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Done:
 
 
 class CardFolder:
-    """Output folder of cards, which overwrites only files that SeeWhy wrote."""
+    """An output folder of cards, in which only files that SeeWhy wrote are overwritten."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = make_folder(path)
@@ -81,7 +81,7 @@ class CardFolder:
             self._lines[line["key"]] = line
 
     def earlier(self, key: str) -> dict[str, Any] | None:
-        """Return the journal line with this key if its files exist unchanged, else ``None``."""
+        """Return the record of an earlier run with this key, or ``None`` if it is missing or its files have changed."""
         line = self._lines.get(key)
         if line is None or not all(file_digest(self.path / f) == digest for f, digest in line["files"].items()):
             return None
@@ -135,7 +135,7 @@ class CardFolder:
 
 
 class Batch:
-    """Writes the explanations of pictures into a folder with an index, or of one picture into one file.
+    """A run that writes the explanations of pictures into a folder with an index, or of one picture into one file.
 
     Existing cards of an earlier run are reused. Other files are not overwritten.
     """

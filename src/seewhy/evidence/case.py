@@ -1,4 +1,4 @@
-"""The explained picture, the question, and the data that all kinds of evidence share."""
+"""The explained picture, the question about it, and the data that all kinds of evidence use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Sentences:
 
     @classmethod
     def of(cls, encoder: Encoder, text: str | None, against: str | None = None) -> Sentences | None:
-        """Encode the user's sentences; ``None`` without any."""
+        """Encode the user's sentences; ``None`` if there are none."""
         texts = [t.strip() for t in (text, against) if t is not None]
         if not texts:
             return None
@@ -105,10 +105,11 @@ class Watched:
         return f"anything but {name}" if self.against else name
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-        """Return three numbers per picture: the probability, its log-odds, and the difference from the rival's logit.
+        """Return three numbers per picture: the probability, its log odds, and the difference from the logit of the
+        rival class.
 
-        With a contrast, probability and log-odds are for the target against the contrast. For a sentence, both are
-        the cosine or the difference of cosines.
+        With a contrast, probability and log-odds are for the target against the contrast. If a sentence is explained,
+        probability and log odds are both the cosine or the difference of cosines.
         """
         sign = -1.0 if self.against else 1.0
         with torch.no_grad():
@@ -223,7 +224,7 @@ class Case:
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """Grid cells of the hottest regions, or with the largest shares if there is no heat."""
+        """The grid cells of the hottest regions or, without heat, those with the largest shares of the evidence."""
         h, w = self.share.shape
         hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
@@ -312,7 +313,7 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
 def important_neurons(
     question: Question, look: EncoderOutput, goal: TargetFunction, pictures: Sequence[Picture]
 ) -> list[tuple[Neuron, ...]]:
-    """Return for each picture the channels that count most for and against the target."""
+    """Return, for each picture, the channels that most raise and most lower the target's score."""
     classifier, n = question.classifier, question.options.neurons
     if n == 0:
         return [()] * len(look)

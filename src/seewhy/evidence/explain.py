@@ -1,4 +1,4 @@
-"""Explains a picture by several kinds of evidence and measures their agreement."""
+"""Explain a picture by several kinds of evidence, and measure their agreement."""
 
 from __future__ import annotations
 
@@ -69,27 +69,32 @@ class ExplainOptions:
     """Options of an explanation.
 
     Attributes:
-        where: attribution method: a name, or an object (:mod:`seewhy.compat` builds them); default: the classifier's
-            method, else Grad-CAM.
-        layer: layer of the encoder to read the map from; default: the last one. Earlier layers give finer maps.
+        where: attribution method, as a name or an object (:mod:`seewhy.compat` makes objects from other libraries);
+            default: the method of the classifier, otherwise Grad-CAM.
+        layer: dotted name of the encoder's layer that the map is computed from; default: the last layer. Earlier layers
+            give finer maps.
         target: class to explain, by name or index; default: the predicted class.
         contrast: class to explain the target against, by name or index; default: none.
-        target_text: sentence to explain in place of a class.
-        contrast_text: sentence to explain the target sentence against.
+        target_text: sentence to explain instead of a class.
+        contrast_text: sentence to explain ``target_text`` against; default: none.
         settings: settings of the attribution method, for example ``{"n_masks": 2000}``.
-        like: method that finds similar patches; default: the classifier's method, or EPIC if it has EPIC's prototypes.
-        prototypes: folder of EPIC's prototypes; default: those of the classifier.
-        because: strength of the changes by which the reasons for similarity are measured, ``calibrated`` or ``paper``;
-            default: not measured.
-        neurons: number of channels to list that count most for and against the target; 0 lists none.
-        measure: whether to measure how faithful the map is; without it, a card is faster and has no verdict.
+        like: method that finds similar patches; default: EPIC if the classifier has EPIC prototypes, otherwise the
+            method of the classifier.
+        prototypes: folder of prototypes; default: those of the classifier.
+        because: whether to measure which property (hue, texture, …) makes patches similar, and with which strength of
+            changes: ``"calibrated"`` or ``"paper"``. Default: not measured.
+        neurons: number of channels to list that most raise, and that most lower, the target's score; 0 lists none.
+        measure: whether to measure the faithfulness of the map. If ``False``, an explanation takes less time and has no
+            verdict on the map.
         n_regions: number of regions to mark with letters.
         top: number of classes to list.
-        level: required coverage of the set of named classes, 0.5 to 1; a higher level names more classes.
-        typical: folder of a generator of typical pictures; default: none are generated.
-        judge: second network that checks generated pictures: a classifier, or an image-text encoder.
-        seed: seed of shuffled maps and of the order of ties.
-        objects: source of object masks, to measure how much heat lies outside the object; default: not measured.
+        level: required probability, 0.5 to 1, that the predicted set of classes contains the true class; a higher level
+            gives larger sets.
+        typical: folder of a generator, to show typical pictures of the class; default: none are generated.
+        judge: second network that classifies the generated pictures: a classifier, or an image-text encoder; default:
+            none.
+        seed: seed of the shuffled maps and of the order of equal values.
+        objects: source of object masks, to measure the share of the heat outside the object; default: not measured.
     """
 
     where: str | Attribution | None = None
@@ -219,7 +224,7 @@ def show_where(case: Case) -> Where:
 
 
 def show_outside(heat: Float[Tensor, "h w"], picture: Picture, label: str, masks: MaskSource) -> Outside:
-    """Return the share of positive heat outside the object."""
+    """Return the share of the positive heat outside the object."""
     if not bool((heat > 0).any()):
         return Outside(masks.told, why="there is no heat")
     try:
@@ -352,9 +357,9 @@ def agree(
 ) -> Agreement:
     """Measure how well the other evidence agrees with the explained class, from 0 to 1.
 
-    The agreement is the mean of up to three shares: neighbours of the explained class, descriptions that choose this
-    class, and the correlation of their map with the heat. Evidence that made the decision is left out, as are distant
-    neighbours.
+    The agreement is the mean of up to three values: the share of neighbours that have the class, whether the
+    descriptions choose the class, and the correlation of the descriptions' map with the heat map. Evidence that decided
+    the prediction is left out. So are neighbours with a low similarity.
     """
     if unknown:
         return Agreement(None, {}, UNKNOWN)

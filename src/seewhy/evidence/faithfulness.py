@@ -1,7 +1,7 @@
 """Faithfulness of a map: whether hiding parts of the picture changes the output as the map predicts.
 
-The hidden halves are the twelve smoothest Walsh patterns of 4 × 4 fields, and their complements. They are the same for
-every picture. Every field is visible as often as hidden.
+The picture is divided into 4 × 4 fields, of which half are hidden. The hidden fields follow the twelve smoothest Walsh
+patterns and their complements, which are the same for every picture. Each field is visible as often as it is hidden.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def patterns() -> Float[Tensor, "k s s"]:
 
 @cache
 def masks(height: int, width: int) -> Float[Tensor, "n 1 h w"]:
-    """Return the patterns and then their complements as masks with soft edges; 1 is visible."""
+    """Return masks with soft edges for the patterns and then for their complements; 1 is visible."""
     both = torch.cat([patterns(), -patterns()])[:, None]
     half = max(1, min(height, width) // 32)
     full = interpolate((both + 1) / 2, size=(height, width), mode="nearest-exact")
@@ -86,7 +86,7 @@ class Match:
 
 
 def match(odds: Float[Tensor, " n"], maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> tuple[Match, ...]:
-    """Return the match of each map: its cosine with the effects of hiding halves of the picture."""
+    """Return the match of each map: the cosine between the heat in the hidden halves and the effects of hiding them."""
     first, last = odds.double().chunk(2)
     heat = torch.cat([upsampled(maps, size), centred_bump(*size)[None]]).double()
     in_halves = torch.einsum("khw,mhw->mk", patterns().double(), adaptive_avg_pool2d(heat, SIDE))
@@ -116,7 +116,7 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """Compute the match, deletion and insertion of a map, in 47 forward passes."""
+    """Compute match (:func:`match`), deletion and insertion of a map, in 47 forward passes."""
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)
@@ -143,7 +143,7 @@ def measure(
 
 
 def stands_out(found: Match) -> bool:
-    """Return whether a map is believable: its match is high, and clearly higher than that of a central Gaussian."""
+    """Return whether a map is believable: its match is high, and clearly higher than that of a centred Gaussian."""
     return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 
@@ -231,6 +231,6 @@ def _signed(number: float) -> str:
 
 
 def limit_near(found: Match) -> float | None:
-    """Return the limit within 0.05 of a match, or ``None``."""
+    """Return the verdict's limit if the match differs from it by less than 0.05, otherwise ``None``."""
     limits = (PARTLY, max(BELIEVABLE, found.centre + MARGIN))
     return next((limit for limit in limits if abs(found.value - limit) < NEAR), None)

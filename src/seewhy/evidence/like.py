@@ -115,7 +115,7 @@ def _likenesses(
 def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """Return for each patch of each group the relative loss of similarity when a property changes."""
+    """Return, for each patch of each group, the relative loss of similarity when a property of the picture changes."""
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -131,7 +131,7 @@ def reasons_for(
 
 
 def source(picture: Picture) -> View:
-    """Return the file of a view if it is unchanged, else the view."""
+    """Return the file of a picture if it is unchanged, otherwise the network's input picture."""
     return Path(picture.name) if file_digest(picture.name) == picture.digest else picture
 
 
@@ -157,7 +157,7 @@ def sentence(lost: dict[str, float]) -> str:
 
 
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
-    """Return for each patch the index of the patch that represents it on the card.
+    """Return, for each patch, the index of the patch that represents it on the card.
 
     Near-duplicates are merged within a region, or among all prototypes. Channels of EPIC and voters are not merged.
     """
@@ -182,7 +182,7 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Measure the fall of the logit when all patches are hidden, and when the same pattern is hidden elsewhere."""
+    """Measure the decrease of the logit when all patches are hidden, and when the same pattern is hidden elsewhere."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -204,7 +204,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """A similar patch; ``similarity`` is a cosine or, for channels, a share of the largest activation."""
+    """A similar patch; ``similarity`` is a cosine or, for channels, a fraction of the largest activation."""
 
     image: str
     label: str
@@ -232,7 +232,7 @@ def like_place(
 ) -> Place:
     """Return the patches that resemble a grid cell, by the same method as the card."""
     if seen.features is None:
-        raise TypeError("features were wished for")
+        raise TypeError("the encoded picture must have features")
     look = EncoderOutput(seen.features[None], seen.pooled[:1])
     goal = Target(torch.tensor([target]), None if against is None else torch.tensor([against]))
     share = shares(cell_evidence(classifier, look, goal))[0]

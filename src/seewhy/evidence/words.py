@@ -220,7 +220,7 @@ def _strongest(n: int) -> str:
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
-    """Return a text on how the decision changes without the strongest concepts, and without random concepts."""
+    """Return a text on how often the prediction changes without the strongest concepts, and without random concepts."""
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
@@ -350,9 +350,7 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Return maps of where the class's descriptions fit better than the other class's; ``None`` without a mean-pooled
-    encoder.
-    """
+    """Return maps of how much better the descriptions of a class fit each place than those of the other class."""
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None
@@ -374,13 +372,14 @@ def word_maps(
 ) -> tuple[WordMap, ...] | Missing:
     """Return a map for each sentence of two classes, against the mean of the other class's sentences.
 
-    The map divides the cosine advantage of a sentence ``d`` of class ``a`` among the grid cells. With ``x = P(v) /
-    |P(v)|``, ``P`` the affine projection, ``v`` the mean of the features ``z`` and ``mean_b`` the mean text embedding
-    of class ``b``::
+    The map divides the difference between two cosines among the grid cells ``ij``: that of the picture ``x`` with a
+    sentence ``d`` of one class, and that with ``mean_b``, the mean text embedding of the other class::
 
         (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
 
-    Cost: one gradient per sentence with respect to the pooled features. Values are unbounded.
+    ``v`` is the mean of the features ``z`` over the ``h × w`` grid cells, ``P`` is the affine projection into the space
+    shared with texts, and ``x = P(v) / |P(v)|``. Each sentence takes one gradient with respect to ``v``. Values are
+    unbounded.
     """
     words = classifier.words
     if words is None:

@@ -127,15 +127,16 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A prediction with three kinds of evidence and their reliability.
+    """A prediction with its evidence: a heat map, similar patches of the training pictures, and descriptions.
 
     Attributes:
-        prediction: the decision.
+        prediction: the predicted class, or several classes, with its reliability.
         view: the network's input picture, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
-        seen: the reconstructed picture that was classified instead, if any.
-        subject: the class or difference that the evidence is about; ``None`` means the decision.
-        typical: generated typical pictures of the class, if requested.
+        seen: the reconstructed picture that was classified instead of the original; ``None`` if there is none.
+        subject: the class, or difference between two classes, that the evidence explains; ``None`` means the predicted
+            class.
+        typical: generated typical pictures of the class; ``None`` if not requested.
         part: the explained box or segment; ``None`` for the whole picture.
     """
 
@@ -172,11 +173,11 @@ class Explanation:
 
     @property
     def aside(self) -> str:
-        """What the evidence is about, in words; empty if it is the decision."""
+        """The class or difference that the evidence explains, in words; empty if it is the predicted class."""
         return "" if self.subject is None else self.subject.said
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of ``explain --json`` (docs/json.md)."""
+        """Return the JSON object that ``seewhy explain --json`` prints (docs/json.md)."""
         like, words, agreement = self.like, self.words, self.agreement
         data = self.prediction.to_json() | {"where": self.where.to_json()}
         if isinstance(like, Missing):
@@ -194,7 +195,7 @@ class Explanation:
         return {**data, "model": dict(self.model), **present}
 
     def without_folders(self) -> Explanation:
-        """Return the explanation without the folders in file names."""
+        """Return a copy that names similar pictures by file name, without folders."""
         if isinstance(self.like, Missing):
             return self
         near = tuple(replace(one, image=Path(one.image).name) for one in self.like.neighbours)

@@ -100,7 +100,11 @@ class Where(Result):
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
 
     @property
-    def is_zero(self) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
+    def is_zero(
+        self,
+    ) -> Annotated[
+        bool, Doc("whether the map is zero everywhere, because no evidence supports the class"), Json("all_zero")
+    ]:
         """Whether the map is zero everywhere."""
         return not bool((self.heat > 0).any())
 
@@ -176,7 +180,7 @@ class Words(Result):
     accuracy: Annotated[Share | None, Doc("accuracy of the descriptions"), Json(digits=17)]
     accuracy_on: Annotated[str, Doc("pictures on which the accuracy was measured")]
     would_change: Annotated[str, Json(hidden=True)]
-    verdict: Annotated[Verdict, Doc("as above")]
+    verdict: Annotated[Verdict, Doc("the verdict on the descriptions")]
     control: Annotated[
         WordControl | None, Doc("comparison with wrong descriptions; `null` without held-out pictures")
     ] = None
@@ -209,7 +213,7 @@ class Perceived(Result):
     spread: Annotated[float, Doc("distance of the copies from their mean, with black 0 and white 1"), Json(digits=5)]
     n_copies: Annotated[Count, Doc("number of noisy copies that were reconstructed and averaged")]
     nearest: Annotated[Memorised, Doc("the most similar memorised picture")]
-    verdict: Annotated[Verdict, Doc("as above")]
+    verdict: Annotated[Verdict, Doc("the verdict on the reconstruction")]
 
     @property
     def picture(self) -> Annotated[np.ndarray, Doc("the reconstructed picture, rows from top to bottom, grey, 0…255")]:
@@ -239,4 +243,4 @@ class Typical(Result):
     pictures: Annotated[tuple[MadePicture, ...], Doc("the generated pictures")]
     judge: Annotated[str | None, Doc("the judge; `null` without one")]
     drawn: Annotated[str, Doc("the error of the generator, in words"), Json("generator")]
-    verdict: Annotated[Verdict, Doc("as above")]
+    verdict: Annotated[Verdict, Doc("the verdict on the generated pictures")]

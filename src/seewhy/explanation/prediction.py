@@ -154,7 +154,8 @@ class Prediction:
     def probability(self) -> float | None:
         """The probability that the decision is right, or ``None`` if no class is predicted.
 
-        It is calibrated on held-out pictures; without them, it is the classifier's own score.
+        The probability is calibrated on held-out pictures. Without held-out pictures, the probability is the score of
+        the classifier.
         """
         d = self.decision
         if self.n_classes == 1 or (d is not None and d.is_unknown):

@@ -15,7 +15,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class NeighbourShare(Result):
-    """The share of neighbours of the explained class, compared with held-out pictures."""
+    """The share of neighbours that have the explained class, with the same share on held-out pictures."""
 
     share: Annotated[Share, Doc("share of the displayed neighbours that have the class")]
     limit: Annotated[float, Doc("share that a wrong class reaches on at most one held-out picture in twenty")]
@@ -69,7 +69,7 @@ class PatchDeletion(Result):
 
 @dataclass(frozen=True)
 class VoteRemoval(Result):
-    """The change of a decision when the displayed pictures lose their vote."""
+    """The change of a prediction when the displayed pictures do not vote."""
 
     n: Annotated[Count, Doc("with `voters`; number of removed pictures"), Json("removed")]
     label: Annotated[str, Doc("with `voters`; prediction without the removed pictures"), Json("without")]

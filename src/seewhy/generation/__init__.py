@@ -1,1 +1,1 @@
-"""Generation of pictures that a network assigns to a class, a sentence or a neuron."""
+"""Generation of pictures with a high score for a class, a sentence or a neuron."""

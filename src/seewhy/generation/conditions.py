@@ -1,4 +1,4 @@
-"""Targets of generation, and the judge of generated pictures."""
+"""Targets of generation, and the judge: a second network that classifies the generated pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Condition:
     """A differentiable target ``log p(c | x)`` of pictures ``x``.
 
     Attributes:
-        scores: maps pictures to scores of the target, in the column ``index``, and of its alternatives.
-        value: maps pictures to the displayed ``measure``.
+        scores: function from pictures to scores; the column ``index`` is the target, and the other columns are its
+            alternatives.
+        value: function from pictures to the displayed ``measure``.
         alone: whether the target has no alternatives.
         in_words: whether the target is a name or a sentence, which a judge can compare.
     """
@@ -44,8 +45,8 @@ class Condition:
     def objective(self, pictures: Float[Tensor, "b 3 h w"], gradient: Gradient) -> Float[Tensor, " b"]:
         """Return the objective to maximise.
 
-        ``"log_softmax"`` has the gradient of ``log p``. ``"own_logit"`` is the released sampler's gradient: ``1 - p``
-        at the target's own logit and 0 at all others.
+        With ``"log_softmax"``, the gradient is that of ``log p``. With ``"own_logit"``, as in the released sampler, the
+        gradient is ``1 - p`` at the target's logit and 0 at all other logits.
         """
         scores = self.scores(pictures)
         own = scores[:, self.index]
@@ -92,7 +93,7 @@ def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
 
 
 def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> Condition:
-    """Return the target of resembling a picture, by the cosine of the features."""
+    """Return the target of similarity to a picture, by the cosine of the features."""
     read = Reader(on)
     vector = normalize(read(picture).detach(), dim=1)[0]
 
@@ -126,20 +127,20 @@ class Judge:
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """Return a judge for a target; an encoder becomes a zero-shot classifier of ``classes``."""
+        """Return a judge for a target; an encoder judges as a zero-shot classifier of ``classes``."""
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(
-                f"The judge must use another network than {encoder.name!r}, for which the pictures are generated. Give "
-                "another --judge, or leave it out."
+                f"The judge, which classifies the generated pictures, must not use {encoder.name!r}, the network "
+                "for which they are generated. Give another --judge, or leave it out."
             )
         if isinstance(given, Encoder):
             own = () if condition.asked in classes or not condition.in_words else (condition.asked,)
             names = (*classes, *own)
             if len(names) < 2:
                 raise InputError(
-                    f"{encoder.name!r} needs class names to be the judge. Give --labels, or a classifier's folder with "
-                    "--judge."
+                    f"The judge must have class names, and {encoder.name!r} has none. Give --labels, or a classifier's "
+                    "folder with --judge."
                 )
             given = ZeroShot().build(given, names)
         return cls(given, condition.asked)

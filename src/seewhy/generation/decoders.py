@@ -48,7 +48,7 @@ class Decoder:
     Args:
         decode: differentiable map from codes ``(b, *shape)`` to pictures ``(b, 3, s, s)``, which are clipped to 0…1.
         shape: shape of one code.
-        encode: map from pictures to codes; default: search by gradient descent.
+        encode: function from pictures to codes; default: codes are found by gradient descent.
         score: score function of a diffusion model on the same codes.
         name: displayed name.
         digest: digest of all weights; if given, evaluations and trained networks are cached.
@@ -96,7 +96,7 @@ class Decoder:
 
 @dataclass(frozen=True, eq=False)
 class CodesOf:
-    """An encoder from pictures of 0…1 to a decoder's flat codes."""
+    """An encoder from pictures with values 0…1 to the flattened codes of a decoder."""
 
     decoder: Decoder
     looks: None = None
@@ -121,7 +121,7 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
 
     Args:
         folder: folder of the autoencoder or U-Net, or of a pipeline with ``vae/``, ``unet/`` and ``scheduler/``.
-        side: side of the pictures in pixels; default: as in its training.
+        side: side of the pictures in pixels; default: the side in the decoder's training.
     """
     name = str(folder)
     root = local_folder(name, Path(folder).expanduser())
@@ -208,13 +208,15 @@ class Bring:
     """Settings for turning a decoder into a generator.
 
     Args:
-        prior: prior over codes: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained here), ``joint``
-            (decoding and encoding), or ``auto`` (the first available).
-        noise: standard deviation of the noise that the prior removes, relative to that of the codes; above 0.
-        prior_steps: largest number of training steps of the autoencoder, with 64 codes each.
+        prior: prior over codes: ``score`` (the decoder's diffusion model), ``autoencoder`` (a denoising autoencoder
+            trained on the codes of your pictures), ``joint`` (decoding and encoding), or ``auto`` (the first
+            available).
+        noise: standard deviation of the noise that the prior removes, as a fraction of the codes' standard deviation;
+            greater than 0.
+        prior_steps: largest number of training steps of the autoencoder, each with 64 codes.
         side: side of the pictures in pixels; default: as in the decoder's training.
         most: largest number of pictures to read from the folder.
-        held_out: share of these pictures on which the decoder is evaluated, 0 to 1.
+        held_out: fraction of these pictures on which the decoder is evaluated, 0 to 1.
     """
 
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
@@ -233,7 +235,7 @@ class Bring:
         """Return the generator.
 
         Raises:
-            ModelError: if decoded pictures are hardly better than the mean picture, or the prior removes no noise.
+            ModelError: decoded pictures are hardly better than the mean picture, or the prior removes no noise.
         """
         progress = progress or Progress()
         prior = self.prior if self.prior != "auto" else "autoencoder" if decoder.score is None else "score"

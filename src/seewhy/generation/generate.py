@@ -118,9 +118,9 @@ class Asking:
 
     Args:
         n: number of pictures to generate.
-        start: starting points: ``facets`` (clusters of fitting training pictures), ``noise``, or ``picture`` (given
-            with --like).
-        controls: whether to also generate without the prior and in pixel space, for comparison.
+        start: starting points: ``facets`` (clusters of training pictures with high scores for the target), ``noise``,
+            or ``picture`` (given with --like).
+        controls: whether to also generate pictures without the prior and by optimising pixels, for comparison.
         seed: seed for starting points and noise.
     """
 
@@ -286,25 +286,29 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Generate pictures that a model assigns to a target (``seewhy study generate``).
+    """Generate pictures that get a high score for a target (``seewhy study generate``).
 
     Args:
         generator: folder of a generator, written by reproductions/train_generator.py.
-        model: the model whose score is maximised: a classifier, or an encoder (or its name) with its own classes.
+        model: the model whose score is maximised: a classifier, or an encoder with classes, or its name.
         target: a class of the model.
         text: a sentence, if the model has a text encoder.
         neuron: index of a unit of the model's pooled features.
         like: picture to start from; without another target, the picture to resemble.
         decoder: instead of a generator, a :class:`seewhy.generation.decoders.Decoder`, or a diffusers folder with an
             autoencoder or a U-Net.
-        pictures: with a decoder, a folder or table of pictures from its domain.
-        bring: with a decoder, how to evaluate it, and which prior to use.
-        judge: a second network that classifies the pictures; must differ from the network of ``model``.
+        pictures: with a decoder, a folder or table of pictures like those that the decoder was trained on.
+        bring: with a decoder, the settings for its evaluation and its prior; default:
+            :class:`seewhy.generation.decoders.Bring` with its default settings.
+        judge: a second network that classifies the generated pictures; it must differ from the network of ``model``.
+            Default: none.
         n: number of pictures.
-        start: starting points: clusters of fitting training pictures (``facets``) or ``noise``.
-        controls: whether to also generate without the prior and in pixel space.
+        start: starting points: ``"facets"``, clusters of the training pictures with high scores for the target, or
+            ``"noise"``.
+        controls: whether to also generate pictures without the prior and by optimising pixels, for comparison.
         sampler: the sampler; default: :class:`seewhy.generation.sampler.PPGN` with its default settings.
-        encoder: encoder whose codes the generator inverts; default: the encoder named by the generator.
+        encoder: encoder whose features the generator turns into pictures; default: the encoder that the generator
+            names.
         seed: seed of starting points and noise.
         progress: progress callback.
 
@@ -342,8 +346,8 @@ class JudgeOutput(TypedDict):
 
 class Way(TypedDict):
     way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("method: `ppgn`, `no_prior` (with ε1 = 0) or `pixels`")]
-    start: Annotated[float, Doc("mean value of the measure at the start")]
-    value: Annotated[float, Doc("mean value of the measure at the end")]
+    start: Annotated[float, Doc("mean at the start of the chains, of the value that `measure` names")]
+    value: Annotated[float, Doc("the same at the end of the chains")]
     judged: Annotated[Share | None, Doc("share of the pictures that the judge assigns to the target")]
     interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
     diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
@@ -352,10 +356,10 @@ class Way(TypedDict):
 
 
 class Chain(TypedDict):
-    way: Annotated[str, Doc("as above")]
+    way: Annotated[str, Doc("method of the chain: `ppgn`, `no_prior` or `pixels`")]
     file: Annotated[str, Doc("file of the last picture, in the output folder")]
     steps: Annotated[list[int], Doc("steps of the pictures on the page")]
-    values: Annotated[list[float], Doc("value of the measure on these pictures")]
+    values: Annotated[list[float], Doc("for each of these pictures, the value that `measure` names")]
     judged: Annotated[Verdict | None, Doc("prediction of the judge for the last picture")]
 
 

@@ -26,7 +26,7 @@ from ..types import Transform
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A differentiable map from pictures of 0…1 of any size to an encoder's features."""
+    """A differentiable function from pictures with values 0…1, of any size, to an encoder's features."""
 
     encoder: Encoder
     side: int | None = None
@@ -137,7 +137,7 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
 
 
 def some(codes: Float[Tensor, "n d"]) -> Float[Tensor, " m"]:
-    """Return evenly spaced values for a quantile, because torch sorts at most 16 million."""
+    """Return evenly spaced values, so that torch, which sorts at most 16 million values, can compute quantiles."""
     flat = codes.flatten()
     return flat[:: max(1, len(flat) // 2**23)]
 
@@ -202,8 +202,8 @@ class Generator:
     :class:`seewhy.generation.decoders.Bring` builds a generator from a pretrained decoder.
 
     Attributes:
-        network: map from codes to pictures of 0…1, in evaluation mode.
-        read: map from pictures to codes.
+        network: function from codes to pictures with values 0…1, in evaluation mode.
+        read: function from pictures to codes.
         bounds: lowest and highest value of each unit of a code.
         codes: codes of training pictures, as starting points.
         facts: training settings and held-out errors, as JSON; at least the ``side`` of the pictures.
@@ -218,7 +218,7 @@ class Generator:
     denoise: Callable[[Tensor], Tensor] | None = None
 
     def pull(self, codes: Float[Tensor, "b d"], made: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """Return ``R(h) - h``, where ``made`` are the decoded pictures."""
+        """Return ``R(h) - h`` for codes ``h``, where ``R`` is the denoiser and ``made`` are the decoded pictures."""
         return (self.read(made) if self.denoise is None else self.denoise(codes)) - codes
 
     @property

@@ -25,18 +25,18 @@ Predicts = Literal["epsilon", "v_prediction", "sample"]
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The denoiser of a diffusion model:
+    """The denoiser of a diffusion model.
 
         R(h) = h + σ² ∇log p_σ(h) = h - σ ε(√a h, t)
 
-    - ``h``: a noisy code.
+    - ``h``: a noisy code; ``R(h)`` is the denoised code, and ``p_σ`` the density of noisy codes.
     - ``ε``: the predicted noise at step ``t`` (Vincent 2011).
     - ``a``: the fraction of the signal's power at step ``t``; ``σ² = (1 - a) / a``.
 
     ``R(h)`` is the posterior mean of the clean code, as for a denoising autoencoder.
 
     Attributes:
-        network: map from ``(x_t, t)`` to its prediction; channels of a learnt variance are ignored.
+        network: function from ``(x_t, t)`` to the prediction; channels of a learnt variance are ignored.
         alphas: fraction ``a`` of the power at each step.
         predicts: type of the prediction, as in diffusers.
     """
@@ -65,8 +65,8 @@ class Score:
 class Autoencoder(nn.Module):
     """A small denoising network on codes; PPGN-h uses seven layers with a bottleneck.
 
-    The network adds a learnt correction to the optimal linear denoiser ``h / (1 + σ²)`` (Karras et al. 2022,
-    arXiv:2206.00364, table 1).
+    The network adds a learnt correction to ``h / (1 + σ²)``, the optimal linear denoiser of a code ``h`` with noise
+    ``σ`` (Karras et al. 2022, arXiv:2206.00364, table 1).
     """
 
     centre: Tensor

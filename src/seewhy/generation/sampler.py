@@ -46,23 +46,24 @@ class PPGN:
     - ``h``: the code.
     - ``G``: the generator.
     - ``R``: the denoiser of codes, by default ``E(G(h))`` (:class:`seewhy.generation.decoders.Bring`).
-    - ``c``: the target.
+    - ``c``: the target; ``p(c | …)`` is its probability.
+    - ``N(0, ε3²)``: Gaussian noise.
 
     As in the released sampler, each step is divided by its mean size and multiplied by a linearly decaying rate, so
     only the ratios of the ``ε`` matter. Codes are clipped to the range of the training codes.
 
     Args:
-        eps1: strength ``ε1`` of the prior, from 0; 0 gives DGN-AM.
-        eps2: strength ``ε2`` of the target, from 0.
-        eps3: strength ``ε3`` of the noise, from 0; raise it for more varied pictures.
-        lr: length of the first step, as a share of the codes' range.
+        eps1: strength ``ε1`` of the prior, at least 0; 0 gives DGN-AM.
+        eps2: strength ``ε2`` of the target, at least 0.
+        eps3: strength ``ε3`` of the noise, at least 0; higher values give more varied pictures.
+        lr: length of the first step, as a fraction of the range of the codes.
         lr_end: length of the last step, with linear decay; ``None`` for constant steps.
         n_steps: number of steps per chain.
         gradient: ``"log_softmax"`` for the gradient of ``log p``, or ``"own_logit"`` as in the released code.
         normalise: whether all steps are scaled to the same length; ``False`` uses the equation without scaling.
         calibrate: whether to scale ``eps1`` so that 1 gives prior and target equal strength at the start.
         clip: whether to clip codes to the range of the training codes.
-        n_shown: number of displayed pictures per chain, besides the start.
+        n_shown: number of displayed pictures per chain, in addition to the start.
     """
 
     eps1: NotNegative = 0.1
@@ -101,7 +102,7 @@ class PPGN:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Chains:
-        """Run an independent chain from each start."""
+        """Run an independent chain from each starting code."""
         low, high = generator.bounds
         codes = starts.clamp(low, high) if self.clip else starts.clone()
         eps1 = self.eps1 * self._scale(generator, condition, codes)
@@ -142,7 +143,12 @@ class PPGN:
 
 @dataclass(frozen=True)
 class PixelAscent:
-    """Gradient ascent on pixels without a prior, as a control: ``x' = clip(x + lr · d / mean |d|)``."""
+    """Gradient ascent on pixels without a prior, for comparison.
+
+        x' = clip(x + lr · d / mean |d|)
+
+    ``x`` is the picture, ``d`` the gradient of the target, and ``lr`` the length of a step.
+    """
 
     like: PPGN = PPGN()
     lr: float = 1 / 30
@@ -195,7 +201,7 @@ JITTER = 0.5
 
 
 def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Return the centres of clusters of fitting codes (Nguyen, Yosinski & Clune 2016, arXiv:1602.03616)."""
+    """Return centres of clusters of the codes that score highest (Nguyen et al. 2016, arXiv:1602.03616)."""
     codes = generator.codes
     with torch.no_grad():
         found = [condition.objective(generator.network(part), "log_softmax") for part in codes.split(32)]
@@ -203,7 +209,7 @@ def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Flo
 
 
 def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Return the centres of ``n`` clusters of the best-fitting codes."""
+    """Return the centres of ``n`` clusters of the codes with the highest ``fits``."""
     most = max(n, min(len(codes), max(4 * n, len(codes) // PART)))
     best = codes[fits.topk(min(most, len(codes))).indices]
     if len(best) <= n:
@@ -212,7 +218,7 @@ def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int,
 
 
 def noise(generator: Generator, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Sample codes with independent units of the training codes' mean and standard deviation."""
+    """Sample codes whose units are independent, each with the mean and standard deviation of the training codes."""
     codes = generator.codes
     draws = torch.Generator().manual_seed(seed)
     return codes.mean(0) + codes.std(0) * torch.randn(n, codes.shape[1], generator=draws)

@@ -21,12 +21,12 @@ class Feature(Protocol):
     def __call__(self, pooled: Float[Tensor, "b p"], /) -> Float[Tensor, "b d"]: ...
 
     def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-        """Return ``v`` with ``rows · feature(pooled) = v · pooled + const``, for a constant norm."""
+        """Return ``v`` such that ``rows · feature(pooled) = v · pooled + const``; the norm counts as a constant."""
         ...
 
 
 class Projected:
-    """Unit vectors ``P(pooled) / |P(pooled)|`` in the space shared with texts, with ``P`` affine."""
+    """Affine projection of pooled features, normalised to unit vectors in the space shared with texts."""
 
     def __init__(self, tower: TextTower) -> None:
         self.tower = tower
@@ -48,7 +48,7 @@ class Head(nn.Module):
         logits = scale · feature(pooled) · weightᵀ + bias
         logits = scale · votes(feature(pooled) · weightᵀ) + bias    with votes
 
-    ``weight`` has one row per class; with votes, one row per picture or sentence.
+    ``weight`` has one row per class or, with votes, one row per picture or sentence.
     """
 
     weight: Tensor
@@ -95,8 +95,12 @@ class Head(nn.Module):
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
         """Return ``v`` such that the target's logit, minus the mean logit, is ``v · pooled + const`` on these pictures.
 
-        With mean pooling, ``v · A_ij / (h w)`` is the contribution of patch ``ij``; contributions are additive. With
-        votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, where the entropy ``H(p)`` of the pictures' shares is part of the
+        With mean pooling, ``v · A_ij / (h w)`` is the contribution of patch ``ij``, where ``A`` is the ``h × w``
+        feature map; contributions are additive. With votes, a logit is
+
+            log Σ exp(s_i) = Σ p_i s_i + H(p)
+
+        where ``s_i`` is the score of picture ``i``, ``p_i`` its share of the vote, and the entropy ``H(p)`` part of the
         constant.
         """
         if self.votes is not None:
@@ -130,8 +134,8 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Return the gradient of the target by the row scores; without ``against``, of the target minus the mean
-        logit.
+        """Return the gradient of the target with respect to the row scores; without ``against``, the target is the
+        logit minus the mean logit.
         """
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
@@ -139,6 +143,6 @@ class Target:
         return torch.autograd.grad(lead.sum(), leaf)[0]
 
     def of(self, weight: Float[Tensor, "k ..."]) -> Float[Tensor, "b ..."]:
-        """Return the row of the target in a weight, or its entry in a bias."""
+        """Return the target's row of a weight matrix, or its entry of a bias."""
         mine = weight[self.index]
         return mine if self.against is None else mine - weight[self.against]

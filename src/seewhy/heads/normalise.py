@@ -17,8 +17,8 @@ _FLOOR = 1e-6
 def signed_power(x: Float[Tensor, "*n d"], power: float) -> Float[Tensor, "*n d"]:
     """Return ``sign(x) |x|^p`` elementwise.
 
-    Razavian et al. (2014, arXiv 1403.6382) use p = 2; p = 1/2 is usual for counts and histograms. For p < 1 the
-    function is linear below ``|x| = 1e-6``, so that its gradient at 0 is finite.
+    ``p`` is ``power``. Razavian et al. (2014, arXiv 1403.6382) use p = 2; p = 1/2 is usual for counts and histograms.
+    For p < 1, the function is linear where ``|x| < 1e-6``, so that the gradient at 0 is finite.
 
     Example:
         >>> signed_power(torch.tensor([-4.0, 0.0, 9.0]), 0.5).tolist()
@@ -36,7 +36,7 @@ def signed_power(x: Float[Tensor, "*n d"], power: float) -> Float[Tensor, "*n d"
 
 @dataclass(frozen=True)
 class Normalise:
-    """Signed power ``sign(x) |x|^p``, then L2 normalisation. Differentiable; zero vectors stay zero.
+    """Signed power ``sign(x) |x|^p``, then L2 normalisation; zero vectors stay zero.
 
     Example:
         >>> Normalise(power=0.5, l2=True)(torch.tensor([[9.0, 16.0]])).mul(100).round().tolist()
@@ -56,7 +56,7 @@ class Normalise:
         return torch.nn.functional.normalize(x, dim=-1) if self.l2 else x
 
     def slope(self, pooled: Float[Tensor, "b d"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Return ``v`` with ``rows · self(x) = v · x`` at these features, for a constant norm."""
+        """Return ``v`` such that ``rows · self(x) = v · x`` at these features; the norm counts as a constant."""
         x = signed_power(pooled, self.power)
         chord = torch.where(pooled == 0, torch.zeros_like(x), x / torch.where(pooled == 0, 1.0, pooled))
         length = x.norm(dim=-1, keepdim=True).clamp(min=1e-12) if self.l2 else 1.0

@@ -41,7 +41,7 @@ def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
 def concept_scores(
     pooled: Float[Tensor, "b d"], concepts: Float[Tensor, "m d"], *, over_concepts: bool = True
 ) -> Float[Tensor, "b m"]:
-    """Return ``LayerNorm(z Cᵀ)``, normalised over concepts."""
+    """Return ``LayerNorm(z Cᵀ)``, where ``z`` are pooled features and ``C`` are concept vectors."""
     products = pooled @ normalize(concepts, dim=1).T
     return layer_norm(products, products.shape[1:]) if over_concepts else products
 
@@ -55,8 +55,8 @@ def strongest(scores: Float[Tensor, "b m"], kept: int) -> Bool[Tensor, "b m"]:
 def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard") -> Float[Tensor, "b m"]:
     """Set all but the largest values of each row to 0.
 
-    ``mask="authors"`` is ``soft_threshold_with_ratio`` of the authors' code, which keeps fewer values on ties.
-    ``"soft"`` is the paper's equation 4 as quoted in reviews, where ``tau`` is the largest dropped magnitude.
+    ``mask="authors"`` is ``soft_threshold_with_ratio`` of the authors' code, which keeps fewer values if some are
+    equal. ``"soft"`` is the paper's equation 4 as reviews quote it: a soft threshold at the largest dropped magnitude.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()
@@ -78,9 +78,10 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
 
 @dataclass(frozen=True)
 class KeptConcepts(WordDecision):
-    """Logits ``W · a + b`` of sparse concept values ``a``.
+    """Logits ``W · a + b`` from sparse concept values ``a``.
 
-    ``a`` are cosines, standardised by ``mean`` and ``spread``, with all but the ``kept`` largest magnitudes set to 0.
+    ``a`` are the cosines with the concepts, standardised by ``mean`` and ``spread``; all but the ``kept`` values with
+    the largest magnitude are set to 0.
     """
 
     name = "sparse_concepts"

@@ -16,11 +16,12 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Votes:
-    """Nearest-neighbour logits ``logit_c = log Σ_{i ∈ N_c} exp(s_i)``.
+    """Logits of a nearest-neighbour classifier.
+
+        logit_c = log Σ_{i ∈ N_c} exp(s_i)
 
     * ``s_i``: cosine with training picture ``i``, divided by the temperature.
-    * ``N_c``: pictures of class ``c`` among the ``k`` nearest pictures; if there are none, the nearest one of class
-      ``c``.
+    * ``N_c``: pictures of class ``c`` among the ``k`` nearest pictures, or else the nearest picture of class ``c``.
 
     The softmax of these logits is a vote with weights ``exp(s_i)``. With ``k = 1`` the nearest picture decides.
 
@@ -43,7 +44,9 @@ class Votes:
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
 
     def within(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Return ``∂ logit_c / ∂ s_i``, the share of each picture in its class's logit; shares of a class sum to 1."""
+        """Return ``∂ logit_c / ∂ s_i``, the share of picture ``i`` in the logit of its class; shares of a class sum to
+        1.
+        """
         with torch.enable_grad():
             leaf = scores.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
@@ -53,9 +56,9 @@ class Votes:
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """Return (row, share) of each voting picture, largest share first.
+        """Return the row and the share of each picture that votes, largest share first.
 
-        Crops of a picture have the same name; their shares are summed, and the most similar crop gives the row.
+        The shares of crops of the same picture are summed; the row is that of the most similar crop.
         """
         share = self.share(scores[None])[0]
         voted = (share > 0).nonzero()[:, 0]
@@ -93,7 +96,7 @@ def nearest_scores(
 def class_logits(
     top: Float[Tensor, "b m"], whose: Int[Tensor, "b m"], best: Float[Tensor, "b c"], k: int
 ) -> Float[Tensor, "b c"]:
-    """Return logits from the output of :func:`nearest_scores`, for the same or a smaller ``k``."""
+    """Compute logits from the result of :func:`nearest_scores`, for the same or a smaller ``k``."""
     k = min(k, top.shape[1])
     top, whose = top[:, :k], whose[:, :k]
     highest = best.detach()
@@ -118,7 +121,7 @@ class WordDecision(ABC):
 
     @abstractmethod
     def by_words(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, " b"]:
-        """Return the class chosen by descriptions, without class names."""
+        """Return the class that is predicted from descriptions without class names."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -126,12 +129,12 @@ class WordDecision(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors for :meth:`restore`, without the head's rows."""
+        """Return the tensors for :meth:`restore`, except the rows of the head."""
 
     @classmethod
     @abstractmethod
     def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
-        """Build the decision from its saved form."""
+        """Rebuild the decision from the results of :meth:`facts` and :meth:`tensors`."""
 
 
 @dataclass(frozen=True)
@@ -146,19 +149,22 @@ class Reason:
 
 
 class Reranking(WordDecision):
-    """Second stage that decides between the ``k`` most probable classes of a first stage.
+    """A second stage that decides between the ``k`` most probable classes of a first stage.
 
         s_r     = scale · cosine_r
         t_a     = Σ_r mix_ar s_r
         logit_a = t_a − log Σ_A exp(t) + log Σ_A exp(s)    for a in A
         logit_c = s_c                                      otherwise
 
-    * ``r``: rows of the head: ``n_classes`` class sentences, then sentences of the second stage.
+    * ``r``: row of the head: a sentence of each class, then the sentences of the second stage.
+    * ``cosine_r``: cosine of the picture with row ``r``, and ``s_r`` its score.
+    * ``mix_ar``: weight of row ``r`` for class ``a``.
+    * ``t_a``: score of class ``a`` in the second stage.
     * ``A``: the ``k`` classes with the largest ``s_c``.
 
-    The second stage redistributes the total probability of ``A`` within ``A``; other classes keep theirs. The class
-    with the largest ``t_a`` is predicted. The first stage decides if its two largest probabilities differ by at least
-    ``gate``.
+    The classes of ``A`` keep their total probability, which the second stage redistributes among them; the
+    probabilities of other classes do not change. The class with the largest ``t_a`` is predicted. If the two largest
+    probabilities of the first stage differ by at least ``gate``, the first stage decides.
     """
 
     k: int
@@ -166,11 +172,11 @@ class Reranking(WordDecision):
 
     @abstractmethod
     def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
-        """Return the weight of each row for each candidate class."""
+        """Return the weight of each row of the head for each candidate class."""
 
     @abstractmethod
     def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
-        """Return the sentences used for a candidate class."""
+        """Return the sentences that a candidate class is scored by."""
 
     @property
     def least_rows(self) -> int:  # type: ignore[override]

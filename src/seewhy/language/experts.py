@@ -145,7 +145,7 @@ def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
-    """Return the middle half of a box."""
+    """Return the pixels in the central half of a box."""
 
     def middle(low: float, high: float, n: int) -> slice:
         inset = (high - low) / 4

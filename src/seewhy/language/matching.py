@@ -107,7 +107,7 @@ class Match:
 
     Attributes:
         top: largest number of texts per picture.
-        scale: factor of the cosine similarities before the softmax over the class's texts.
+        scale: factor on the cosine similarities before the softmax over the texts of the class.
     """
 
     top: Count = 5

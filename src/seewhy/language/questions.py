@@ -54,7 +54,7 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """Parse a bulleted list into unique items, without those of the worked examples."""
+    """Parse a bulleted list into unique items, without items of the worked examples."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
@@ -197,7 +197,7 @@ def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = F
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Return up to ``most`` confused pairs of classes, by the lower of their probabilities, summed over pictures."""
+    """Return up to ``most`` pairs of classes with the largest sum of the smaller of their probabilities."""
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

@@ -79,7 +79,7 @@ class Textualized:
 class Textualizer:
     """A pipeline that corrects a draft description with replaceable vision experts.
 
-    In phase 2 the verifier marks each phrase of the draft that it cannot find in the picture as a hallucination. The
+    In phase 2, a phrase of the draft that the verifier cannot find in the picture is marked as a hallucination. The
     detector, segmenter and depth estimator measure the objects. In phase 3 a writer or a set of rules removes the
     hallucinations and adds the missing objects.
 
@@ -91,8 +91,8 @@ class Textualizer:
         segmenter: measures sizes; ``None`` omits them.
         depth: measures depths; ``None`` omits them.
         desk: writer for phases 2 and 3; ``None`` uses rules.
-        n_objects: largest number of objects, by score; the authors' 10.
-        least: with fewer objects, none are added; the authors' 2.
+        n_objects: largest number of objects, those with the highest scores (authors: 10).
+        least: smallest number of objects; if fewer are found, none is added to the draft (authors: 2).
         vocabulary: object names that the rules look for in a draft.
     """
 
@@ -221,8 +221,8 @@ def mentions(text: str, phrase: str) -> bool:
 def without(text: str, phrases: Sequence[str]) -> str:
     """Remove statements about these objects from a text.
 
-    In a sentence that lists objects, only the items that name one of them are removed. If the first item names one, the
-    whole sentence is removed.
+    In a sentence that lists objects, only the items that name one of the ``phrases`` are removed. If the first item
+    names one, the whole sentence is removed.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
     'There is a red cup and a plate. A cat sits.'
@@ -257,7 +257,7 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """Describe a size in words if it is very small or very large."""
+    """Describe a very small or very large size in words."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"

@@ -101,7 +101,9 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """Return the answer; raise ``NoWriterError`` without a writer, ``CutOffError`` if the answer is too long."""
+        """Return the answer; raise ``NoWriterError`` without a writer, and ``CutOffError`` for an answer that is too
+        long.
+        """
 
 
 class Written:
@@ -149,7 +151,7 @@ class Estimate:
     tokens_out: int
 
     def cost(self, price_in: float, price_out: float) -> float:
-        """Return the largest cost at these prices per million tokens."""
+        """Return the largest possible cost, given the prices per million tokens."""
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
@@ -178,8 +180,8 @@ class WriterSession:
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
         """Return the parsed answer to a prompt.
 
-        If a writer answers a schema without JSON, it is asked again with the schema in the prompt. A cut-off answer is
-        used up to its last complete sentence, unless it must be JSON.
+        If the answer to a prompt with a schema is not JSON, the writer is asked again with the schema in the prompt. Of
+        an answer that was cut off, the complete sentences are used, unless the answer must be JSON.
 
         Args:
             prompt: the prompt.

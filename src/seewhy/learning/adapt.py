@@ -79,7 +79,7 @@ class Kept:
 
 
 class Adapted(Finished[PooledPairs, Kept]):
-    """A finished training on pairs of a picture and a text."""
+    """The result of a training on pairs of a picture and a text."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,19 @@ class Adapt(Way[PooledPairs, Kept]):
         train: what to train: ``"heads"`` on top of the frozen encoder, the ``"image"`` encoder, the ``"text"`` encoder,
             or both (``"towers"``).
         keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
-            pictures, subject to ``may_forget``.
+            pictures within the limit ``may_forget``.
         epochs: number of passes over the pictures.
-        batch_size: pairs per step; larger batches need more memory.
-        micro_batch: pairs per forward pass; default: as many as fit into memory. Lower it if memory runs out.
+        batch_size: number of pairs per step; larger batches need more memory.
+        micro_batch: number of pairs per forward pass; default: as many as fit into memory. Lower it if memory runs out.
         lr: highest learning rate; default: 1.5e-3 for heads, otherwise set by the encoder.
-        weight_decay: weight decay, from 0; biases and the temperature have none.
+        weight_decay: weight decay, at least 0; not applied to biases and the temperature.
         width: output dimensions of the heads.
-        refit: whether to refit the encoder's regression from sentences to pictures, if it has one (heads only).
-        guard: whether to leave a sentence unchanged if it is nearer to one of the encoder's class names than to the
-            training texts (heads only).
-        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
-            For heads, each of these class names is treated as a new name.
-        held_out: share of the pictures on which ``keep`` is chosen, 0 to 1.
+        refit: with ``"heads"``, whether to refit the encoder's regression from sentences to pictures, if it has one.
+        guard: with ``"heads"``, whether a sentence keeps its original vector if it is nearer to one of the encoder's
+            class names than to the training texts.
+        may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
+            value forgets less. With ``"heads"``, each of these class names is treated as a new name.
+        held_out: fraction of the pictures on which ``keep`` is chosen, 0 to 1.
         seed: seed for weights, order and drawn texts.
     """
 
@@ -239,7 +239,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Return whether the class with the nearest name is the prediction of the encoder's classifier."""
+    """Return, for each picture, whether the nearest class name is the prediction of the encoder's classifier."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)
@@ -304,7 +304,7 @@ def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContr
 def towers_columns(
     on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
 ) -> dict[str, Any]:
-    """Return the training columns: each picture with its texts."""
+    """Return the columns of the training data: the pictures and their texts."""
     tower, regional = trainable(on), isinstance(objective, Regional)
     if towers.trunk is None and not regional:
         with torch.no_grad():

@@ -95,8 +95,8 @@ def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: in
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            "All lists of answers must have the same length and an instruction, and together at least 2 different "
-            f"answers, got lengths {given} and {len(words)} different answers."
+            "Every list of answers must have an instruction and the same length, and the lists must have at least 2 "
+            f"different answers in all, got lengths {given} and {len(words)} different answers."
         )
     number = {word: i for i, word in enumerate(words)}
     known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
@@ -113,10 +113,11 @@ class ByInstructions(FromColumns):
     Args:
         instructions: instruction for each column, in one or more wordings.
         rank: rank of the projection.
-        n_layers: number of last convolutions that instructions change; in a vision transformer, the last block changes.
-        n_asked: questions per picture in one batch.
-        n_through: pictures per batch that pass through the changed layers, from 0. With 0 only the projection is
-            trained, which is fastest.
+        n_layers: number of last convolutions that depend on the instruction; in a vision transformer, the last block
+            does.
+        n_asked: number of instructions per picture in a batch.
+        n_through: number of pictures per batch that pass through the layers that depend on the instruction, at least 0.
+            With 0, only the projection is trained, which is fastest.
         epochs: number of passes over the pictures.
         batch_size: pictures per step.
         lr: highest learning rate.
@@ -185,7 +186,8 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """Return a pair for each picture with a class and a pair for each picture with captions.
+    """Return a pair with the class name of each picture that has a class, and a pair with captions of each that has
+    captions.
 
     Equal texts get the same label.
     """
@@ -222,8 +224,10 @@ class ByClassesAndCaptions(FromColumns):
     Args:
         label: name of the class column.
         text: names of the caption columns; default: columns named text, caption, title or similar.
-        objective: loss, which also sets the prefix length and whether batches mix class names and captions.
-        learn: ``"words"`` to train prefixes and text encoder, ``"prefixes"`` to train the prefixes only.
+        objective: loss. The settings of the loss also include the length of the prefixes, and whether a batch may have
+            both class names and captions.
+        learn: what to train: ``"words"`` for the prefixes and the text encoder, or ``"prefixes"`` for the prefixes
+            only.
         epochs: number of passes over the pictures.
         batch_size: pairs per step.
         micro_batch: texts per forward pass; lower it if memory runs out.
@@ -301,7 +305,7 @@ def way_of(
 ) -> Way[Any, Any]:
     """Return the kind of training that an objective needs.
 
-    With ``all_of_it`` every weight is trained and every change is kept.
+    With ``all_of_it``, all weights are trained, without interpolation to the original weights.
     """
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
@@ -339,9 +343,9 @@ def adapt(
 ) -> Adapted | Taught | Classifier:
     """Adapt an image-text encoder to your pictures.
 
-    By default it trains on pictures with texts (:class:`seewhy.learning.adapt.Adapt`). Three other forms exist:
+    The default method trains on pictures with texts (:class:`seewhy.learning.adapt.Adapt`). There are three others:
 
-    * ``method="coop"`` or another method of its kind learns classes by their names.
+    * ``method="coop"`` and similar methods learn to classify by class names.
     * ``objective="focallens"`` with ``instructions`` learns from table columns
       (:class:`seewhy.learning.api.ByInstructions`).
     * ``objective="prefix"`` with ``label`` learns from class names and captions
@@ -350,24 +354,27 @@ def adapt(
     Args:
         pairs: pictures with texts, as for :func:`seewhy.load_pairs`; a table or shards to learn from columns.
         encoder: image-text encoder, or its name.
-        method: method that learns classes by their names, for example ``"coop"`` or ``CoOp(shots=4)``; ``pairs`` is
-            then data as for :func:`seewhy.fit`.
+        method: method that learns to classify by class names, for example ``"coop"`` or ``CoOp(shots=4)``. ``pairs``
+            are then labelled pictures, as for :func:`seewhy.fit`.
         image, text, label, group: names of the columns with pictures, texts, classes and groups; default: columns with
             such names.
-        validation: data like ``pairs``, on which ``keep`` is chosen and results are measured; default: a tenth of
-            ``pairs``.
-        base_to_new: whether a method trains on the first half of the classes and is evaluated on the rest.
-        new_names: names of classes without pictures, for a method to protect; default: chosen by the method.
-        also: named sets of pictures of other classes, on which a method is evaluated before and after.
+        validation: data in the form of ``pairs``, on which ``keep`` is chosen and metrics are computed; default: a
+            tenth of ``pairs``.
+        base_to_new: whether to train a method on the first half of the classes and evaluate it on the second half.
+        new_names: names of classes without pictures, for which a method should stay accurate; default: chosen by the
+            method.
+        also: labelled pictures of other classes, by name of the set; a method is evaluated on them before and after
+            training.
         store: cache for encoded pictures; default: no cache.
         progress: callback for progress and failures.
         **parameters: settings of the method, for example ``train="towers"``, ``keep=0.3``, or
             ``instructions={"colour": "the colour"}``.
 
     Returns:
-        The finished training. Its ``encoder`` works like any other; ``save(folder)`` writes it, and
-        ``seewhy.encoder(folder)`` loads it. :func:`seewhy.studies.adapting.run_report` makes an HTML page of the run.
-        With a method, a classifier whose ``measures["forgetting"]`` gives accuracies before and after.
+        The result of the training. The result's ``encoder`` can be used like any other encoder; ``save(folder)`` writes
+        it, and ``seewhy.encoder(folder)`` loads it. :func:`seewhy.studies.adapting.run_report` makes an HTML page of
+        the training. With ``method``, the result is a classifier instead, whose ``measures["forgetting"]`` has the
+        accuracies before and after.
 
     Raises:
         DataError: if there are too few usable pictures, or a column is missing.
@@ -408,7 +415,7 @@ def pretrain(
     Args:
         pairs: pictures with texts, as for :func:`adapt`. For an objective without texts
             (:class:`seewhy.learning.pretrain.Pretrain`): data as for :func:`seewhy.fit`, or a folder of pictures.
-        encoder: encoder to start from; ``"new:resnet"`` and ``"new:vit"`` have random weights.
+        encoder: encoder to start from, or its name; ``"new:resnet"`` and ``"new:vit"`` have random weights.
         image, text, label, group, validation, store, progress: as for :func:`adapt`.
         **parameters: settings of the method.
     """

@@ -58,8 +58,8 @@ class PairTask(Task):
 class Contrast(PairTask):
     """Contrastive training of an image and a text network.
 
-    ``column`` names the pictures; ``"text"`` holds ``n_texts`` texts per picture. Networks with batch normalisation
-    need ``hold`` for micro-batches or several processes.
+    ``column`` is the name of the column with the pictures; the column ``"text"`` has ``n_texts`` texts per picture.
+    With micro-batches or several processes, networks with batch normalisation need ``hold``.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ def read_texts(network: Callable[..., Any], batch: Batch, n: int) -> Any:
 
 
 def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Return image and text vectors of all processes, and the range of this process."""
+    """Return the image and text vectors of all processes, and the range of rows that belongs to this process."""
     both, share = gathered(torch.cat([image, text.flatten(1)], 1))
     x, y = both.split([image.shape[1], both.shape[1] - image.shape[1]], 1)
     return x, y.unflatten(1, text.shape[1:]), share
@@ -106,14 +106,14 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column with several values per sample, from which each step draws."""
+    """A column with several values per sample; each step draws some of them."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
     n: int = 1
 
     def drawn(self, index: Sequence[int], draws: Sequence[np.random.Generator]) -> Any:
-        """Return values drawn for the given samples, each with its own generator."""
+        """Draw values for the given samples; each sample has a random generator of its own."""
         several = (self.choices[i] for i in index)
         if self.n == 1:
             return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
@@ -174,7 +174,7 @@ class ImageRegions(nn.Module):
 
 
 class Still(nn.Module):
-    """A network that stays in evaluation mode; its weights are frozen unless ``learns`` is set."""
+    """A network that stays in evaluation mode; unless ``learns`` is true, its weights are frozen."""
 
     def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ class Ranks:
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
-    """Return retrieval ranks by cosine; ties count as errors, other texts of the same picture do not."""
+    """Return retrieval ranks by cosine; equal cosines count as errors, and other texts of the same picture do not."""
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)
     best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")
@@ -284,6 +284,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Return the share of pictures whose nearest text is their own."""
+    """Return the fraction of pictures whose nearest text belongs to them."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

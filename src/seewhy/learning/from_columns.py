@@ -68,7 +68,7 @@ class Right:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Similarities of pictures to all values of a column, before and after training."""
+    """Similarities of pictures with all values of a column, before and after training."""
 
     items: tuple[Sample, ...]
     words: Texts
@@ -77,13 +77,13 @@ class Judged:
     after: Float[Tensor, "m k"]
 
     def right(self, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m 2"]:
-        """Return whether each picture's nearest value is its own, with a weight of 1."""
+        """Return, for each picture, whether the nearest value of the column is the right one, with a weight of 1."""
         hits = (scores.argmax(1) == self.own).float()
         return torch.stack([hits, torch.ones_like(hits)], 1)
 
 
 class Taught(Finished[PooledSet, Right]):
-    """A finished training on columns."""
+    """The result of a training on table columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +92,13 @@ class FromColumns(Way[PooledSet, Right]):
 
     Args:
         objective: loss to train with.
-        weight_decay: weight decay, from 0; biases, the temperature and prefixes have none.
+        weight_decay: weight decay, at least 0; not applied to biases, the temperature and prefixes.
         seed: seed for weights, order and drawn texts.
         keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
-            pictures, subject to ``may_forget``.
-        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
-        held_out: share of the pictures held out to choose ``keep`` and for evaluation, 0 to 1.
+            pictures within the limit ``may_forget``.
+        may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
+            value forgets less.
+        held_out: fraction of the pictures to hold out, for the choice of ``keep`` and for evaluation, 0 to 1.
     """
 
     taught_by: ClassVar[type[Contrastive]]
@@ -275,7 +276,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Return whether the nearest class name is the classifier's prediction; ``None`` without class names."""
+    """Return, for each picture, whether the nearest class name is the prediction; ``None`` without class names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

@@ -27,24 +27,24 @@ class GLoRIAAttention(Attribution):
         map = Σ_t p_t a_t − 1 / regions
         p   = softmax(word_scale cos(c_t, w_t))
 
-    * ``t``: words of the class name, inside a sentence.
-    * ``a_t``: attention of word ``t`` over regions, with sum 1 (paper, section 3.2); equals the authors'
-      ``attention_fn``.
-    * ``c_t``, ``w_t``: attended regions and word vector.
+    * ``t``: a word of the class name, inside a sentence.
+    * ``a_t``: attention of word ``t`` over regions, which sums to 1 (paper, section 3.2; authors' ``attention_fn``).
+    * ``c_t``: mean of the regions, weighted by ``a_t``; ``w_t`` is the vector of word ``t``.
+    * ``p_t``: weight of word ``t``.
+    * ``regions``: number of regions.
 
-    The value 0 means uniform attention. A contrast gives the difference of two maps. Other words of the sentence
-    compete for regions; a sentence of one token gives a map of zeros.
+    The value 0 means uniform attention. With a contrast class, the result is the difference of two maps. The other
+    words of the sentence also attract attention, so a sentence with a single token gives a map of zeros.
 
-    The map depends on the class name, not on the decision. It needs an encoder that matches patches with words
-    (``seewhy adapt --objective gloria`` or ``dreamlip``).
+    The map depends on the class name and not on the prediction. The encoder must have been trained to match patches
+    with words (``seewhy adapt --objective gloria`` or ``dreamlip``). The text encoder runs once for the explained
+    classes.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher values give
             sharper maps.
-        word_scale: factor on the similarity of a word and its regions (authors: ``temp2``, 5).
+        word_scale: factor on the similarity of a word and its weighted regions (authors: ``temp2``, 5).
         sentence: sentence with ``{}`` for the class name; default: the encoder's first template.
-
-    Cost: one pass of the text encoder over the explained classes.
     """
 
     name: ClassVar[str] = "gloria_attention"
@@ -112,7 +112,7 @@ class GLoRIAAttention(Attribution):
 def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
-    """Return word vectors of each name in its sentence, a mask of words, and a mask of the name's words."""
+    """Return the word vectors of each name in a sentence, a mask of all words, and a mask of the words of the name."""
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

@@ -18,9 +18,10 @@ class NetworkRecipe(PictureRecipe):
     """Method that trains a network for a classifier.
 
     Args:
-        held_out: share of the pictures held out for evaluation, 0 to 1.
-        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and overestimates accuracy.
-        n_bank: pictures whose patches are stored as evidence; more make the model file larger.
+        held_out: fraction of the pictures to hold out for evaluation, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together. ``random`` does not; the accuracy is then too
+            optimistic.
+        n_bank: number of pictures whose patches are stored as evidence; a larger number makes the model file larger.
         seed: seed for the split, weights, crops and order.
     """
 

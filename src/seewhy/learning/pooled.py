@@ -65,7 +65,7 @@ class PooledSet:
     def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
         """Split into training and held-out pictures, keeping copies and groups together.
 
-        With ``by_class`` a share of every class is held out, if there are classes and no groups.
+        With ``by_class``, the same fraction of every class is held out, if there are classes and no groups.
         """
         if by_class and self.classes and not any(item.group for item in self.items):
             out = split([item.label for item in self.items], self.digests, held_out, seed)
@@ -116,7 +116,7 @@ def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[
 def encode_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledSet:
-    """Encode all readable pictures and report the others."""
+    """Encode all readable pictures, and report unreadable pictures."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
     for item, encoded in progress.results(items, stream, "Looking at pictures"):
@@ -177,7 +177,7 @@ def read_texts(
 
 
 def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
-    """Return the texts, their sentences, or both; at least one per text.
+    """Return the texts, their sentences, or both; each text gives at least one.
 
     >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
     ('No effusion.', 'A nodule of 2.5 cm.')
@@ -205,7 +205,7 @@ def spanned(
 
 
 def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
-    """Return a 0/1 matrix of findings, which labels separate by ``|``; ``None`` if a label is missing."""
+    """Return a 0/1 matrix of findings from labels such as ``"a|b"``; ``None`` if a label is missing."""
     found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
     if not all(found):
         return None

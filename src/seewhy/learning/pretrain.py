@@ -41,7 +41,7 @@ TUNING_LR = 1e-4
 
 
 class Pretrained(Finished[PooledSet, Any]):
-    """A finished training on pictures."""
+    """The result of a training on pictures without texts."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,20 @@ class Pretrain(Way[PooledSet, Any]):
         projection: projection head during training: ``none``, ``linear``, ``mlp`` or ``fixed``. See
             :class:`seewhy.learning.encoders.projection.Projection`.
         projection_width: output dimensions of the projection head.
-        kappa: ratio of successive coordinates in a ``fixed`` projection, at least 1; default: set by ``effective``.
-        effective: effective number of coordinates in a ``fixed`` projection; default: half of them.
+        kappa: in a ``fixed`` projection, ratio of each coordinate's weight to the next, at least 1; default: computed
+            from ``effective``.
+        effective: in a ``fixed`` projection, number of coordinates whose weight is at least a thousandth of the first;
+            default: half of the coordinates.
         keep_head: whether to save the projection head with the encoder.
         pyramid: whether to train a feature pyramid on the trunk's stages and save it as the new trunk.
         augmentation: name of the augmentation.
         epochs: number of passes over the pictures.
-        batch_size: pictures per step; larger batches need more memory.
-        micro_batch: pictures per forward pass; default: as many as fit into memory. Lower it if memory runs out.
+        batch_size: number of pictures per step; larger batches need more memory.
+        micro_batch: number of pictures per forward pass; default: as many as fit into memory. Lower it if memory runs
+            out.
         lr: highest learning rate; default: depends on the encoder.
-        weight_decay: weight decay, from 0; biases and scales have none.
-        held_out: share of the pictures held out for measurement, 0 to 1.
+        weight_decay: weight decay, at least 0; not applied to biases and scales.
+        held_out: fraction of the pictures to hold out for evaluation, 0 to 1.
         seed: seed for weights, order and views.
     """
 
@@ -219,7 +222,8 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 class Slow(nn.Module):
     """Exponential moving average of a network (BYOL, arXiv 2006.07733, section 3.3).
 
-    After each step: ``slow = m slow + (1 - m) network``.
+    After each step, ``slow = m slow + (1 - m) network``, where ``slow`` are the averaged weights and ``m`` is the
+    momentum.
     """
 
     step: Tensor
@@ -258,7 +262,7 @@ class Slow(nn.Module):
 class Views(Task):
     """Training task that compares the vectors of several views.
 
-    ``spread`` in the log is 0 if all vectors have collapsed.
+    The value ``spread`` in the log is 0 if all vectors are the same (collapse).
     """
 
     def __init__(
@@ -348,9 +352,9 @@ class Branch(nn.Module):
 class DenseViews(Task):
     """Training task in which one view predicts the patches of the other view, encoded by the moving average.
 
-    All pyramid levels share the projection heads, and their losses have equal weights. Batch normalisation of the
-    trunk stays in evaluation mode. That of the
-    heads uses batch statistics, which prevents collapse with small batches.
+    All pyramid levels share the projection heads, and their losses have equal weights. Batch normalisation in the trunk
+    stays in evaluation mode. Batch normalisation in the heads uses batch statistics, which prevents collapse with small
+    batches.
     """
 
     needs = ("views", "boxes", "flipped")
@@ -397,7 +401,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """Return a copy of the image encoder, optionally with a pyramid, and the task that trains its patches."""
+    """Return a copy of the image encoder, optionally with a pyramid, and the task that trains the copy on patches."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)
@@ -411,5 +415,5 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Return the total variance of the unit vectors of all patches; 0 means that they have collapsed."""
+    """Return the total variance of the unit vectors of all patches; 0 means that all are the same (collapse)."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

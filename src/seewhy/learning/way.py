@@ -69,8 +69,8 @@ class Finished(Generic[S, T]):
 class Way(ABC, Generic[S, T]):
     """A kind of encoder training.
 
-    ``columns`` lists the column names that a user may give. ``all_of_it`` holds the default settings of
-    :func:`seewhy.pretrain`, and ``stays`` a note about weights that it does not train.
+    ``columns`` are the columns that a user may name. ``all_of_it`` are the default settings of :func:`seewhy.pretrain`,
+    and ``stays`` is a note about weights that are not trained.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -219,7 +219,7 @@ def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
 
 
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
-    """Split held-out pictures into one part to choose ``keep`` and one for evaluation."""
+    """Split held-out pictures into one half for the choice of ``keep`` and one for the evaluation."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
     if keep is not None:
         return held, held
@@ -233,7 +233,7 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """Return the result with the highest ``gain`` among those whose ``named`` falls by at most ``may_forget``."""
+    """Return the result with the highest ``gain`` whose ``named`` decreases by at most ``may_forget``."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
@@ -256,7 +256,7 @@ def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = F
 
 
 def _grown(data: TrainingData, times: float) -> TrainingData:
-    """Return data of ``times`` the size, without columns."""
+    """Return the data repeated ``times`` times, without columns."""
     if data.apart is None:
         return TrainingData(max(2, round(times * data.n_samples)), {})
     counts = [max(2, round(times * n)) for n in data.apart.unique(return_counts=True)[1].tolist()]

@@ -66,7 +66,7 @@ class Matched:
     n_there: Int[np.ndarray, " p"]
 
     def precision(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r t 101"]:
-        """Return the precision at each recall, per resample and overlap; NaN for a class without true boxes."""
+        """Return the precision at each recall, for each resample and overlap; NaN for a class without true boxes."""
         weights = np.ones((1, len(self.n_there))) if weights is None else weights
         there = weights @ self.n_there
         found = np.zeros((len(weights), len(self.right), len(RECALLS)))
@@ -129,9 +129,9 @@ def average_precision(
 ) -> AveragePrecision:
     """Match detected with true boxes and compute average precision, as pycocotools' ``COCOeval`` does.
 
-    Detections are matched greedily by descending score, each to the unmatched true box with the largest overlap above
-    the threshold. Ignored boxes are matched last and may be matched several times. The overlap with an ignored box is
-    the intersection divided by the area of the detected box.
+    Detections are matched in descending order of score, each to the unmatched true box with the largest overlap above
+    the threshold. Ignored true boxes are matched last, and an ignored box may be matched several times. The overlap
+    with an ignored box is the intersection divided by the area of the detected box.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)
@@ -156,9 +156,7 @@ class _Joined(NamedTuple):
 
 
 def _joined(pictures: Sequence[PictureBoxes], n_classes: int, most: int | None = None) -> _Joined:
-    """Concatenate the boxes, with at most ``most`` per picture and class; ``group`` is ``class · n_pictures +
-    picture``.
-    """
+    """Concatenate the boxes of all pictures, up to ``most`` per picture and class."""
     labels = np.concatenate([np.zeros(0, np.int64), *(p.labels for p in pictures)])
     group = labels * len(pictures) + np.repeat(np.arange(len(pictures)), [len(p.labels) for p in pictures])
     scores = np.concatenate([np.zeros(0), *(p.scores for p in pictures)])
@@ -171,12 +169,12 @@ def _joined(pictures: Sequence[PictureBoxes], n_classes: int, most: int | None =
 
 
 def _turns(group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Return the position of each element in its group, from 0."""
+    """Return the position of each element in its group, counted from 0."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
 def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
-    """Return two masks per overlap: detections that match a true box, and detections that count."""
+    """Return two masks per overlap: detections that match a true box, and detections that are not ignored."""
     right, spared = (np.zeros((len(OVERLAPS), len(own.group)), bool) for _ in range(2))
     free = np.ones((len(OVERLAPS), len(given.group)), bool)
     first, last = (np.searchsorted(given.group, own.group, side) for side in ("left", "right"))
@@ -209,7 +207,7 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
 def overlap_of(
     found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
 ) -> Float[np.ndarray, "d g"]:
-    """Return intersection over union; for an ignored true box, intersection over the detected box's area."""
+    """Return intersection over union or, for an ignored true box, intersection over the detected box's area."""
     return _overlap(found[:, None], there[None], np.zeros(len(there), bool) if ignored is None else ignored)
 
 

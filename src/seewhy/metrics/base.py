@@ -42,8 +42,8 @@ class Score:
     """Score of one map.
 
     Attributes:
-        sums: numbers that are averaged over pictures before :meth:`Metric.combine`.
-        settings: everything that the value depends on.
+        sums: numbers whose means over all pictures :meth:`Metric.combine` takes.
+        settings: settings that the value depends on, as text.
     """
 
     value: float
@@ -54,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the target against the share of pixels that were changed, from 0 to 1."""
+    """Probability of the target as a function of the share of changed pixels, from 0 to 1."""
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
@@ -83,12 +83,13 @@ class Case:
     """A picture, a model and a class, for which maps are scored.
 
     Attributes:
-        probability: function from normalised pixels to class probabilities; ``logits`` returns logits.
+        probability: function from normalised pixels to class probabilities.
+        logits: function from normalised pixels to logits.
         target: index of the class that the maps explain.
-        mask: mask of the target's object, at the picture's size.
-        transform: preprocessing of the model; needed for ``fill="black"`` and for raw pixels.
-        model: classifier that ``methods`` explain; needed by metrics that compute maps again.
-        methods: the method of each map.
+        mask: boolean mask of the target's object, of the picture's size.
+        transform: preprocessing of the model; needed for ``fill="black"`` and ``space="raw"``.
+        model: classifier that ``methods`` explain; metrics that compute maps again need it.
+        methods: the attribution method of each map.
         memo: cache shared by metrics.
     """
 
@@ -112,7 +113,7 @@ class Case:
         methods: Sequence[Explain] | None = None,
         mask: Bool[Tensor, "h w"] | None = None,
     ) -> Case:
-        """Build the case of a classifier."""
+        """Build a case from a classifier, normalised pixels and a target class."""
 
         def logits(batch: Tensor) -> Tensor:
             with torch.no_grad():
@@ -130,18 +131,16 @@ class Case:
         )
 
     def reader(self, of: Of) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
-        """Return a function from pixels to the target's probability or logit."""
+        """Return a function from normalised pixels to the target's probability or logit."""
         function = self.probability if of == "probability" else self.logits
         if function is None:
-            raise InputError(
-                "This metric needs logits, and the case has only probabilities. Pass logits=… with the case."
-            )
+            raise InputError("This metric needs logits, but the case has only probabilities. Pass logits=… to Case.")
         return lambda batch: function(batch)[:, self.target]
 
     def explain(
         self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
     ) -> Float[Tensor, "m b h w"]:
-        """Compute every method's maps for other pixels, another class or another model."""
+        """Compute the map of every method, optionally for other pixels, another class or another model."""
         from ..heads.head import Target as TargetFunction
 
         model = model or self.model
@@ -156,18 +155,25 @@ class Case:
 class Metric(ABC):
     """A metric of a map's quality.
 
-    Class attributes: name: registered name; ``paper`` is its source. family: faithfulness, localisation,
-        randomisation, robustness or complexity. needs: input besides the map, in words; ``requires`` lists the fields
-        of :class:`Case` that must be set. cost: forward passes per map. higher_is_better: which direction is good,
-        within ``bounds``. reads: ``"probability"``, ``"logit"`` or ``"map"``. sign: how negative values are used.
-        of_mosaics: whether the metric needs mosaics of several pictures. small: settings for tests and quick trials:
-        ``cls(**cls.small)``.
+    Class attributes:
+        name: registered name of the metric.
+        paper: reference of the paper.
+        family: faithfulness, localisation, randomisation, robustness or complexity.
+        needs: inputs in addition to the map, in words.
+        requires: fields of :class:`Case` that must be set.
+        cost: number of forward passes per map.
+        higher_is_better: whether a higher value is better.
+        bounds: lowest and highest possible value.
+        reads: what the metric uses: ``"probability"``, ``"logit"`` or ``"map"``.
+        sign: how the metric treats negative values of the map.
+        of_mosaics: whether the metric needs mosaics of several pictures.
+        small: fast settings for tests: ``cls(**cls.small)``.
 
     Args:
-        fill: value of removed pixels.
-        of: the output to read: ``"logit"`` or ``"probability"``.
+        fill: replacement of removed pixels, such as ``"mean"`` or ``"blur"``.
+        of: the model's output that the metric uses: ``"logit"`` or ``"probability"``.
         batch_size: number of pictures per forward pass.
-        seed: seed of random draws, and of the order of equal values.
+        seed: seed of random numbers and of the order of equal map values.
     """
 
     name: ClassVar[str]
@@ -188,19 +194,19 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, case: Case, maps: Maps) -> Sequence[Score | Curve]:
-        """Compute one score per map, for maps at the picture's size."""
+        """Compute one score per map; the maps have the picture's size."""
 
     @abstractmethod
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """Compute the value for a data set from the means of :attr:`Score.sums` over its pictures."""
+        """Compute the value for a data set from the means of :attr:`Score.sums` over the pictures."""
 
     def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
         """Return one score per map."""
         for name in self.requires:
             if getattr(case, name) is None:
-                raise InputError(f"{self.name} needs the case's {name}. Pass {name}=… with the case.")
+                raise InputError(f"The metric {self.name} needs `{name}`. Pass {name}=… to Case.")
         if not maps.isfinite().all():
-            raise InputError(f"Maps must be finite, and {self.name} got NaN or infinite values.")
+            raise InputError(f"Maps must be finite, but {self.name} got NaN or infinite values.")
         if case.methods is not None and len(case.methods) != len(maps):
             raise InputError(
                 f"`methods` must have one entry per map, got {len(case.methods)} methods for {len(maps)} maps."
@@ -226,14 +232,14 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class AveragedMetric(Metric):
-    """A metric whose value for a data set is the mean of the values for its pictures."""
+    """A metric whose value for a data set is the mean over the pictures."""
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
         return means[..., 0]
 
 
 def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
-    """Build a :class:`Score` from each value; a part that is a tensor has one row per value."""
+    """Build a :class:`Score` from each value; tensors among the parts have one row per value."""
     rows = {name: part.tolist() if isinstance(part, Tensor) and part.ndim else part for name, part in parts.items()}
     each = {name: isinstance(parts[name], Tensor) and parts[name].ndim > 0 for name in parts}
     return [
@@ -245,7 +251,7 @@ def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
 def read_in_batches(
     reader: Callable[[Tensor], Tensor], make: Callable[[Tensor], Tensor], n: int, batch_size: int
 ) -> Float[Tensor, " n"]:
-    """Apply ``reader`` to ``n`` changed pictures, ``batch_size`` at a time."""
+    """Apply ``reader`` to ``n`` changed pictures in batches of ``batch_size``."""
     parts = [reader(make(index)) for index in torch.arange(n).split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0)
 
@@ -268,7 +274,7 @@ def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], se
 
 
 def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
-    """Return the indices that sort each row in descending order; stable, and five times as fast as ``argsort``."""
+    """Return the indices of a stable sort of each row in descending order."""
     bits = (values + 0.0).contiguous().numpy().view(np.int32)  # −0 is 0
     rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
     keys = np.sort((-rising << 32) | np.arange(bits.shape[1]), axis=1)
@@ -288,7 +294,7 @@ N_BLOCKS = 7
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """Shuffle a map ``n`` times in blocks as large as its spots, as a control."""
+    """Shuffle a map ``n`` times, in blocks as large as its spots; shuffled maps are a baseline for metrics."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
@@ -310,8 +316,8 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
-    """Return height and width of the blocks in which a map is shuffled: 1 for feature maps, else the width of its
-    spots.
+    """Return height and width of the blocks in which a map is shuffled: 1 for feature maps, otherwise the width of the
+    map's spots.
     """
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 

@@ -27,7 +27,7 @@ def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bi
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Return the expected calibration error: the mean of |confidence − accuracy| over bins, weighted by predictions."""
+    """Return the expected calibration error: the mean of |confidence − accuracy|, weighted by the size of the bins."""
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
@@ -35,7 +35,7 @@ def calibration_error(bins: list[Bin]) -> float:
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
     """Return the 95 % Wilson interval of an accuracy.
 
-    With ``groups``, pictures of one object count as correlated. The interval then uses the effective sample size, ``n``
+    With ``groups``, pictures of the same object count as correlated: the interval uses the effective sample size, ``n``
     divided by the design effect (Kish 1965).
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]

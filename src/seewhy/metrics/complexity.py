@@ -23,9 +23,12 @@ class Compactness(AveragedMetric):
 class Complexity(Compactness):
     """Entropy of the map's absolute values, in nats; low is compact.
 
-    The range is 0 (one pixel) to log ``m`` (uniform, or all zeros) for ``m`` pixels. With ``q = |R| / Σ|R|``:
+    The value is
 
-        -Σ_i q_i log q_i
+        -Σ_i q_i log q_i,    q_i = |R_i| / Σ_j |R_j|
+
+    where ``R_i`` is the value of pixel ``i``. For ``m`` pixels, the range is 0 (one pixel has all evidence) to log
+    ``m`` (uniform, or all zeros).
     """
 
     name = "complexity"
@@ -45,10 +48,12 @@ class Complexity(Compactness):
 class Sparsity(Compactness):
     """Gini index of the map's absolute values; high is compact.
 
-    The range is 0 (uniform, or all zeros) to nearly 1 (one pixel). With ``a`` the ``m`` absolute values in ascending
-    order:
+    The value is
 
-        Σ_i (2i - m - 1) a_(i) / (m Σ a)
+        Σ_i (2i - m - 1) a_i / (m Σ_i a_i)
+
+    where ``a_1 ≤ … ≤ a_m`` are the absolute values of the ``m`` pixels. The range is 0 (uniform, or all zeros) to
+    nearly 1 (one pixel has all evidence).
     """
 
     name = "sparsity"

@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Base of localisation metrics."""
+    """Base class of localisation metrics."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -49,7 +49,7 @@ def _share(mask: Mask) -> float:
 
 
 def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
-    """Return the share of positive values that lies in the mask; 0 for a map without positive values."""
+    """Return the share of the positive values that is inside the mask; 0 for a map without positive values."""
     positive = maps.clamp(min=0)
     return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
 
@@ -57,11 +57,12 @@ def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
 @metrics.register
 @dataclass(frozen=True)
 class EnergyPointingGame(MaskedMap):
-    """Share of the positive evidence that lies on the object; high is good.
-
-    A map without positive evidence scores 0. With ``G`` the object's pixels:
+    """Share of the map's positive values that is on the object; high is good.
 
         Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)
+
+    ``R_i`` is the map's value at pixel ``i``, and ``G`` are the object's pixels. A map without positive values scores
+    0.
     """
 
     name = "energy_pointing_game"
@@ -75,9 +76,9 @@ class EnergyPointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MosaicFocus(MaskedMap):
-    """Share of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
+    """Share of the map's positive values that is in the target's quadrants of a 2 × 2 mosaic; high is good.
 
-    Make the picture and its mask with :func:`mosaic`. No annotation is needed.
+    :func:`mosaic` makes the picture and its mask, so no annotation is needed.
     """
 
     name = "mosaic_focus"
@@ -113,12 +114,12 @@ def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tup
 @metrics.register
 @dataclass(frozen=True)
 class PointingGame(MaskedMap):
-    """Whether the hottest pixel lies on the object; high is good.
+    """Whether the pixel with the highest value is on the object; high is good.
 
-    If several pixels are hottest, the value is the share of them that lies on the object.
+    If several pixels have the highest value, the score is the share of these pixels that is on the object.
 
     Args:
-        tolerance: pixels by which to widen the object on every side (authors' code: 15).
+        tolerance: number of pixels by which the object is widened on every side (authors' code: 15).
     """
 
     name = "pointing_game"
@@ -142,8 +143,8 @@ class IoULocalisation(MaskedMap):
     ``parts["iou"]`` is the intersection over union of the two boxes.
 
     Args:
-        threshold: share of the map's maximum above which a pixel is hot, 0 to 1 (paper: 0.15).
-        iou: smallest overlap of a hit, 0 to 1 (ILSVRC: 0.5).
+        threshold: fraction of the map's maximum above which a pixel counts as hot, 0 to 1 (paper: 0.15).
+        iou: intersection over union above which the box counts as found, 0 to 1 (ILSVRC: 0.5).
     """
 
     name = "iou_localisation"
@@ -162,18 +163,18 @@ class IoULocalisation(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MaxBoxAcc(Localisation):
-    """Share of pictures on which the map's box finds the object, at the best threshold for the data set; high is good.
-
-    For maps ``m``, objects ``G`` and the ``ious`` δ:
+    """Share of pictures on which a box around the hot region finds the object; high is good.
 
         mean_δ max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]
 
-    The value of a single picture uses its own best threshold and is too high. Only the value for a data set is the
-    published metric.
+    ``x`` is a picture, ``m`` its map, ``G`` its object, ``τ`` a threshold on the map, and ``δ`` one of ``ious``. The
+    best threshold is chosen for the whole data set. The value of a single picture uses the best threshold for this
+    picture and is therefore too high; only the value for a data set is the published metric.
 
     Args:
-        ious: smallest overlaps of a hit: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) is its second version.
-        n_thresholds: number of thresholds, from 0 in steps of 1/n.
+        ious: values of intersection over union from which the object counts as found: (0.5,) is MaxBoxAcc, (0.3, 0.5,
+            0.7) is MaxBoxAccV2.
+        n_thresholds: number of thresholds ``τ``, from 0 in steps of 1 / ``n_thresholds``.
     """
 
     name = "max_box_acc"
@@ -201,11 +202,12 @@ class MaxBoxAcc(Localisation):
 @metrics.register
 @dataclass(frozen=True)
 class PixelAP(Localisation):
-    """Average precision of the map as a detector of the object's pixels, over the pixels of all pictures; high is good.
-
-    Over thresholds ``τ`` on maps scaled to 0…1:
+    """Average precision of the map as a detector of the object's pixels; high is good.
 
         AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))
+
+    ``τ`` is a threshold on maps scaled to 0…1, and ``n`` the number of thresholds. Precision and recall are computed
+    over the pixels of all pictures.
 
     Args:
         n_thresholds: number of thresholds (paper's code: 1,000, which differs from 100 by less than 0.01).
@@ -238,7 +240,7 @@ class PixelAP(Localisation):
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
     """Return the box of each mask's largest connected region as ``(left, top, right, bottom)``, ends exclusive.
 
-    The box of an empty mask is zeros. Of regions with equal size, the top one is used.
+    An empty mask gives a box of zeros. If regions have the same size, the topmost is used.
     """
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)

@@ -1,4 +1,4 @@
-"""Metrics that change parts of a picture and measure the change of the model's output."""
+"""Metrics that change parts of a picture and compare the map with the change of the model's output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .similarity import pearson, spearman
 def _losses(
     case: Case, maps: Maps, change: Callable[[Tensor], tuple[Tensor, Tensor]], n: int, of: Of, batch_size: int
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, " n"]]:
-    """Return the predicted loss of output for each map and change, and the measured loss for each change."""
+    """Return the decrease of the output that each map predicts for each change, and the measured decrease."""
     read = case.reader(of)
     claims = []
 
@@ -45,7 +45,7 @@ def _correlation(
     seed: int,
     correlate: Callable[[Tensor, Tensor], Tensor] = pearson,
 ) -> Float[Tensor, " m"]:
-    """Correlate the evidence in random sets of ``n`` grid cells with the loss of output, for each map."""
+    """For each map, correlate the sum over random sets of ``n`` grid cells with the decrease of the output."""
     size, n_cells = (case.pixels.shape[1], case.pixels.shape[2]), shape[0] * shape[1]
     blank = filled(case.pixels, metric.fill, case.transform)
 
@@ -66,18 +66,19 @@ def _correlation(
 @metrics.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(AveragedMetric):
-    """Correlation between the evidence in random pixel sets and the loss of output when they are removed; high is good.
-
-    For random sets ``S``:
+    """Correlation between the map's sum over a random pixel set and the effect of removing the set; high is good.
 
         corr_S(Σ_{i in S} R_i, f(x) - f(x without S))
+
+    ``S`` is a random set of pixels, ``R_i`` the map's value at pixel ``i``, ``x`` the picture and ``f`` the target's
+    output.
 
     µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9, fill="mean", of="logit", correlation="spearman")``.
 
     Args:
         n_sets: number of random sets.
-        size: number of pixels per set; below 1, a share of the pixels or grid cells.
-        grid: number of grid cells per side from which the sets are drawn; 0 draws single pixels.
+        size: number of pixels per set, or a value below 1 for a fraction of the pixels or grid cells.
+        grid: side of the grid whose cells the sets consist of; 0 uses sets of single pixels.
         correlation: ``"pearson"`` (of values) or ``"spearman"`` (of ranks).
     """
 
@@ -111,19 +112,18 @@ class FaithfulnessCorrelation(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class SensitivityN(AveragedMetric):
-    """Correlation between the evidence in random pixel sets and the loss of output when they are removed; high is good.
-
-    The value is the mean over set sizes ``n``; ``parts`` has the curve. For each ``n``, over random sets ``S`` of ``n``
-    pixels:
+    """Correlation between the map's sum over ``n`` random pixels and the effect of removing them; high is good.
 
         corr_S(Σ_{i in S} R_i, y(x) - y(x without S))
 
-    Maps in units of the output score 1 on a linear model.
+    ``S`` is a random set of ``n`` pixels, ``R_i`` the map's value at pixel ``i``, ``x`` the picture and ``y`` the
+    target's output. The score is the mean over ``n``; ``parts`` has the value for each ``n``. If the model is linear, a
+    map in units of the output has the score 1.
 
     Args:
-        fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
+        fractions: set sizes ``n`` as fractions of the number of pixels (paper: 1 to 80 %).
         n_sets: number of sets per size.
-        of: the output to read (paper: the logit).
+        of: the output ``y``: ``"logit"`` (paper) or ``"probability"``.
     """
 
     name = "sensitivity_n"
@@ -152,21 +152,21 @@ class SensitivityN(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Infidelity(AveragedMetric):
-    """Mean squared error of the output change that the map predicts; low is good.
-
-    With random perturbations ``I`` and the map ``φ``:
+    """Mean squared error of the change of the output that the map predicts; low is good.
 
         E_I [(Iᵀφ - (f(x) - f(x - I)))²]
 
-    With ``normalised``, the map is first multiplied by the factor with the smallest error. ``parts`` has both values.
+    ``I`` is a random perturbation, ``φ`` the map, ``x`` the picture and ``f`` the target's output. With ``normalised``,
+    the map is first multiplied by the factor for which the error is smallest. ``parts`` has the error with and without
+    this factor.
 
     Args:
         perturbation: ``"square"``, a random square set to the mean colour, for maps in units of the output;
             ``"gaussian"``, noise on every pixel, for gradient maps.
         n_samples: number of perturbations.
-        side: side of the square, as a share of the picture's side.
-        noise: standard deviation of the Gaussian, in normalised units.
-        normalised: whether the map is scaled for the value.
+        side: side of the square, as a fraction of the picture's side.
+        noise: standard deviation of the Gaussian, in units of normalised pixels.
+        normalised: whether the score uses the map after multiplication by the best factor.
     """
 
     name = "infidelity"
@@ -225,8 +225,8 @@ class MaskedConfidence(AveragedMetric):
     """A metric that compares the target's probability before and after the picture is multiplied by the map.
 
     Args:
-        keep: share of the pixels to keep, 0 to 1; map values below the ``1 - keep`` quantile become 0. T-TAME reports
-            1, 0.5 and 0.15.
+        keep: fraction of the pixels to keep, 0 to 1; map values below the ``1 - keep`` quantile become 0. T-TAME
+            reports results for 1, 0.5 and 0.15.
         space: ``"normalised"`` multiplies normalised pixels, as pytorch-grad-cam does; ``"raw"`` multiplies raw
             pixels, as T-TAME does.
     """
@@ -271,7 +271,7 @@ class MaskedConfidence(AveragedMetric):
         if self.space == "normalised":
             return pixels * masks
         if transform is None:
-            raise InputError('space="raw" needs the normalisation of the model. Pass transform=… with the case.')
+            raise InputError('space="raw" needs the normalisation of the model. Pass transform=… to Case.')
         mean, std = (torch.tensor(v)[:, None, None] for v in (transform.mean, transform.std))
         return ((pixels * std + mean) * masks - mean) / std
 
@@ -279,13 +279,13 @@ class MaskedConfidence(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class AverageDrop(MaskedConfidence):
-    """Relative loss of the target's probability on the picture times the map, in per cent; low is good.
-
-    With ``m`` the map scaled to 0…1:
+    """Relative decrease of the target's probability after the picture is multiplied by the map, in per cent; low is
+    good.
 
         AD = 100 · max(0, p(x) - p(x · m)) / p(x)
 
-    A map that is 1 everywhere scores 0; its ``parts["mean_map"]`` is 1.
+    ``p`` is the target's probability, ``x`` the picture, and ``m`` the map scaled to 0…1. A map of ones has the best
+    score, 0; ``parts["mean_map"]`` shows this case.
     """
 
     name = "average_drop"
@@ -299,13 +299,13 @@ class AverageDrop(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageGain(MaskedConfidence):
-    """Relative gain of the target's probability on the picture times the map, in per cent; high is good.
-
-    With ``m`` the map scaled to 0…1:
+    """Relative increase of the target's probability after the picture is multiplied by the map, in per cent; high is
+    good.
 
         AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))
 
-    Read it together with :class:`AverageDrop`.
+    ``p`` is the target's probability, ``x`` the picture, and ``m`` the map scaled to 0…1. Report average gain together
+    with :class:`AverageDrop`.
     """
 
     name = "average_gain"
@@ -319,11 +319,12 @@ class AverageGain(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageIncrease(MaskedConfidence):
-    """Percentage of pictures on which the target's probability rises on the picture times the map; high is good.
-
-    Also called increase in confidence. With ``m`` the map scaled to 0…1:
+    """Percentage of pictures whose target probability increases after multiplication by the map; high is good.
 
         IC = 100 · [p(x · m) > p(x)]
+
+    ``p`` is the target's probability, ``x`` the picture, and ``m`` the map scaled to 0…1. The metric is also called
+    increase in confidence.
     """
 
     name = "average_increase"

@@ -37,7 +37,7 @@ class RandomisedModel:
 
     @property
     def network(self) -> None:
-        """Raise an error: attribution methods that read the trained network would explain the original weights."""
+        """Raise an error: a method that reads the trained network would explain the original weights."""
         raise InputError(
             "This attribution method reads the trained network, which a randomised copy of the model does not have. "
             "Leave this method out."
@@ -45,7 +45,7 @@ class RandomisedModel:
 
 
 def twin(model: Explainable) -> RandomisedModel:
-    """Return a copy of the model that runs in torch."""
+    """Return a deep copy of the model that runs in torch."""
     old = model.encoder
     # Submodules shared by trunk, head and network stay shared.
     trunk, pool, whole = copy.deepcopy((old.trunk, old.head, old.module))
@@ -65,8 +65,8 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     """Reset a layer's weights.
 
-    ``"initialise"`` calls ``reset_parameters`` if the layer has it. Otherwise it draws from a normal distribution with
-    the mean and standard deviation of the old weights. ``"shuffle"`` permutes the old weights.
+    ``"initialise"`` calls ``reset_parameters`` if the layer has it. For other layers, it draws weights from a normal
+    distribution with the mean and standard deviation of the old weights. ``"shuffle"`` permutes the old weights.
     """
     if how not in ("initialise", "shuffle"):
         raise InputError(f"`reset` must be 'initialise' or 'shuffle', got {how!r}.")
@@ -102,7 +102,7 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """A metric that computes maps again."""
+    """A metric that computes maps for changed inputs or models."""
 
     family = "randomisation"
     needs = "the attribution method"
@@ -121,7 +121,7 @@ class Forgetting(Again):
     sign = "as it is; of absolute values beside it"
 
     def compared(self, maps: Maps, changed: Sequence[Maps]) -> list[Score]:
-        """Return the rank correlations of each map, and of its absolute values, with the same map at every step."""
+        """Return the rank correlations of each map, and of its absolute values, with the map at every step."""
         curves = []
         for i, heat in enumerate(maps):
             later = torch.stack([step[i] for step in changed]).flatten(1)
@@ -137,10 +137,10 @@ class Forgetting(Again):
 @metrics.register
 @dataclass(frozen=True)
 class ModelRandomisation(Forgetting):
-    """Rank correlation of the map with maps of increasingly randomised copies of the model; low is good.
+    """Rank correlation between the map and the maps of increasingly randomised copies of the model; low is good.
 
-    Layers are reset cumulatively from the output downwards. The value is the mean Spearman correlation over the steps.
-    ``parts`` has the curve, and the same for absolute values.
+    Layers are reset cumulatively, output layer first. The score is the mean Spearman correlation over the steps.
+    ``parts`` has the correlation at each step, for values and for absolute values.
 
     Args:
         n_steps: number of steps, each with more reset layers.
@@ -164,7 +164,7 @@ class ModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class SmoothModelRandomisation(Forgetting):
-    """Model randomisation with maps averaged over noisy pictures, so that noise in the maps matters less; low is good.
+    """Model randomisation with maps averaged over noisy pictures, which reduces noise in the maps; low is good.
 
     Args:
         n_steps: number of steps, each with more reset layers.
@@ -203,11 +203,12 @@ class SmoothModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class EfficientModelRandomisation(Again):
-    """Relative rise of the map's entropy when all weights are random; high is good.
-
-    With ``H`` the entropy of the histogram of a map's values, and ``R'`` the map of the randomised model:
+    """Relative increase of the map's entropy when all weights are random; high is good.
 
         (H(R') - H(R)) / H(R)
+
+    ``R`` is the map of the model, ``R'`` the map of the model with random weights, and ``H`` the entropy of the
+    histogram of a map's values.
 
     Args:
         n_bins: number of bins of the histogram.
@@ -243,7 +244,7 @@ class EfficientModelRandomisation(Again):
 @metrics.register
 @dataclass(frozen=True)
 class RandomLogit(Again):
-    """Structural similarity of the map with the map of a random other class; low is good.
+    """Structural similarity between the map of the target and the map of a random other class; low is good.
 
     Args:
         n_classes: number of other classes to average over (paper: 1).
@@ -278,12 +279,12 @@ class RandomLogit(Again):
 class MaxSensitivity(Again):
     """Largest relative change of the map under small random changes of the picture; low is good.
 
-    With ``d`` uniform in the cube of side ``2r``:
-
         max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|
 
+    ``R`` is the map, ``x`` the picture, ``r`` the radius, and ``d`` a uniform random change.
+
     Args:
-        radius: largest change of a pixel, ``r``, in normalised units.
+        radius: largest change ``r`` of a pixel, in units of normalised pixels.
         n_samples: number of random changes.
     """
 

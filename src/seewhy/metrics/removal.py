@@ -30,9 +30,9 @@ class PixelCurve(AveragedMetric):
     """A metric that changes pixels in descending order of the map.
 
     Args:
-        n_steps: number of steps. RISE changes 224 pixels per step (``n_steps=224`` at 224 px).
-        tolerance: largest error of linear interpolation between steps, in probability; 0 computes every step. The
-            papers have no such option.
+        n_steps: number of steps. RISE changes 224 pixels per step: 224 steps for 224 × 224 pixels.
+        tolerance: largest allowed error, in probability, of linear interpolation between steps. The default 0 computes
+            every step, as in the papers.
     """
 
     cost = "one per step"
@@ -102,9 +102,9 @@ def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 @metrics.register
 @dataclass(frozen=True)
 class Deletion(PixelCurve):
-    """Area under the target's probability curve as the hottest pixels become the mean colour; low is good.
+    """Area under the curve of the target's probability while the hottest pixels are removed; low is good.
 
-    The mean colour is 0 in normalised pixels, as in the authors' code.
+    By default, removed pixels get the mean colour, which is 0 in normalised pixels, as in the authors' code.
 
     Args:
         fill: value of removed pixels: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
@@ -123,7 +123,8 @@ class Deletion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class Insertion(PixelCurve):
-    """Area under the target's probability curve as the hottest pixels are added to a blurred picture; high is good.
+    """Area under the curve of the target's probability while the hottest pixels are added to a blurred picture; high is
+    good.
 
     The blur is as in the authors' code: an 11 px kernel with σ = 5 px and zero padding.
 
@@ -145,15 +146,15 @@ class Insertion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class PixelFlipping(AveragedMetric):
-    """Mean fall of the target's output while the hottest pixels are replaced; high is good.
-
-    With ``x_k`` the picture whose hottest ``k/L`` pixels are replaced:
+    """Mean decrease of the target's output while pixels are replaced, hottest first; high is good.
 
         AOPC = 1 / (L + 1) · Σ_{k=0…L} (f(x_0) - f(x_k))
 
+    ``f`` is the target's output, ``x_k`` the picture after ``k`` of ``L`` steps, and ``x_0`` the original.
+
     Args:
         n_steps: number of steps, ``L``.
-        of: the output to read (papers: the logit); probabilities are easier to compare between pictures.
+        of: the output ``f``: ``"logit"`` (papers) or ``"probability"``, which is easier to compare between pictures.
     """
 
     name = "pixel_flipping"
@@ -187,11 +188,13 @@ class PixelFlipping(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class IROF(AveragedMetric):
-    """Area over the target's relative probability curve while superpixels are removed, hottest first; high is good.
-
-    Superpixels are ordered by the mean of the map in each. For ``L`` segments:
+    """Area over the curve of the target's relative probability while superpixels are removed, hottest first; high is
+    good.
 
         1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)
+
+    ``p`` is the target's probability, ``x`` the picture and ``L`` the number of superpixels. Superpixels are ordered by
+    the mean of the map inside.
 
     Args:
         n_segments: approximate number of superpixels.
@@ -229,7 +232,7 @@ class IROF(AveragedMetric):
 
 
 def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: int) -> Tensor:
-    """Return the rank of each pixel's segment by descending mean."""
+    """Return, for each pixel, the rank of its segment by the mean of the map, highest first."""
     flat = segments.flatten()
     means = torch.zeros(n, dtype=torch.double).index_add_(0, flat, heat.flatten().double()) / torch.bincount(flat)
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -269,15 +272,16 @@ def superpixels(
 @metrics.register
 @dataclass(frozen=True)
 class ROAD(AveragedMetric):
-    """Half the gap in probability between removing the least and the most relevant pixels; high is good.
-
-    Removed pixels are interpolated linearly from their neighbours, with noise added. ``parts`` has the curves: ``morf``
-    removes the most relevant pixels first, ``lerf`` the least relevant. Over shares ``q`` of removed pixels:
+    """Half the difference in probability between removing the least and the most relevant pixels; high is good.
 
         ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2
 
+    ``p`` is the target's probability, ``x`` the picture, and ``q`` the fraction of pixels that is removed. Removed
+    pixels are interpolated linearly from their neighbours, with noise added. ``parts`` has the curves ``morf`` (most
+    relevant pixels removed first) and ``lerf`` (least relevant first).
+
     Args:
-        fractions: shares of the pixels to remove.
+        fractions: fractions ``q`` of the pixels to remove, 0 to 1.
         noise: standard deviation of the noise, in normalised units.
     """
 
@@ -317,7 +321,8 @@ def impute(
 ) -> Float[Tensor, "b c h w"]:
     """Interpolate missing pixels linearly from their eight neighbours, by conjugate gradients.
 
-    Every missing pixel ``x_i`` solves the equation below, with weights ``w`` of 1/6, or 1/12 for diagonal neighbours:
+    Every missing pixel ``x_i`` is the weighted mean of its neighbours ``x_j``, with weights ``w_ij`` of 1/6, or 1/12
+    for diagonal neighbours:
 
         x_i = Σ_j w_ij x_j / Σ_j w_ij
     """
@@ -384,7 +389,7 @@ def _ring(x: Tensor, row: int, work: list[Tensor] | None = None) -> Tensor:
 
 
 def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> Picture:
-    """Return a picture that consists of the fill only."""
+    """Return a picture of the fill colour, or the blurred picture."""
     if fill == "mean":
         return torch.zeros_like(pixels)
     if fill == "blur":
@@ -394,7 +399,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
     if fill != "black":
         raise InputError(f"`fill` must be 'mean', 'black', 'blur' or 'blur_reflected', got {fill!r}.")
     if transform is None:
-        raise InputError("fill='black' needs the normalisation of the model. Pass transform=… with the case.")
+        raise InputError("fill='black' needs the normalisation of the model. Pass transform=… to Case.")
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     return (-mean / std)[:, None, None].expand_as(pixels)
 

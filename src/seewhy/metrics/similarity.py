@@ -9,19 +9,19 @@ from torch.nn.functional import avg_pool2d
 
 
 def pearson(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Return the correlation of each pair of rows; 0 if a row is constant."""
+    """Return Pearson's correlation of each pair of rows; 0 if a row is constant."""
     a, b = (v.double() - v.double().mean(1, keepdim=True) for v in (a, b))
     norms = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(norms > 1e-12, (a * b).sum(1) / norms.clamp(min=1e-12), 0.0).float()
 
 
 def spearman(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Return the rank correlation of each pair of rows; ties get their mean rank."""
+    """Return Spearman's rank correlation of each pair of rows; equal values get their mean rank."""
     return pearson(mean_ranks(a), mean_ranks(b))
 
 
 def mean_ranks(rows: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return the ranks in each row, from 0; ties get their mean rank."""
+    """Return the ranks in each row, counted from 0; equal values get their mean rank."""
     from scipy.stats import rankdata
 
     return torch.from_numpy(rankdata(rows.numpy(), axis=1) - 1)

@@ -21,7 +21,7 @@ _noted: set[str] = set()
 
 
 def note_depth(opened: Image.Image) -> None:
-    """Note the maximum value that the file of an undecoded picture states."""
+    """Store the maximum pixel value that a file states, before the picture is decoded."""
     tags: Any = getattr(opened, "tag_v2", {})
     opened.info[WIDE] = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in opened.tile)  # type: ignore[attr-defined]
     bits = next(iter(_numbers(tags.get(_BITS))), 16)
@@ -47,7 +47,7 @@ def greatest(name: str, high: int, stated: int | None) -> int:
 
 
 def brightened(name: str, image: Image.Image) -> Image.Image:
-    """Scale 12-bit colours in 16-bit channels, of which Pillow keeps 4 bits, to the full range."""
+    """Scale 12-bit colours in 16-bit channels to the full range; Pillow keeps only 4 of their bits."""
     high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
     if not 0 < high <= 15:
         return image

@@ -37,9 +37,9 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
             - a torch ``Dataset`` of ``(picture, label)`` with a length; its ``classes`` name the integer labels;
             - a Hugging Face ``Dataset`` (one split) or a pandas ``DataFrame``, with a column of pictures and one of
                 labels.
-        labels: one text or integer per picture.
-        group: for tables and folders as in :func:`seewhy.load_samples`; for any other source one value per picture.
-            Pictures with the same value are held out together.
+        labels: text or integer of each picture.
+        group: for tables and folders, as in :func:`seewhy.load_samples`; for other sources, a list with a value for
+            each picture. Pictures with the same value are held out together.
 
     Raises:
         InputError: the source is not supported, or the numbers of labels and pictures differ.
@@ -158,7 +158,7 @@ def _of_dataset(source: Any) -> Samples:
 
 
 def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
-    """Return a table in memory with plain values, and its columns by name; ``None`` for anything else."""
+    """Return a table in memory with plain values, and its columns by name; ``None`` if ``source`` is not a table."""
     names = getattr(source, "column_names", None)
     names = getattr(source, "columns", None) if names is None else names
     parts = source if isinstance(source, Mapping) and any(hasattr(p, "column_names") for p in source.values()) else ()
@@ -253,7 +253,7 @@ def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
 
 
 def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Return ``fetch`` with a lock, so that threads read a data set one after the other."""
+    """Return ``fetch`` with a lock, so that only one thread at a time reads the data set."""
     lock = threading.Lock()
 
     def fetched(i: int) -> Any:

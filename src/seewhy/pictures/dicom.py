@@ -2,10 +2,10 @@
 
 Pixels, modality and window follow DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2, with these choices:
 
-* The first window of the file is used. Without a window, 8-bit values are unchanged and other values are scaled from
+* The first window of the file is used. Without a window, 8-bit values are unchanged, and other values are scaled from
   their minimum to their maximum. ``MONOCHROME1`` is inverted. VOI lookup tables and segmented palettes are not applied.
-  * Only the elements for the pixels are parsed. Messages of pydicom are not repeated, because they may quote the
-  header. * Deflated files are refused, because pydicom inflates them without a limit.
+* Only the elements for the pixels are parsed. Messages of pydicom are not repeated, because they may quote the header.
+* Deflated files are refused, because pydicom inflates them without a limit.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class Picture:
         name: file name, or the name of a picture in memory.
         pixels: uint8 ``(h, w, 3)``.
         original_size: ``(width, height)`` of the upright picture, in pixels.
-        window: area of the view, ``(left, top, right, bottom)`` in pixels of the upright picture; it extends beyond the
-            picture if the transform pads.
+        window: area of the view, ``(left, top, right, bottom)`` in pixels of the upright picture. The area can extend
+            beyond the picture, because the transform may pad.
         digest: SHA-256 of the file's bytes, or of the upright RGB pixels and their shape.
         flipped: whether the view is mirrored left to right.
     """
@@ -190,7 +190,7 @@ def _name(source: Plain) -> str:
 
 
 def _read_bytes(name: str) -> bytes:
-    """Return the bytes of a regular file, never of a pipe or device."""
+    """Return the bytes of a regular file; a pipe or device raises an error."""
     try:
         with open_regular(name) as (file, size):
             if size > MAX_BYTES:
@@ -267,7 +267,7 @@ def _too_many(count: int | None) -> str:
 
 
 def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | None) -> _Draft:
-    """Let the JPEG decoder downscale where ``views`` allow it; return the original size and the factor."""
+    """Let the JPEG decoder downscale as far as ``views`` allow; return the original size and the factor."""
     size, factor = image.size, 1
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(name, _too_many(size[0] * size[1]))

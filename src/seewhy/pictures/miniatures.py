@@ -83,8 +83,8 @@ def grey_of(colours: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
 def turn_free(rows: UInt8[Tensor, "n w"], step: int = 1024) -> Float[Tensor, "n d"]:
     """Return descriptors that are invariant to mirroring and to rotations by 90 degrees.
 
-    For each of 8 x 8 grid cells, they are the mean over its eight symmetric positions and the mean deviation from that
-    mean.
+    Each of 8 x 8 grid cells has two descriptors: the mean over its eight symmetric positions, and the mean deviation
+    from this mean.
     """
     found = [_turn_free(part) for part in rows.split(step)]
     return torch.cat(found) if found else torch.zeros(0, 80)
@@ -186,7 +186,7 @@ def _laid(planes: Float[Tensor, "p c s s"], turn: Float[Tensor, "p 2 3"]) -> tup
 
 
 def _shared(at: Float[Tensor, "p s s 2"]) -> Bool[Tensor, "p 1 s s"]:
-    """Return a mask of the pixels that both pictures have, without the margin of either."""
+    """Return a mask of the pixels that both pictures have, without the margins of the pictures."""
     own = _places(at.shape[1]).abs().amax(2) <= 1 - RING
     return (own & (at.abs().amax(3) <= 1 - RING))[:, None]
 
@@ -277,11 +277,11 @@ STEP = 128
 
 
 class Limits(NamedTuple):
-    """Thresholds for two pictures to be copies, if the short side of the smaller has at least ``side`` pixels.
+    """Thresholds above which two pictures count as copies, if both have a short side of at least ``side`` pixels.
 
-    Details are compared at ``points`` x ``points`` pixels. Their correlation must be at least ``overall``, and at least
-    ``everywhere`` in each of 7 x 7 overlapping windows. In 95 % of 16 x 16 grid cells, colour and brightness must
-    differ by at most ``colour`` and ``brightness``, on a scale from 0 to 255.
+    Details are compared at ``points`` x ``points`` pixels. The correlation of the details must be at least ``overall``,
+    and at least ``everywhere`` in each of 7 x 7 overlapping windows. In 95 % of 16 x 16 grid cells, colour and
+    brightness must differ by at most ``colour`` and ``brightness``, on a scale from 0 to 255.
     """
 
     side: int

@@ -141,7 +141,7 @@ class MaskFiles:
 
 @dataclass(frozen=True, eq=False)
 class BoxMasks:
-    """Boxes as masks: those of the picture's class or, if there are none, all boxes."""
+    """Masks from boxes: the boxes of the picture's class or, if there are none, all boxes."""
 
     data: BoxData
     told = "boxes, which contain some background"

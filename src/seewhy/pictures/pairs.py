@@ -121,7 +121,7 @@ class Parts:
     same: dict[str, str] = field(default_factory=dict)
 
     def add(self, sample: Sample, texts: Iterable[str]) -> None:
-        """Add a row; rows of the same picture share one sample."""
+        """Add a row of the source; all rows of the same picture make one sample."""
         image, label, group = sample.image, sample.label, sample.group
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.setdefault(image, sample)

@@ -159,7 +159,7 @@ def load_masks(
 
 
 def is_masked(source: str | Path) -> bool:
-    """Return whether a source has masks or is a COCO file, as opposed to class folders."""
+    """Return whether a source has masks or is a COCO file."""
     path = Path(source)
     return path.is_file() if path.suffix.lower() == ".json" else _masks_of(path) is not None
 

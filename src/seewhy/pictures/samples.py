@@ -99,7 +99,7 @@ class Samples:
         return self
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-        """Return the samples of the given classes, and a note that counts the others."""
+        """Return the samples of the given classes, with a note on the number of all other samples."""
         known = set(classes)
         items = tuple(s for s in self.items if s.label in known)
         if not items:
@@ -183,7 +183,7 @@ def load_pictures(
 
 
 def _refused(path: Path) -> str:
-    """Return why a path cannot be read; if it does not exist, with the nearest name in its folder."""
+    """Return why a path cannot be read, and the most similar name in its folder if the path does not exist."""
     if path.exists():
         return f"{path} is neither a folder nor a table."
     beside = (one.name for one in path.parent.iterdir()) if path.parent.is_dir() else iter(())
@@ -270,9 +270,9 @@ def _from_table(
         belongs, part = plain_text(row, group), plain_text(row, split)
         items.append(Sample(str(path.parent / place), "".join(name), texts, belongs, split=part))
     columns = {name for row in rows for name in row}
-    for column, what in ((group, "which pictures belong together"), (split, "which split a picture is of")):
+    for column, what in ((group, "which pictures belong together"), (split, "to which split a picture belongs")):
         if column is not None and column not in columns:
-            raise no_column(path, column, columns, f" to say {what}")
+            raise no_column(path, column, columns, f" that says {what}")
     if not items:
         both = repr(image) if label is None else f"both {image!r} and {label!r}"
         raise DataError(f"{path} has no rows with {both}. Fill in the values.")
@@ -285,8 +285,9 @@ def _from_table(
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
     """Choose the held-out samples: stratified by class and seeded.
 
-    About ``fraction`` of each class's distinct pictures is held out: at least one if the class has two or more, and
-    never all. Exact copies stay together. Copies with different classes are never held out.
+    About ``fraction`` of the distinct pictures of each class is held out. A class with two or more pictures has at
+    least one held-out picture and one training picture. Exact copies stay together. Copies that have different classes
+    are never held out.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):

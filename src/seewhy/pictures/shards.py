@@ -86,7 +86,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
                 elif ending in TEXTS:
                     records.setdefault(key, Record()).facts[ending] = _fact(shard, member.name, load())
             if (rest := size - tar.offset) > PADDING:
-                raise tarfile.ReadError(f"it ends {rest:,} bytes before its file does")
+                raise tarfile.ReadError(f"the archive ends {rest:,} bytes before the end of the file")
     except SeeWhyError:
         raise
     except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:

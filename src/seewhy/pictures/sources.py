@@ -79,7 +79,7 @@ def plain(source: Any) -> Plain:
 
 
 def several(source: Any) -> Iterable[Any] | None:
-    """Return the pictures of a collection; ``None`` for one picture or anything else."""
+    """Return the pictures of a collection, or ``None`` if ``source`` is not a collection."""
     if isinstance(source, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | InMemory):
         return None
     if isinstance(source, Mapping):

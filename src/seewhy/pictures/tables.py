@@ -132,7 +132,7 @@ def plain_text(row: Mapping[str, Any], column: str | None) -> str | None:
 
 
 def whole_numbers(names: Sequence[str]) -> list[str]:
-    """Remove the ``.0`` from names if all of them are integers; data frames add it to columns with missing values.
+    """Remove ``.0`` from names if all names are integers; data frames add ``.0`` to columns with missing values.
 
     >>> whole_numbers(["3.0", "12.0"]), whole_numbers(["3.0", "2.5"]), whole_numbers(["3.0", "moss"])
     (['3', '12'], ['3.0', '2.5'], ['3.0', 'moss'])

@@ -42,7 +42,7 @@ class Query:
     Attributes:
         cells: strongest grid cells ``(row, column)``, for methods that start from regions.
         digest: digest of the picture's file, to exclude its copy in the bank.
-        share: share of each grid cell in the evidence for the target.
+        share: fraction of the evidence for the target that each grid cell contributes.
     """
 
     look: EncoderOutput
@@ -54,7 +54,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank, its similarity (-1 to 1), and its share of the vote."""
+    """A patch of the bank, its similarity (-1 to 1), and its share of the vote (0 to 1)."""
 
     patch: int
     similarity: float
@@ -96,14 +96,15 @@ class Prototypes(ABC):
         spelt: displayed name, if it differs.
         paper: reference of the paper.
         needs: requirements on the classifier.
-        cost: forward passes in addition to the prediction's.
+        cost: number of forward passes, in addition to the pass for the prediction.
         display: how a card shows the results.
-        rule: rule of the verdict.
+        rule: text of the rule by which the verdict is decided.
         priority: order in which methods are tried if none is named; 0 for methods that must be named.
         of_places: whether the method can explain a single region.
         shows: what the method shows, for error messages.
-        recipe: recipe whose classifiers include the bank; empty for any recipe that stores patches.
-        fitted_by: full name of the class that fits the bank (:class:`~seewhy.prototypes.fitted.Fitting`), if any.
+        recipe: the only kind of classifier that has such a bank; empty for any kind with patches.
+        fitted_by: full name of the class that fits the bank (:class:`~seewhy.prototypes.fitted.Fitting`); empty if none
+            is needed.
         kept_as: class of the fitted bank; ``None`` for plain patches.
         small: fast settings for tests: ``cls(**cls.small)``.
     """
@@ -135,7 +136,7 @@ class Prototypes(ABC):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """Return the activation of patches or their channels in every grid cell."""
+        """Return, for every grid cell, the similarity to the given patches or the activation of their channels."""
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:

@@ -1,4 +1,4 @@
-"""Grid cells whose mean is the pooled feature vector."""
+"""Features of grid cells; their mean over the cells is the pooled feature vector."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _pooled_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
         x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta
 
     - ``z``: the features of a grid cell.
-    - ``p``: the pooled vector ``mean(z)``; the mean of ``x`` is the layer norm of ``p``.
+    - ``p``: the pooled vector, the mean of ``z`` over grid cells.
+    - ``gamma``, ``beta`` and ``eps``: the parameters of the layer norm.
+    - ``x``: the result; its mean over grid cells is the layer norm of ``p``.
     """
     pooled = grid.mean((2, 3), keepdim=True)
     centre = pooled.mean(1, keepdim=True)
@@ -59,7 +61,7 @@ def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor
 
 
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
-    """Return the function from an encoder's features to grid cells, checked on ``features``."""
+    """Return a function from an encoder's features to grid cells, after a check on ``features``."""
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
         for candidate in _candidates(encoder, grid.shape[1]):
@@ -124,7 +126,7 @@ class CellMaps:
 
 
 class CellPart:
-    """A subset of :class:`CellMaps` with the same methods."""
+    """Some of the pictures of :class:`CellMaps`, with the same methods."""
 
     def __init__(self, whole: CellMaps, indices: list[int]) -> None:
         self._whole = whole

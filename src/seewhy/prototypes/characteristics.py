@@ -1,4 +1,4 @@
-"""The influence of picture properties, such as hue or texture, on the similarity to prototypes."""
+"""The influence of a picture's properties, such as hue or texture, on its similarity to prototypes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Influences:
     """The similarities of a picture to ``p`` prototypes, before and after each of ``m`` changes.
 
     Attributes:
-        change: root mean square difference of each changed copy from the picture, 0 to 255.
+        change: root mean square difference between the picture and each changed copy, 0 to 255.
     """
 
     similarity: Float[Tensor, " p"]
@@ -50,7 +50,7 @@ class Influences:
         cells: Int[Tensor, "p 2"] | None = None,
         follow: bool = False,
     ) -> Influences:
-        """Read the similarities of a picture and its changed copies in one grid cell per prototype."""
+        """Compute the similarities of a picture and its changed copies, in one grid cell per prototype."""
         height, width = maps.shape[2:]
         flat = maps.flatten(2)
         if cells is None:
@@ -65,7 +65,7 @@ class Influences:
 
     @property
     def phi(self) -> Float[Tensor, "p m"]:
-        """The local influence of the paper: the similarity lost by the change."""
+        """The paper's local influence: the decrease of the similarity caused by the change."""
         return self.similarity[:, None] - self.changed
 
     @property
@@ -77,12 +77,13 @@ class Influences:
 
 @dataclass(frozen=True)
 class GlobalInfluences:
-    """The similarity-weighted means of local influences over ``n_pictures``.
+    """The means of local influences over ``n_pictures`` pictures, weighted by similarity.
 
     Attributes:
-        phi: the global influence of the paper.
+        phi: the paper's global influence.
         relative: the same mean of relative influences.
-        positive: weighted share of pictures with a positive local influence; near 0.5 for a property without influence.
+        positive: weighted fraction of pictures with a positive local influence; near 0.5 if the property has no
+            influence.
         similarity: mean similarity, with negative values set to 0.
         change: mean change of the pictures.
     """
@@ -97,7 +98,7 @@ class GlobalInfluences:
 
 
 class Sums:
-    """Running sums of influences."""
+    """Running sums of local influences over pictures."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -140,20 +141,22 @@ class Characteristics:
         local    φ(m, p, x) = g(p, x) − g(p, x_m)
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)
 
-    - ``x``: a picture; ``x_m`` is the picture with a changed property ``m``.
+    - ``m``: a property of pictures, such as hue.
+    - ``x``: a picture; ``x_m`` is the same picture after a change of ``m``.
     - ``p``: a prototype.
-    - ``g``: the similarity, read in the grid cell where it is highest on ``x``.
+    - ``g``: the similarity, in the grid cell where the similarity of ``x`` is highest.
 
-    A positive value means that the property matters. The authors' strengths are
-    :class:`~seewhy.prototypes.perturbations.PaperChanges`; the default is
-    :class:`~seewhy.prototypes.perturbations.EqualChanges`, which makes properties comparable. Differences from the
-    authors' code: no intermediate JPEG, and negative similarities have no weight in the global mean.
+    A positive ``φ`` means that the similarity depends on the property. The authors use the strengths of
+    :class:`~seewhy.prototypes.perturbations.PaperChanges`. The default,
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, makes properties comparable. Where we differ from the
+    authors' code: changed pictures are not saved as JPEG, and negative similarities have the weight 0 in the global
+    mean.
 
-    Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.
-    Influences have the range of the similarity.
+    A picture takes 7 forward passes, whatever the number of prototypes, and 0.3 to 0.6 s on one core for the changes.
+    An influence has the same range as the similarity.
 
     Args:
-        changes: the properties to change and their strengths.
+        changes: the properties to change, with their strengths.
 
     Example:
         >>> Characteristics().changes.name, len(PROPERTIES)
@@ -178,16 +181,17 @@ class Characteristics:
         follow: bool = False,
         batch_size: int = 32,
     ) -> Iterator[Influences]:
-        """Yield the influences on each picture's similarities, in order.
+        """Yield the influences on the similarities of each picture, in order.
 
         Args:
             encoder: the encoder.
-            maps: function to the similarity of each prototype to each grid cell.
+            maps: function that returns the similarity of each prototype to each grid cell.
             pictures: files, pixels, or views.
-            cells: grid cell ``(row, column)`` in which each prototype is read; default: where its similarity is
-                highest.
+            cells: grid cell ``(row, column)`` in which the similarity of each prototype is measured; default: the grid
+                cell with the highest similarity.
             box: area of the view to change; default: the whole picture, as in the paper.
-            follow: whether changed copies are read where their own similarity is highest (paper: ``False``).
+            follow: whether to measure the similarity of a changed copy in the grid cell where it is highest, instead of
+                in that of the original picture (paper: ``False``).
             batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))

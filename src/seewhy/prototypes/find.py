@@ -14,7 +14,7 @@ from .base import Prototypes
 def find_prototypes(
     model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
-    """Return the prototype method and its bank, or ``None`` if the classifier has neither."""
+    """Return the prototype method and its patch bank, or ``None`` if the classifier has no bank."""
     fitted = by_priority(fitted=True)
     methods = [prototypes[name]] if name is not None else by_priority() if place is None else fitted
     method = methods[0]
@@ -41,7 +41,7 @@ def find_prototypes(
 
 
 def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
-    """Return the methods that need not be named, or only the fitted ones."""
+    """Return the methods to try if the user names none, by priority; with ``fitted``, only those with a fitted bank."""
     taken = [m for m in map(prototypes.__getitem__, prototypes) if m.priority and (m.fitted_by or not fitted)]
     return sorted(taken, key=lambda method: -method.priority)
 

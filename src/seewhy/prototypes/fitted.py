@@ -38,12 +38,12 @@ class FittedBank(Patches, ABC):
     """Prototypes that were fitted for a classifier and can be saved.
 
     Class attributes:
-        method: registered name of the method, and stem of the file.
+        method: registered name of the method; also the file name without its ending.
 
     Attributes:
         classifier: digest of the classifier.
         measures: evaluation of the fit, as JSON.
-        made_from: digest of the pictures and settings of the fit.
+        made_from: digest of the pictures and settings that the prototypes were fitted with.
     """
 
     method: ClassVar[str]
@@ -54,7 +54,7 @@ class FittedBank(Patches, ABC):
 
     @abstractmethod
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and facts of the subclass to save."""
+        """Return the tensors and JSON facts that a subclass saves."""
 
     @classmethod
     def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,9 +151,9 @@ class Fitting(ABC):
 
         Args:
             model: the classifier.
-            pictures: file name and class index of each picture; without a class, the classifier's decision is used.
+            pictures: file name and class index of each picture; a picture without a class gets the predicted class.
             store: cache of features.
-            checkpoint: file from which a stopped fit continues, for methods that support it.
+            checkpoint: file from which an interrupted fit continues, for methods that support it.
             progress: callback for progress, notes and failures.
         """
 

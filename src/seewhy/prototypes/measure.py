@@ -63,8 +63,8 @@ class Trial(NamedTuple):
     Attributes:
         share: share of the neighbours that have the predicted class.
         similarity: similarity of the nearest neighbour, averaged over regions.
-        wrong: share for random classes that are neither true nor predicted.
-        chance: share of the predicted class in the bank.
+        wrong: the same share for random classes that are neither the true nor the predicted class.
+        chance: fraction of the bank that has the predicted class.
     """
 
     share: float
@@ -80,9 +80,9 @@ class LikenessMeasure:
 
     Attributes:
         precision: share of neighbours that have the predicted class.
-        chance: same share for random patches.
-        limit: share that a wrong class reaches on at most the fraction :data:`WRONG` of the pictures.
-        near: similarity that all but the fraction :data:`FAR` of the pictures reach.
+        chance: the same share for random patches.
+        limit: share of neighbours that wrong classes reach on at most the fraction :data:`WRONG` of the pictures.
+        near: similarity of the nearest neighbour that the fraction ``1 - FAR`` of the pictures reach.
         bands: accuracy by share of neighbours.
     """
 
@@ -95,7 +95,7 @@ class LikenessMeasure:
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> LikenessMeasure | None:
-        """Combine trials, or return ``None`` without any."""
+        """Combine the trials; return ``None`` if there are none."""
         if not trials:
             return None
         part, right, similarity, wrong, chance = zip(*trials, strict=True)
@@ -135,9 +135,9 @@ class LikenessMeasure:
 
 
 def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
-    """Return the smallest share of neighbours that wrong classes rarely reach.
+    """Return the smallest share of neighbours that wrong classes reach on at most a fraction ``part`` of pictures.
 
-    The mean over pictures plus one standard error is at most ``part``.
+    One standard error is added to the measured fraction.
 
     Example:
         >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)
@@ -156,7 +156,7 @@ def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float
 
 
 def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int = LEAST) -> tuple[Band, ...]:
-    """Return bands of increasing accuracy by isotonic regression, with at least ``least`` pictures each.
+    """Group pictures into bands of increasing accuracy by isotonic regression, with at least ``least`` pictures each.
 
     Example:
         >>> [tuple(band) for band in bands_of([0, 0, 0.5, 0.5, 1, 1], [0, 0, 1, 0, 1, 1], least=2)]
@@ -182,7 +182,7 @@ def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> f
 
 
 def nearness(groups: Sequence[Group]) -> float:
-    """Return the similarity of the nearest neighbour, averaged over regions."""
+    """Return the similarity of the nearest patch, averaged over regions."""
     best = [max(m.similarity for m in group.matches) for group in groups if group.matches]
     return sum(best) / len(best) if best else -1.0
 
@@ -250,7 +250,7 @@ class Showing:
 
     @property
     def share(self) -> float:
-        """The share of the displayed groups in the evidence, 0 to 1."""
+        """The fraction of the evidence that comes from the displayed groups, 0 to 1."""
         return sum(group.share for group in self.groups)
 
     @property
@@ -270,7 +270,7 @@ class Showing:
 
     @property
     def matters(self) -> bool:
-        """Whether hiding the regions has more effect than hiding others; true if not measured."""
+        """Whether hiding the regions lowers the score more than hiding other regions; true if not measured."""
         return self.deletion is None or self.deletion.matters
 
     @property
@@ -307,7 +307,7 @@ class Showing:
 
 
 def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
-    """Return the evidence with a verdict based on held-out pictures with a similar share."""
+    """Return the evidence with a verdict that rests on held-out pictures with a similar share of neighbours."""
     of_class = showing.subject.regions_are_of_class or all(g.whole for g in showing.groups)
     measure = showing.model.likeness
     here, found = showing.of_target, None

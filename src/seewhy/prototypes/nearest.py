@@ -26,7 +26,7 @@ FIRST = 8
 class NearestPatches(Prototypes):
     """The most similar patches of your pictures for each region of a picture.
 
-    The similarity is the cosine of :func:`seewhy.prototypes.bank.patch_vector`.
+    The similarity is the cosine of the vectors from :func:`seewhy.prototypes.bank.patch_vector`.
 
     Args:
         n_neighbours: number of patches per region.
@@ -69,7 +69,7 @@ class NearestPatches(Prototypes):
 
 
 def _descending(values: Float[Tensor, " n"], first: int) -> Iterator[int]:
-    """Yield indices in descending order of value, sorting only ``first`` of them at first."""
+    """Yield indices in descending order of value; values beyond the largest ``first`` are sorted only when needed."""
     if first < len(values):
         most = (values >= values.topk(first).values[-1]).nonzero()[:, 0]
         yield from most[values[most].argsort(descending=True, stable=True)].tolist()

@@ -22,8 +22,9 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
     """Change hue, saturation, contrast or brightness as the authors' colour jitter does.
 
-    For hue, ``amount`` is the rotation as a fraction of the colour circle, −0.5 to 0.5. Otherwise it is the weight of
-    the picture in a blend with its grey version (saturation), its mean (contrast), or black (brightness).
+    For hue, ``amount`` is the rotation as a fraction of the colour circle, −0.5 to 0.5. For the other properties,
+    ``amount`` is the weight of the picture in a blend with a grey version (saturation), the mean (contrast) or black
+    (brightness).
     """
     from torchvision.transforms import functional
 
@@ -32,7 +33,9 @@ def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
 
 
 def warp(picture: Pixels, amplitude: float = 4.0, frequency: float = 0.05) -> Pixels:
-    """Roll row ``i`` right and then column ``i`` down by ``int(amplitude · sin(π · frequency · i))`` pixels."""
+    """Shift row ``i`` right, then column ``i`` down, by ``int(amplitude · sin(π · frequency · i))`` pixels; pixels that
+    leave at one side enter at the other.
+    """
     (height, width), rows, columns = picture.shape[:2], *map(np.arange, picture.shape[:2])
     across, down = (np.trunc(amplitude * np.sin(np.pi * i * frequency)).astype(np.int64) for i in (rows, columns))
     rolled = picture[rows[:, None], (columns[None] - across[:, None]) % width]
@@ -57,7 +60,8 @@ def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: i
 
         weight = exp(−d² / (C · strength²))
 
-    - ``d²``: the squared difference of the two patches, summed over channels and averaged over the patch.
+    - ``d²``: the squared difference between the patches around the two pixels, summed over channels and averaged over
+      the patch.
     - ``C``: the number of channels.
 
     As in OpenCV's ``fastNlMeansDenoisingColored``, lightness and colour have separate weights in CIE Lab. Unlike
@@ -142,12 +146,12 @@ def _from_lab(lab: _Channels) -> Pixels:
 
 
 class Changes(ABC):
-    """Base class of strengths of the changes.
+    """Base class of sets of changes with their strengths.
 
     Class attributes:
         name: name on the command line.
         commensurable: whether influences of different properties can be compared.
-        on_view: whether the network's input is changed, instead of the picture before resizing.
+        on_view: whether the changes apply to the network's input instead of the picture before resizing.
     """
 
     name: ClassVar[str]
@@ -165,18 +169,18 @@ class Changes(ABC):
 
 @dataclass(frozen=True)
 class PaperChanges(Changes):
-    """The authors' fixed strengths on the picture before resizing.
+    """The authors' changes: they have fixed strengths, and apply to the picture before resizing.
 
     Args:
-        hue: rotation of the colour circle, as a fraction.
+        hue: rotation as a fraction of the colour circle, −0.5 to 0.5.
         saturation: saturation factor.
         contrast: contrast factor.
-        brightness: brightness factor; from the authors' code, not the paper.
+        brightness: brightness factor; the paper gives none, so this is the value in the authors' code.
         texture: ``h`` of the non-local means.
         amplitude: amplitude of the warp, in pixels of the picture.
         frequency: frequency of the warp, whose period is ``2 / frequency`` pixels.
-        longest: side in pixels to which a larger picture is first reduced; default: the largest side in CUB, for which
-            the strengths were chosen. ``None`` reduces no picture.
+        longest: longest side in pixels; larger pictures are first reduced to it. The default is the largest side in
+            CUB, the data set for which the strengths were chosen. ``None`` reduces no picture.
     """
 
     name: ClassVar[str] = "paper"
@@ -202,16 +206,16 @@ class PaperChanges(Changes):
 
 @dataclass(frozen=True)
 class EqualChanges(Changes):
-    """Strengths with which all properties change the view by the same amount.
+    """Changes with strengths at which every property changes the network's input by the same amount.
 
-    The amount is :func:`picture_change`. A property that cannot change the picture enough is changed as far as
-    possible.
+    The amount is the result of :func:`picture_change`. A property that cannot change the picture by this amount is
+    changed as far as possible.
 
     Args:
         level: amount of change, 0 to 255.
         texture: ``h`` of the non-local means, whose result is blended with the picture.
-        search: side of their search window; smaller than the paper's 21, for a third of the time.
-        period: period of the warp, as a fraction of the view's height; default: the paper's 40 pixels of 224.
+        search: side of the search window of the non-local means, in pixels. The paper's 21 takes three times as long.
+        period: period of the warp, as a fraction of the input's height; default: 40 of 224 pixels, as in the paper.
     """
 
     name: ClassVar[str] = "calibrated"

@@ -41,16 +41,18 @@ class Voters(Prototypes):
 
         share_i = exp(s_i) / Σ_j exp(s_j)
 
-    - ``s_i``: the cosine of the picture with voter ``i``, divided by the temperature; crops of a voter are added up.
+    - ``s_i``: the cosine of the picture with voter ``i``, a training picture, divided by the temperature.
 
-    This method is for :class:`~seewhy.classifiers.neighbours.Neighbours`. A training picture votes for itself. The
-    marked regions, which are the most similar patches, do not influence the vote. Voters without patches are not
-    displayed.
+    The shares of crops of the same voter are added up.
+
+    This method is for :class:`~seewhy.classifiers.neighbours.Neighbours`. A training picture is one of its own voters.
+    The marked regions are the most similar patches; they do not influence the vote. Voters without stored patches are
+    not displayed.
 
     Args:
-        n_classes: number of displayed classes, largest share first; the explained class is always displayed.
+        n_classes: number of classes to display, largest share first; the explained class is always displayed.
         n_pictures: number of voters per class.
-        least: smallest displayed share, 0 to 1.
+        least: smallest share to display, 0 to 1.
     """
 
     name = "voters"
@@ -104,7 +106,7 @@ class Voters(Prototypes):
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 
     def judge(self, showing: Showing) -> Like:
-        """Return the evidence with a verdict based on the decision without the voters of the class."""
+        """Return the evidence with a verdict that depends on the prediction after the displayed voters are removed."""
         bank, model = showing.bank, showing.model
         names = {bank.pictures[int(bank.owner[m.patch])].name for g in showing.groups for m in g.matches}
         votes, scores = _votes(model.head), scores_of(model.head, showing.look.pooled)
@@ -178,9 +180,9 @@ def _first_best(values: Float[Tensor, " n"]) -> int:
 def measure_removal(
     head: Head, pooled: Float[Tensor, "n p"], n_pictures: int = Voters.n_pictures, seed: int = 0
 ) -> dict[str, float | int]:
-    """Count the held-out decisions that change without the voters on the card.
+    """Count the predictions on held-out pictures that change when the voters on the card are removed.
 
-    As a control, the same number of random voters is removed.
+    For comparison, the same number of random voters is removed.
     """
     votes, draw = _votes(head), torch.Generator().manual_seed(seed)
     changed = {"changed": 0, "changed_random": 0}

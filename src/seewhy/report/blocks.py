@@ -90,7 +90,7 @@ class Note:
 
 
 class Figure(NamedTuple):
-    """A number with its name; ``term`` is its glossary key, or empty."""
+    """A number with its name; ``term`` is the glossary key of the name, or empty."""
 
     term: str
     name: str
@@ -225,7 +225,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures in a row; with ``query``, they resemble this picture, which comes first."""
+    """Pictures in a row; with ``query``, a picture that the others resemble, which comes first."""
 
     pictures: Sequence[Picture]
     kind: Literal["patches", "places", "pixels", "sheet", "row"] = "patches"

@@ -142,7 +142,7 @@ def _nearly(p: Prediction) -> Text:
 
 
 def _trust(e: Explanation, scores: Bars) -> Iterator[Block]:
-    """Yield the figures of the decision, the scores that are not shown before the click, and the rule."""
+    """Yield what the card shows after a click: the figures of the decision, the scores and the rule."""
     p, d = e.prediction, e.prediction.decision
     if d is not None and d.figures:
         yield Note(linked(d.figures))

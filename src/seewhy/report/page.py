@@ -101,7 +101,7 @@ def figure(value: float | None) -> str:
 
 
 def file_name(path: str) -> str:
-    """Return a file name without its folders."""
+    """Return a file name without folders."""
     return re.split(r"[/\\]", path)[-1] or path
 
 

@@ -154,7 +154,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
 
 
 def _photo(c: Canvas, p: Picture, x: float, y: float, side: int, how: Any = Image.Resampling.BICUBIC) -> None:
-    """Draw a square picture with rounded corners; pictures of another class are pale."""
+    """Draw a square picture with rounded corners; a picture of another class is drawn pale."""
     if not isinstance(p.pixels, np.ndarray):
         return
     picture = Image.fromarray(p.pixels).convert("RGB")

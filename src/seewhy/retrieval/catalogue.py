@@ -1,7 +1,7 @@
 """The SQLite database of an index: names, digests, classes, thumbnails and settings.
 
-Every item, thumbnail and setting has a CRC-32 checksum. The checksum of a setting is stored as 32 blanks and tabs after
-its JSON text.
+Every item, thumbnail and setting has a CRC-32 checksum. The checksum of a setting is stored after its JSON text as 32
+blanks and tabs, one for each bit.
 """
 
 from __future__ import annotations

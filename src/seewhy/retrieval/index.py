@@ -83,7 +83,7 @@ def check_place(folder: str | Path) -> Path:
 class Index:
     """An index of pictures that can be searched by picture and by words.
 
-    One process may write while others search. When :meth:`add` returns, its pictures are on disk.
+    One process may write while others search. When :meth:`add` returns, the added pictures are on disk.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
@@ -111,7 +111,7 @@ class Index:
         Args:
             folder: folder of the index.
             encoder: encoder of the pictures; ``None`` makes an index for precomputed vectors.
-            settings: what the index stores per picture.
+            settings: settings of what the index stores for each picture.
             width: dimension of the precomputed vectors.
             fingerprint: fingerprint of the model that computed the vectors.
         """
@@ -194,8 +194,8 @@ class Index:
     ) -> Change:
         """Add pictures that are not in the index yet.
 
-        A picture is identified by its file's bytes. A copy under another name is skipped, and a renamed file gets its
-        new name. A changed file under a known name replaces the old picture.
+        A picture is identified by the bytes of its file. A copy under another name is skipped, and a renamed file gets
+        its new name. If the file of a known name has changed, the new picture replaces the old one.
 
         Args:
             entries: pictures, or entries with classes.
@@ -271,9 +271,9 @@ class Index:
             k: number of results, at least 1.
             labels: classes to search in; default: all.
             collapse: cosine similarity, -1 to 1, above which a picture counts as a copy of a result and is listed under
-                it; ``None`` lists all results. The query's own file is never a result.
-            levels: levels of spatial parts of the query, in an index with parts; the paper uses 3 levels for queries
-                and 4 for the index.
+                this result; ``None`` lists all results. The file of the query is never a result.
+            levels: number of levels of sub-patches of the query, for an index with ``parts="spatial"``; the paper uses
+                3 levels for queries and 4 for the index.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(

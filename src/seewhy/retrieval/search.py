@@ -44,14 +44,15 @@ class Query:
 
         q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))
 
-    where ``u`` scales to unit length, ``x_i`` are the vectors of ``like`` and ``z_j`` those of ``unlike``. If there are
-    pictures in ``unlike``, the mean vector of the index is first subtracted from all vectors (Rocchio's formula). With
-    words, it is
+    where ``u`` scales to unit length, ``x_i`` are the vectors of ``like`` and ``z_j`` those of ``unlike`` (Rocchio's
+    formula). If there are pictures in ``unlike``, the mean vector of the index is first subtracted from all vectors.
+    With words, the query vector is
 
         q = u(u(x) + weight · u(y))
 
-    in the space shared with text (ALIGN, Jia et al. 2021, arXiv 2102.05918, section 5.4). The vectors of ``unlike`` and
-    ``without`` are subtracted from the sum.
+    in the space shared with text, where ``x`` is the vector of the pictures and ``y`` the vector of the words (ALIGN,
+    Jia et al. 2021, arXiv 2102.05918, section 5.4). The vectors of ``unlike`` and ``without`` are subtracted from the
+    sum.
 
     Attributes:
         like: picture or pictures that results should resemble, as file names or pixels.
@@ -235,7 +236,7 @@ class Searching:
             return normalize(made(torch.cat([s.pooled[:1] for s in encoded])), dim=1)
 
     def _hits(self, matches: Nearest, own: set[str], distances: dict[int, float]) -> list[tuple[Hit, Item]]:
-        """Return the results without the query's own files, sorted by distance if parts were compared."""
+        """Return the results without the files of the query, sorted by distance if parts were compared."""
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
             (Hit(items[r].id, items[r].name, items[r].label, score, distances.get(r)), items[r])

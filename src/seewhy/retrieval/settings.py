@@ -19,8 +19,8 @@ from ..types import Crop
 def sub_patches(levels: int) -> list[Crop]:
     """Return the crops of overlapping sub-patches: ``i²`` crops at each level ``i = 1 … levels``.
 
-    The side of a crop at level ``i`` is ``2 / (i + 1)`` of the picture, and neighbours overlap by half; the paper
-    gives no size. Level 1 is the whole picture.
+    The side of a crop at level ``i`` is ``2 / (i + 1)`` of the picture's side, and neighbouring crops overlap by half;
+    the paper gives no size. Level 1 is the whole picture.
 
     Example:
         >>> [tuple(round(v, 2) for v in crop.box) for crop in sub_patches(2)][1:3]
@@ -49,7 +49,8 @@ def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b
 
         D(q, r) = 1/A Σ_a min_b ‖f_a(q) − f_b(r)‖
 
-    where ``f_a(q)`` are the ``A`` parts of the query and ``f_b(r)`` those of a reference picture.
+    where ``f_a(q)`` are the vectors of the ``A`` parts of the query, and ``f_b(r)`` those of the parts of a reference
+    picture.
 
     Example:
         >>> spatial_distance(torch.eye(2), torch.eye(2)[None]).tolist()
@@ -71,10 +72,10 @@ class Settings:
     Attributes:
         parts: ``"spatial"`` stores overlapping sub-patches; ``"jitter"`` stores crops and mirror images, for the
             distance of Razavian et al. (2014); ``"none"`` stores only the whole picture.
-        levels: number of levels of sub-patches: 1, 2, 3 or 4 make 1, 5, 14 or 30 of them. Each costs a forward pass,
-            and 30 vectors of 1,280 numbers take 150 kB.
+        levels: number of levels of sub-patches; 1, 2, 3 or 4 levels have 1, 5, 14 or 30 sub-patches. Each sub-patch
+            takes a forward pass, and 30 vectors of 1,280 numbers take 150 kB.
         whiten: number of components of PCA whitening, fitted to the index's pictures; 0 disables it.
-        floor: fraction of the largest variance that is added to each variance; see
+        floor: fraction of the largest variance that the whitening adds to each variance; see
             :class:`~seewhy.retrieval.vectors.Whitening`.
         power: exponent of the signed power after whitening; the paper uses 2.
         words: whether to store vectors in the space shared with text, if the encoder has a text encoder.
@@ -94,7 +95,7 @@ class Settings:
 
     @classmethod
     def kept(cls, facts: dict[str, Any]) -> Settings:
-        """Read stored settings, also those of earlier versions."""
+        """Read stored settings, including settings of earlier versions."""
         return cls(**{name: value for name, value in facts.items() if name not in GONE})
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:

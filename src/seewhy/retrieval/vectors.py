@@ -104,7 +104,7 @@ class Rows:
         return len(self._vectors)
 
     def trust(self, before: Rows | None) -> Rows:
-        """Mark rows as checked that ``before`` has already checked."""
+        """Mark the rows that ``before`` has checked as checked."""
         if before is not None and before.path == self.path:
             n = min(len(before), len(self))
             self._unchecked[:n] &= before._unchecked[:n]
@@ -174,12 +174,13 @@ N_MOST = 20_000
 class Whitening:
     """A whitening of unit vectors by PCA (paper, section 4).
 
-    The steps are: unit length, PCA, whitening, unit length, signed power, unit length. Each component is multiplied by
+    The steps are: scaling to unit length, PCA, whitening, unit length, signed power, unit length. The whitening
+    multiplies each component by
 
         1 / sqrt(λ + floor · λ_1)
 
-    where ``λ`` is its variance and ``λ_1`` the largest variance. Differs from the paper, which has ``floor=0`` and
-    ``power=2``; docs/search.md has measurements.
+    where ``λ`` is the variance of the component and ``λ_1`` the largest variance. Where we differ: the paper has
+    ``floor=0`` and ``power=2``; docs/search.md has measurements.
     """
 
     mean: Float[Tensor, " d"]
@@ -255,7 +256,7 @@ class Snapshot:
         rows: rows in use, in ascending order.
         columns: the columns by name.
         matrices: the vectors of each column.
-        whitening: whitening that computes ``"whitened"`` from ``"look"``, if any.
+        whitening: whitening that computes the column ``"whitened"`` from the column ``"look"``, or ``None``.
     """
 
     version: int
@@ -284,8 +285,8 @@ class Snapshot:
             white = Whitening.load(path)
             if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
                 raise DataError(
-                    f"The shape of the matrix in {path} does not fit the index: {tuple(white.matrix.shape)}. "
-                    "Make the index again from the pictures."
+                    f"The whitening matrix in {path} has the shape {tuple(white.matrix.shape)}, which does not fit "
+                    "the index. Make the index again from the pictures."
                 )
         return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
 
@@ -301,7 +302,7 @@ class Snapshot:
 
     @property
     def main(self) -> str:
-        """The name of the column for searches."""
+        """The name of the column that searches use."""
         return "look" if self.whitening is None else "whitened"
 
     def mean(self, column: str) -> Float[Tensor, " d"]:

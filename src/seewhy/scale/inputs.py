@@ -42,7 +42,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input that one process handles: its index, its name, and a digest of its files' sizes and times."""
+    """A part of the input that one process handles, with a digest of the sizes and times of its files."""
 
     index: int
     name: str

@@ -79,7 +79,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run and its output folder; the digest of the run is in every shard."""
+    """A run with its output folder. Every shard stores the digest of the run."""
 
     place: Place
     facts: Mapping[str, Any]
@@ -150,7 +150,7 @@ class Job:
     def is_of(self, shard: Shard, there: Written) -> bool:
         """Return whether the source of a shard is unchanged; a missing source counts as unchanged.
 
-        Sizes and times of the files are compared, and if those differ, the SHA-256 in each row.
+        Sizes and times of the files are compared first; if they differ, the SHA-256 of each row is compared.
         """
         if there.stamp in ("", shard.stamp):
             return True

@@ -1,4 +1,4 @@
-"""Run on Ray, with actors in place of processes and the same output; Ray's usage reports are switched off."""
+"""Run on Ray, with actors instead of processes and the same output; Ray's usage reports are switched off."""
 
 from __future__ import annotations
 
@@ -67,10 +67,11 @@ def put_back(before: Proxies) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster, and how to spread the work on it.
+    """The Ray cluster, with the number of actors and their resources.
 
     Attributes:
-        address: ``"local"`` for this machine; ``"auto"`` or ``"HOST:PORT"`` for the cluster that it belongs to.
+        address: ``"local"`` for this machine; ``"auto"`` or ``"HOST:PORT"`` for the cluster that this machine belongs
+            to.
         workers: number of actors, each with a model.
         threads: threads per actor.
         gpus: GPUs per actor; actors share a GPU if it is a fraction.

@@ -54,7 +54,7 @@ class Remote:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def ask(self, question: Callable[[Any], T], name: str = "", *, gone: bool = False) -> T:
-        """Query the file system; with ``gone``, a missing name raises ``FileNotFoundError``."""
+        """Query the file system; if ``gone`` is true, a missing name raises ``FileNotFoundError``."""
         try:
             return question(self.files)
         except SeeWhyError:
@@ -87,7 +87,7 @@ class Remote:
             yield path
 
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items with their bytes, which are fetched ahead; a missing name fails only that picture."""
+        """Yield the items with their bytes, which are fetched ahead; a missing name makes only its picture fail."""
         ahead: deque[tuple[Item, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(AT_ONCE)
 

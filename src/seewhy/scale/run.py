@@ -215,7 +215,7 @@ class Workers(AbstractContextManager["Workers"]):
 
 @dataclass(frozen=True)
 class Part:
-    """The part of the shards that this run processes, if several runs share an input."""
+    """The part of the shards that this run processes, if several runs process the same input."""
 
     number: int = 1
     of: int = 1

@@ -43,7 +43,7 @@ class Opened(ABC):
 
     @abstractmethod
     def columns(self) -> list[tuple[str, pa.DataType]]:
-        """Return names and types of the columns besides ``image`` and ``error``."""
+        """Return names and types of all columns except ``image`` and ``error``."""
 
     @abstractmethod
     def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:

@@ -126,7 +126,7 @@ def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
         except Exception as error:
             raise ModelError(
                 f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be exported, "
-                f"because its head depends on values ({said(error)}). Export 'linear', 'zero_shot' or "
+                f"because its head depends on the values of its input ({said(error)}). Export 'linear', 'zero_shot' or "
                 "'neighbours', or run seewhy serve."
             ) from error
 
@@ -198,8 +198,8 @@ def export(
 ) -> Exported:
     """Export a classifier to one ONNX graph: uint8 pictures in, prediction and Grad-CAM out.
 
-    The graph takes pictures in the encoder's size; the card says how to resize them. Before the folder is written, the
-    graph's outputs are compared with ``predict`` and ``explain``.
+    The graph's input must have the encoder's size; ``export.json`` in the folder says how to resize pictures. Before
+    the folder is written, the graph's outputs are compared with ``predict`` and ``explain``.
 
     Args:
         model: the classifier.
@@ -324,7 +324,7 @@ Tensors = list[dict[str, Any]]
 
 
 def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensors, Tensors]:
-    """Return the signatures of the inputs and outputs; the first dimension of every shape is the batch."""
+    """Return the signatures of the inputs and outputs; the first axis of every shape is the batch."""
     inputs = {
         "picture": ("uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
         "class_index": ("int64", (1,), "class to explain; -1 explains the predicted class"),

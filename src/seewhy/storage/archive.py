@@ -39,7 +39,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, with an optional card in its header and an optional JSON file of facts next to it."""
+    """A kind of safetensors file, with an optional card in the header and an optional JSON file next to the file."""
 
     otherwise: str
     again: str

@@ -62,8 +62,8 @@ def write_inside(path: Path, data: bytes | str) -> Path:
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
     """Write files into a folder, and delete the ``stale`` file afterwards.
 
-    All files are on the disk before the first is renamed. The last file must refer to the others, so the old contents
-    stay valid until it is replaced.
+    All files are on the disk before the first is renamed. The last file must refer to the others; until it is replaced,
+    the old contents stay valid.
     """
     try:
         if not folder.exists():

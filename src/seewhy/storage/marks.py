@@ -1,7 +1,7 @@
 """Marks by which SeeWhy recognises its own files.
 
-Files that a user named are recognised by path and digest, which are stored in the cache; safetensors by a key in the
-header; folders by a JSON card with a digest; JSON lines by their fields.
+Files that a user named are recognised by path and digest, which are stored in the cache. Safetensors files are
+recognised by a key in the header, folders by a JSON card with a digest, and JSON lines by their fields.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def is_own(path: Path, mark: Mark | None = None) -> bool:
 
 
 def remember(path: Path, data: bytes) -> None:
-    """Store the digest of a file before it is written, next to the digest of its previous contents.
+    """Store the digest of a file before the file is written; the digest of the previous contents is kept.
 
-    Without a cache, the file cannot be recognised later, so it will not be overwritten.
+    Without a cache, the file cannot be recognised later and is not overwritten.
     """
     with contextlib.suppress(DataError, OSError):
         memory = _memory(path)

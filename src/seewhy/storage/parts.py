@@ -21,7 +21,7 @@ def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
 def rebuilt(
     kind: type[T], tensors: Mapping[str, Tensor], prefix: str = "", sizes: Mapping[str, int] | None = None, **given: Any
 ) -> T:
-    """Build a dataclass from tensors and other values; a field in neither must have a default.
+    """Build a dataclass from tensors and other values; a field without a value must have a default.
 
     Raises:
         KeyError: a tensor is missing.

@@ -63,7 +63,7 @@ class UnreadableError(OSError):
 def reason(error: Exception) -> str:
     """Return the reason of a read error in one line, without the file name."""
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return text.rstrip(".") if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def check_regular(path: str | Path) -> None:
@@ -180,7 +180,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"it has {text} as a number")
+    raise ValueError(f"it has the number {text}, which JSON does not allow")
 
 
 def _integer(text: str) -> int:
@@ -281,5 +281,5 @@ def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str
     if (said := max((end[1] for end in ends if end), default=0)) != size - 8 - length:
         raise ValueError(f"its tensors end at byte {said:,} instead of {size - 8 - length:,}")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("the metadata of its header are not texts")
+        raise ValueError("the metadata in its header must be texts")
     return header, texts

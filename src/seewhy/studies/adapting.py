@@ -1,4 +1,4 @@
-"""Measures what an encoder gains and forgets by adaptation, on held-out pictures."""
+"""Measure what an encoder gains and forgets by adaptation, on held-out pictures."""
 
 from __future__ import annotations
 
@@ -73,21 +73,23 @@ def measure_retrieval(
 ) -> Findings:
     """Measure image-text retrieval (R@1, R@5, R@10) and zero-shot accuracy, before and after training.
 
-    Intervals are bootstrap intervals over pictures, or over groups. A difference is real if its interval excludes 0.
+    Intervals are bootstrap intervals over pictures, or over groups. A difference counts as real if its interval
+    excludes 0.
 
     Args:
         encoder: image-text encoder.
         pairs: pictures with texts; with labels, zero-shot accuracy is measured too.
         before: encoder to compare with; default: the encoder before adaptation, if any.
-        also: named sets of labelled pictures of other classes, on which zero-shot accuracy is measured.
-        trained_on: digests of the training pictures, to warn about test pictures that are among them.
+        also: labelled pictures of other classes, by name of the set, on which zero-shot accuracy is measured; default:
+            none.
+        trained_on: digests of the training pictures, to warn about test pictures that were used for training.
         store: cache of encoded pictures.
         seed: seed of the resampling.
         progress: progress reporter.
 
     Raises:
         DataError: no picture can be read.
-        ModelError: the encoder does not read text.
+        ModelError: the encoder has no text encoder.
     """
     progress = progress or Progress()
     before = encoder.base if before is None else before

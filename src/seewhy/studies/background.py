@@ -1,4 +1,4 @@
-"""Measures how much a model relies on the background, by exchanging the backgrounds of pictures."""
+"""Measure how much a model relies on the background, by exchanging the backgrounds of pictures."""
 
 from __future__ import annotations
 
@@ -57,16 +57,17 @@ class Example:
 
 @dataclass(frozen=True)
 class BackgroundStudy:
-    """Pastes objects onto the backgrounds of other pictures (Xiao et al. 2020, arXiv:2006.09994).
+    """A study that pastes objects onto the backgrounds of other pictures (Xiao et al. 2020, arXiv:2006.09994).
 
-    The paper compares the accuracy on backgrounds of the same class and of any class. This study compares the score on
-    backgrounds of the same class and of *other* classes, with a test per class. In both, the background's own object
-    was painted over. Cost: 6 forward passes per picture, and 2 per round.
+    The paper compares the accuracy on backgrounds of the same class with that on backgrounds of any class. This study
+    compares the score on backgrounds of the same class with that on backgrounds of *other* classes, and tests the
+    difference for each class. In both cases, the object in the background picture is painted over. A picture takes 6
+    forward passes, and 2 more for each round.
 
     Args:
-        n_rounds: number of backgrounds of each kind per picture, at least 1; more give narrower intervals.
+        n_rounds: number of backgrounds of each kind per picture, at least 1; more backgrounds give narrower intervals.
         n_per_class: number of random pictures per class, at least 2; default: all.
-        level: confidence level of the intervals, 0.5 to 1; a verdict needs p below 1 - level.
+        level: confidence level of the intervals, 0.5 to 1; a verdict needs a p value below ``1 - level``.
         n_draws: number of bootstrap resamples, at least 1.
         seed: seed of pictures, backgrounds, places and resampling.
     """
@@ -203,13 +204,13 @@ class Scenes:
         return [filled(p.pixels, m) for p, m in zip(self.pictures, self.masks, strict=True)]
 
     def versions(self, i: int, lent: Sequence[int], seed: int) -> list[Pixels]:
-        """Return all versions of a picture, first those that need no other picture."""
+        """Return all versions of a picture; the versions that need no other picture come first."""
         pixels, mask = self.pictures[i].pixels, self.masks[i]
         own = alone(pixels, mask, self.grounds[i], self.grey, seed + i)
         return own + [pasted(pixels, mask, self.grounds[j]) for j in lent if j >= 0]
 
     def key(self, model: str, i: int, lent: Sequence[int], seed: int) -> str:
-        """Return a digest of everything that the results of a picture depend on."""
+        """Return a digest of all inputs that the results of a picture depend on."""
         told = hashlib.sha256(f"{model}|{seed + i}".encode())
         for j in (i, *(j for j in lent if j >= 0)):
             told.update(f"|{self.pictures[j].digest} {j == i}".encode())
@@ -234,14 +235,14 @@ class Scenes:
         if len(counts) - len(single) < 2:
             why = f"Add masks. {self.left_out[0].image} {self.left_out[0].error}." if first else ""
             raise DataError(
-                f"At least two classes need two pictures with usable masks, and {len(self.items)} of "
+                f"At least two classes must have two pictures with usable masks, but only {len(self.items)} of "
                 f"{len(self.items) + len(self.left_out)} pictures have one. {why or 'Give more pictures.'}"
             )
         items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
-        """Return the share of the boxes covered by masks, and the share of the masks inside boxes."""
+        """Return the fraction of the boxes that masks cover, and the fraction of the masks that is inside boxes."""
         source, parts = BoxMasks(boxes), []
         for item, picture, mask in zip(self.items, self.pictures, self.masks, strict=True):
             try:

@@ -92,7 +92,7 @@ def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bo
 
 @dataclass(frozen=True)
 class Donors:
-    """Indices of the pictures that provide the backgrounds, one column per round; −1 if the class has no more."""
+    """Indices of the pictures that provide the backgrounds, one column per round; −1 if no picture is left."""
 
     same: Int[Tensor, "n r"]
     other: Int[Tensor, "n r"]
@@ -152,7 +152,7 @@ def rule(level: float) -> str:
 
 
 def error_of(apart: Float[Tensor, "n r"]) -> Error:
-    """Return the standard error of the mean of one round; rounds are not independent."""
+    """Return the standard error of the mean over pictures, from all rounds, which are not independent."""
     n, rounds = len(apart), [column[column.isfinite()].double() for column in apart.unbind(1)]
     spread = [float(one.var()) for one in rounds if len(one) > 1]
     return Error((sum(spread) / max(1, len(spread)) / n) ** 0.5, max(1, n - 1))
@@ -215,7 +215,7 @@ def mask_check(answers: Answers, level: float) -> dict[str, Any]:
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return ``yes`` if any row says yes, ``no`` if the row of all pictures says no, else ``undecided``."""
+    """Return ``yes`` if any row says yes, ``no`` if the row of all pictures says no, and otherwise ``undecided``."""
     verdicts = {row["label"]: str(row["verdict"]) for row in rows}
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
 

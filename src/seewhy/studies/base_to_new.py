@@ -1,4 +1,4 @@
-"""Measures prompt learning on learnt classes and on new classes."""
+"""Measure prompt learning on learnt classes and on new classes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ClassHalves:
 
 @dataclass(frozen=True)
 class BaseToNewStudy:
-    """Learns the first half of the classes from pictures, and measures accuracy on both halves.
+    """A study that trains on the first half of the classes, and measures the accuracy on both halves.
 
     This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). Learnt classes are predicted among learnt
     classes, and new classes among new classes. The harmonic mean combines both accuracies. SeeWhy adds the accuracy
@@ -73,13 +73,13 @@ class BaseToNewStudy:
     Args:
         methods: registered methods that learn prompts, separated by commas.
         shots: numbers of training pictures per class, at least 1.
-        n_seeds: number of random draws of these pictures, at least 2; more give narrower intervals.
-        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same object
-            stay together.
+        n_seeds: number of random draws of these pictures, at least 2; more draws give narrower intervals.
+        held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same
+            object stay together.
         level: confidence level of the intervals, 0.5 to 1; a difference is significant if its corrected p value is
             below 1 - level.
         seed: seed of the split, and first seed of the draws.
-        settings: settings of all methods, in place of their defaults.
+        settings: settings of all methods, instead of the defaults.
     """
 
     methods: tuple[str, ...] = ("coop",)
@@ -112,7 +112,7 @@ class BaseToNewStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Run the study; results found in the journal in ``folder`` are not repeated."""
+        """Run the study; results that an earlier run stored in ``folder`` are not computed again."""
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
@@ -242,12 +242,15 @@ def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
-    """Return a number per test picture whose mean is the measure; NaN for pictures that are not tested.
+    """Return a number for each test picture, so that the mean of all numbers is the measure; NaN for pictures not
+    tested.
 
-    The harmonic mean ``h`` is linearised. With ``b`` the accuracy on learnt classes and ``N_b`` the number of their
-    pictures, a picture of a learnt class has the value::
+    The harmonic mean ``h`` is linearised. A picture ``i`` of a learnt class has the value::
 
         h + N / N_b dh/db (x_i - b)
+
+        where ``b`` is the accuracy on learnt classes, ``N_b`` the number of their pictures, ``N`` the number of all
+        test pictures, and ``x_i`` is 1 if the prediction is right and otherwise 0.
     """
     is_new = tested.is_new
     if measure != HARMONIC:

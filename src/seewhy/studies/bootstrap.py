@@ -51,9 +51,9 @@ def paired(
     seed: int = 0,
     strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
-    """Resample pictures with replacement, the same for every method; ``combine`` gets means over pictures.
+    """Resample pictures with replacement, the same pictures for every method; ``combine`` takes means over pictures.
 
-    With ``strata``, each resample has as many pictures of every stratum as the data.
+    With ``strata``, each resample has as many pictures of every stratum as the data have.
     """
     n, m, v = sums.shape
     strata = torch.zeros(n) if strata is None else strata
@@ -69,7 +69,7 @@ def paired(
 
 
 def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
-    """Call :func:`paired` for numbers that are means over pictures."""
+    """Call :func:`paired` with the mean over pictures as ``combine``."""
     return paired(values[..., None], lambda means: means[..., 0], **how)
 
 
@@ -136,7 +136,7 @@ def accuracy_sums(right: Bool[Tensor, " n"]) -> Float[Tensor, "n 2"]:
 
 
 def calibration_sums(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> Float[Tensor, "n v"]:
-    """Return each picture's contribution to its confidence bin, and a weight of 1."""
+    """Return, for each picture, the terms that :func:`gap` averages to the expected calibration error."""
     place = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
     sums = torch.zeros(len(confidence), N_BINS + 1)
     sums[torch.arange(len(sums)), place] = right.float() - confidence
@@ -154,8 +154,8 @@ def measure_row(
 ) -> dict[str, Any]:
     """Return a measurement with its interval, and its change if ``hits`` has results before and after training.
 
-    Pictures of one group are resampled together. Without groups, each resample has as many pictures of every stratum as
-    the data.
+    Pictures of a group are resampled together. Without groups, each resample has as many pictures of every stratum as
+    the data have.
     """
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
@@ -191,7 +191,7 @@ class Error(NamedTuple):
 
 @cache
 def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tabulate Student's distribution: values and their weights."""
+    """Return a table of Student's distribution: values with their weights."""
     most = min(1.0, 20 / math.sqrt(freedom) / (math.pi / 2))  # beyond 20 standard deviations there is nothing
     a = np.linspace(-1, 1, N_TABLED + 2)[1:-1] * math.pi / 2 * most
     weight = np.cos(a) ** (freedom - 1)
@@ -217,7 +217,7 @@ def beyond(value: float, errors: Sequence[Error]) -> float:
 
 
 def one_sided(value: float, error: Error) -> float:
-    """Return the one-sided p value of a number."""
+    """Return the one-sided p value for a number above 0, given its standard error."""
     both = beyond(value, [error])
     return both / 2 if value > 0 else 1 - both / 2
 
@@ -255,14 +255,14 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
-    """Return the mean of all finite numbers, with pictures and draws as two crossed samples.
+    """Return the mean of all finite numbers, with its standard errors over pictures and over draws.
 
-    The variance over ``r`` draws has ``r - 1`` degrees of freedom. The variance over ``G`` groups of ``t`` pictures
-    ``x_i`` has ``G - 1``::
+    The variance over ``r`` draws has ``r - 1`` degrees of freedom. The variance over ``G`` groups ``g`` has ``G - 1``
+    degrees of freedom. For ``t`` pictures with the values ``x_i``, the variance over groups is::
 
         G / (G - 1) · Σ_g (Σ_{i in g} x_i - mean)² / t²
 
-    Both include the interaction of pictures and draws, so the intervals are slightly too wide.
+    Both variances include the interaction of pictures and draws, so the intervals are slightly too wide.
     """
     asked = values[0].isfinite()
     x = values[:, asked].double()
@@ -282,11 +282,11 @@ def compared(
     level: float = 0.95,
     between: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a table per measure: every encoder's value with its interval, and the differences of all pairs.
+    """Return a table for each measure: the value of every encoder with its interval, and the differences of all pairs.
 
-    A difference is real if its p value, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at
-    least :data:`~seewhy.evaluation.figures.N_FEWEST` groups were tested. Intervals are not corrected for multiple
-    comparisons. They are clipped to possible values.
+    A difference is real if the p value, corrected over all pairs and measures (Holm 1979), is below ``1 - level`` and
+    at least :data:`~seewhy.evaluation.figures.N_FEWEST` groups were tested. Intervals are not corrected for multiple
+    comparisons. Intervals are clipped to the range of possible values.
 
     Args:
         between: pairs of encoders to compare; default: all pairs.
@@ -350,7 +350,7 @@ def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[di
 
 
 def said_of(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """Return sentences that compare the best encoder with each of the others."""
+    """Return sentences that compare the best encoder with each other encoder."""
     best, *others = [s["encoder"] for s in standings(tables, names)]
     if not others:
         return f"Only {best} was measured, so there is nothing to compare it with"

@@ -91,7 +91,7 @@ def _descriptions(m: ClaimMaterial) -> Compared:
 
 
 def _swapped(m: ClaimMaterial) -> Compared:
-    """Compare with the descriptions of other classes, exchanged cyclically."""
+    """Compare the descriptions with those of the next class."""
     texts, drawn = _words(m), []
     for seed in range(m.study.n_seeds):
         order = random.Random(seed).sample(list(texts.texts), len(texts.texts))
@@ -160,7 +160,7 @@ def _sanity(m: ClaimMaterial) -> Compared:
 
 
 def _chance(pairs: Int[Tensor, "k 2"], n: int) -> Float[Tensor, " n"]:
-    """Return the chance level of R@1 for each picture; a text of several pictures counts as wrong."""
+    """Return the R@1 that is expected by chance for each picture; a text of several pictures counts as wrong."""
     pairs = pairs.unique(dim=0)
     owners = pairs[:, 1].bincount()
     alone = pairs[owners[pairs[:, 1]] == 1, 0]

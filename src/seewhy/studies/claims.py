@@ -1,4 +1,4 @@
-"""Tests claims of papers for one encoder on the user's pictures."""
+"""Test claims of papers with an encoder on the user's pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PASSES, N_STEPS = 100, 20
 
 @dataclass(frozen=True)
 class Compared:
-    """Measurement of a claim: a difference, which the claim predicts to be positive, and the number of pictures."""
+    """The result for a claim: a difference, which is positive if the claim is true, and the number of pictures."""
 
     difference: Interval
     told: str
@@ -52,7 +52,7 @@ class Compared:
 
     @classmethod
     def of(cls, first: str, a: Float[Tensor, " n"], second: str, b: Float[Tensor, " n"]) -> Compared:
-        """Compare two paired numbers per picture; the claim predicts that the first is larger."""
+        """Compare two numbers for each picture; the claim says that the first is larger."""
         found = lead(a.tolist(), b.tolist())
         said = f"{first} {mean_of(a.tolist())}, {second} {mean_of(b.tolist())}; difference {found}"
         return cls(found, said, len(a))
@@ -67,10 +67,11 @@ class PaperClaim:
         claim: the claim in a sentence.
         paper: authors, year, arXiv number.
         measure: function that measures the claim.
-        figure: the paper's result and its place in the paper; empty if none was verified.
-        effect: the paper's result as a difference, or 0; an interval that ends below it contradicts the claim.
-        needs: required input: a field of :class:`ClaimData`.
-        work: slow step besides encoding.
+        figure: the paper's result, with the table or section that reports it; empty if it was not verified.
+        effect: the paper's result as a difference, or 0 if it has none; an interval that ends below ``effect``
+            contradicts the claim.
+        needs: field of :class:`ClaimData` that must be given.
+        work: slow step in addition to encoding.
     """
 
     name: str
@@ -127,7 +128,7 @@ def _contents(samples: Samples) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class ClaimMaterial:
-    """Encoded pictures, and results that several claims share."""
+    """Encoded pictures, and results that several claims use."""
 
     study: ClaimsStudy
     encoder: Encoder
@@ -158,7 +159,7 @@ class ClaimMaterial:
     def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
         """Return the accuracy of a linear classifier on each test picture, averaged over draws.
 
-        It is trained on all other pictures, or on ``shots`` per class.
+        The classifier is trained on all other pictures, or on ``shots`` pictures per class.
         """
         learn, right = (~self.seen.held).nonzero()[:, 0], []
         for seed in range(1 if shots is None else self.study.n_seeds):
@@ -187,21 +188,22 @@ def known_claims() -> dict[str, PaperClaim]:
 
 @dataclass(frozen=True)
 class ClaimsStudy:
-    """Tests claims of papers with one encoder; each is shown, not shown, or too small to tell.
+    """A study that tests claims of papers with an encoder; the verdict is shown, not shown, or too small to tell.
 
-    A claim is a difference on the same test pictures. It is shown if the 95 % interval lies above 0. It is not shown if
-    the interval ends below the paper's effect, or below 0 if the paper gives no comparable effect. With fewer than
-    :data:`~seewhy.evaluation.figures.N_FEWEST` pictures, it is too small to tell.
+    A claim is tested by a difference on the same test pictures. The claim is shown if the 95 % interval of the
+    difference lies above 0. The claim is not shown if the interval ends below the paper's effect, or below 0 if the
+    paper has no comparable effect. With fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures, the difference
+    is too small to tell.
 
     Args:
         only: names of the claims to test; default: all that the input allows.
         shots: number of training pictures per class for methods that learn prompts, at least 1.
-        n_seeds: number of random draws of training pictures and of random texts, at least 2; more give narrower
+        n_seeds: number of random draws of training pictures and of random texts, at least 2; more draws give narrower
             intervals.
         n_explained: number of test pictures to explain.
-        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given.
+        held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given.
         seed: seed of the split.
-        settings: settings of methods that learn prompts, in place of their defaults.
+        settings: settings of methods that learn prompts, instead of the defaults.
     """
 
     only: tuple[str, ...] = ()
@@ -242,7 +244,7 @@ class ClaimsStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Run the study; claims found in the journal in ``folder`` are not measured again."""
+        """Run the study; claims whose results an earlier run stored in ``folder`` are not tested again."""
         progress = progress or Progress()
         _ = encoder.text  # claims compare pictures with words
         claims = self.asked(data)

@@ -100,20 +100,21 @@ class Held:
 
 @dataclass(frozen=True)
 class CompareStudy:
-    """Fits every applicable method, and tests all methods on the same held-out pictures.
+    """A study that fits every applicable method, and tests all methods on the same held-out pictures.
 
-    Each method has its default settings. The results are accuracy, calibration, the time of training and of a
-    decision, and how often each kind of evidence is believable. The recommended method has the fastest decisions among
-    the methods within one standard error of the most accurate method. Its reported accuracy is unbiased: a method is
-    chosen on one half of the test pictures and measured on the other half, and the halves are then exchanged.
+    Each method has its default settings. The results are accuracy, calibration, the time of a training and of a
+    prediction, and how often each kind of evidence is believable. Among the methods whose accuracy is within one
+    standard error of the best, the recommended method has the fastest predictions. The reported accuracy of the
+    recommended method is unbiased: a method is chosen on one half of the test pictures and measured on the other half,
+    and then the halves are exchanged.
 
     Args:
         only: names of the methods to compare; default: all that apply.
-        minutes: time for all methods together. Methods that train no network come first, and each may use all of it.
-            Each of the other methods gets an equal share of the time left. A method that needs longer is stopped, and
-            continues if the others leave time. Run again to continue.
-        n_explained: number of test pictures on which the evidence of each method is judged; 0 skips this.
-        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given.
+        minutes: time in minutes for all methods together. Methods that train no network come first, without a limit of
+            their own. Each of the other methods gets an equal share of the remaining time. A method that needs longer
+            is stopped; it continues if time is left, or in the next run.
+        n_explained: number of test pictures for which the evidence of each method is evaluated; with 0, it is not.
+        held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given.
         seed: seed of the split and the resampling.
     """
 
@@ -226,10 +227,10 @@ class CompareStudy:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One method with one encoder.
+    """A method with an encoder.
 
     Attributes:
-        spent: wall and processor seconds of each fit that led to the checkpoint, also of earlier runs.
+        spent: wall-clock and processor seconds of each fit that led to the checkpoint, also in earlier runs.
     """
 
     name: str
@@ -243,7 +244,7 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """The key of the record: everything that the result depends on."""
+        """The key of the record, made from all inputs that the result depends on."""
         texts = json.dumps(None if self.descriptions is None else dict(self.descriptions.texts))
         about = f"{self.held.digest} {self.study.n_explained} {self.study.seed} {texts}"
         return f"{self.encoder.fingerprint[:20]} {self.name} {hashlib.sha256(about.encode()).hexdigest()[:20]}"
@@ -340,9 +341,7 @@ def cheapest_of_the_best(right: Float[Tensor, "n m"], rows: Sequence[Row], group
 def read_on_the_other_half(
     right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"], seed: int
 ) -> float:
-    """Return the accuracy of a method chosen on one half of the pictures and measured on the other, averaged over both
-    ways.
-    """
+    """Return the accuracy of a method that is chosen on one half of the pictures and measured on the other half."""
     names = groups.unique()
     first = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: len(names) // 2]]
     half = torch.isin(groups, first)
@@ -353,7 +352,7 @@ def read_on_the_other_half(
 
 
 def _beats(other: Row, row: Row) -> bool:
-    """Return whether another method is at least as accurate and as fast, and better in one of the two."""
+    """Return whether another method is at least as accurate and as fast, and better in accuracy or speed."""
     a, b = other["values"], row["values"]
     no_worse = a["accuracy"] >= b["accuracy"] and a["milliseconds"] <= b["milliseconds"]
     return bool(no_worse and (a["accuracy"] > b["accuracy"] or a["milliseconds"] < b["milliseconds"]))

@@ -34,10 +34,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """Trains a linear layer by Adam with cross entropy; defaults follow the authors' scripts.
+    """Training of a linear layer by Adam with cross entropy; the defaults follow the authors' scripts.
 
-    Unlike in the authors' scripts, the learning rate (of ``rates``) and the epoch are chosen on separate pictures.
-    Small sets train for at least ``least_steps``. The learning rate is multiplied by ``decay`` each epoch.
+    Where we differ: the learning rate (one of ``rates``) and the epoch are chosen on separate pictures. Training has at
+    least ``least_steps`` steps. The learning rate is multiplied by ``decay`` after each epoch.
     """
 
     rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
@@ -73,7 +73,7 @@ class HeadTraining:
 
 
 class _Layers:
-    """Linear layers with one initialisation and different learning rates, trained together by Adam.
+    """Linear layers with the same initial weights and different learning rates, trained together by Adam.
 
     The gradient is computed in closed form, which is ten times as fast as autograd with ``torch.optim``.
     """
@@ -104,7 +104,7 @@ class _Layers:
         return torch.addmm(self.weight[:, -1], x, self.weight[:, :-1].T).unflatten(1, (self.n, self.k))
 
     def choose(self, x: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
-        """Save each layer that is more accurate than before, or as accurate with a lower loss."""
+        """Save each layer whose accuracy is higher than before, or equal with a lower loss."""
         for i, logits in enumerate(self.logits(x).unbind(1)):
             now = float((logits.argmax(1) == labels).float().mean()), -float(cross_entropy(logits, labels))
             if now > self.found[i]:
@@ -136,7 +136,7 @@ def iis(
 
         Σ_i (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)
 
-    With the default sparsities, a representation that loses no accuracy scores 0.98. With ``normalised`` it scores 1.
+    With the default sparsities, a representation that loses no accuracy has the score 0.98, or 1 with ``normalised``.
     """
     whole = torch.trapezoid(accuracies / reference[..., None].clamp(min=1e-12), accuracies.new_tensor(sparsities))
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
@@ -227,7 +227,7 @@ class Looked:
 
 
 def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, most: int) -> list[int]:
-    """Return random rows in turn from every class, at most ``most`` per class."""
+    """Return random rows, one from every class in turn, up to ``most`` per class."""
     order = torch.randperm(len(labels), generator=draws)
     by: dict[int, list[int]] = {}
     for row in order[among[order]].tolist():
@@ -257,10 +257,10 @@ def cluster(looked: Looked, seed: int) -> Concepts:
 def text(looked: Looked, seed: int) -> Concepts:
     """Use sentences as concepts.
 
-    An image-text encoder gives the cosine of picture and sentence, standardised over the training pictures. For any
-    other encoder, ridge regression maps its features to the cosines of a judge, which is an image-text encoder.
-    Sentences are left out if the map correlates with the judge by 0.45 or less on separate pictures. The authors' loss
-    for this map has a wrong sign.
+    With an image-text encoder, the value is the cosine of picture and sentence, standardised over the training
+    pictures. With any other encoder, ridge regression predicts from the features the cosines of a judge, which is an
+    image-text encoder. A sentence is left out if the prediction correlates with the judge's cosines by 0.45 or less on
+    separate pictures. In the authors' code, the loss of this regression has the wrong sign.
     """
     order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
     texts = [looked.texts[i] for i in order]
@@ -292,9 +292,7 @@ def text(looked: Looked, seed: int) -> Concepts:
 
 
 def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, " m"]]:
-    """Fit ridge regression to the judge's cosines; return its predictions and their correlations on the selection
-    set.
-    """
+    """Fit ridge regression to the judge's cosines; return predictions and their correlations on the selection set."""
     train, choose = looked.parts.train, looked.parts.selection
     x = standardised(looked.pooled, train).double()
     values, axes = torch.linalg.eigh(x[train].T @ x[train] / int(train.sum()))
@@ -311,7 +309,7 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
 
 
 def random(looked: Looked, seed: int) -> Concepts:
-    """Use random directions as concepts, as a control."""
+    """Use random directions as concepts, for comparison."""
     size = (looked.n_concepts, looked.pooled.shape[1])
     return Concepts(looked.along(torch.randn(size, generator=looked.draws(5 + seed))))
 

@@ -1,4 +1,4 @@
-"""Compares attribution methods by metrics of explanations, with control maps."""
+"""Compare attribution methods by metrics of explanations, with control maps."""
 
 from __future__ import annotations
 
@@ -136,16 +136,16 @@ SAME = 1e-5
 
 @dataclass(frozen=True)
 class FaithfulnessStudy:
-    """Measures attribution methods and control maps on the same pictures, for the predicted classes.
+    """A comparison of attribution methods and control maps on the same pictures, for the predicted classes.
 
-    Give the pictures in random order: methods with a limit are measured on the first ones.
+    The pictures must be in random order, because methods with a limit are measured only on the first pictures.
 
     Args:
         methods: attribution methods by name.
         metrics: metrics by name.
         limits: largest number of pictures for each method or metric; default: all pictures, but fewer for slow methods
             and metrics.
-        masks: folder with one mask per picture, with the same file name; the object is not black.
+        masks: folder with an object mask for each picture, under the same file name; the object is not black.
         most_passes: largest number of forward passes per map for metrics that compute maps again.
         seed: seed of the resampling.
         n_draws: number of bootstrap resamples.
@@ -182,11 +182,11 @@ class FaithfulnessStudy:
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
-        """Run the study; measurements found in the journal in ``output`` are not repeated."""
+        """Run the study; results that an earlier run stored in ``output`` are not computed again."""
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
-            raise DataError(f"`methods` must not have the name of a control, got {twice[0]!r}. Rename this method.")
+            raise DataError(f"`methods` must not have the name of a control map, got {twice[0]!r}. Rename this method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
         with records_in(output) as records:
             places = range(len(pictures)) if isinstance(pictures, Sequence) else None
@@ -216,7 +216,7 @@ class _Runner:
         self._unmasked: Counter[str] = Counter()
 
     def measure(self, pictures: Iterable[Any], records: StudyRecords) -> Iterator[str]:
-        """Yield the key of each measurement once it is in the journal."""
+        """Yield the key of each measurement after it was stored."""
         stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
             self.n_given += len(chunk)
@@ -339,7 +339,7 @@ class _Runner:
 
 
 def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return for each map the first method with the same map."""
+    """Return, for each map, the first method with the same map."""
     found: dict[str, str] = {}
     for name, one in maps.items():
         bound = SAME * float(one.abs().max())
@@ -381,7 +381,20 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """Run the faithfulness study of ``seewhy study faithfulness``."""
+    """Measure the faithfulness of attribution methods on pictures (``seewhy study faithfulness``).
+
+    Args:
+        model: a classifier, an encoder with classes, or a network that maps ``(b, 3, h, w)`` to logits ``(b, k)``.
+        pictures: pictures, or their folder.
+        transform: preprocessing of a network, as for :func:`seewhy.from_module`.
+        methods: names of attribution methods, as a list or separated by commas; default: those of the command.
+        metrics: names of metrics, in the same forms; default: those of the command.
+        n: number of random pictures to use; default: all.
+        masks: folder with an object mask for each picture, under the same file name; the object is not black.
+        output: folder for the results; default: a temporary folder.
+        seed: seed of the choice of pictures and of the resampling.
+        progress: progress reporter.
+    """
     asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
     if isinstance(model, nn.Module):
         model = from_module(model, transform=transform)

@@ -63,7 +63,7 @@ class _Sets:
 def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Return the rows and differences of one metric; a difference covers the pictures that both methods share."""
+    """Return the rows and differences of a metric; a difference is computed on the pictures of both methods."""
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row
@@ -115,7 +115,7 @@ def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[st
 
 
 def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rank methods by real differences won minus lost, against other methods on faithfulness metrics.
+    """Rank methods by the number of real differences won minus lost, on faithfulness metrics.
 
     ``over_random`` and ``under_random`` list the metrics on which a method is significantly better or worse than a
     random map.
@@ -196,7 +196,7 @@ def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:
-    """Return a sentence on how many metrics show a method to be better than a random map."""
+    """Return a sentence on the number of metrics by which a method is better than a random map."""
     ranked = [e for e in ranked if e["judged"]]
     if not ranked:
         return "Too few pictures were measured to compare methods with a random map"

@@ -1,4 +1,4 @@
-"""Measures what a classifier gains and forgets by adaptation, on the same pictures before and after."""
+"""Measure what a classifier gains and forgets by adaptation, on the same pictures before and after."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Return a row per measure: values before and after adaptation, and the difference with its interval.
+    """Return a row for each measure: the values before and after adaptation, and the difference with its interval.
 
     Accuracy and calibration are measured on learnt classes (held-out pictures), on other classes, on both together, and
     on the encoder's original classes.
@@ -251,7 +251,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
 
 
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
-    """Return the recipe with the names of the tested classes excluded from its vocabulary of unknown names."""
+    """Return a copy of the method that does not choose the names of tested classes as unknown names."""
     own: Any = recipe
     if "excluded" not in {f.name for f in fields(own)}:
         return recipe
@@ -260,7 +260,7 @@ def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
 
 
 def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
-    """Return the recipe with names of classes without pictures."""
+    """Return a copy of the method with the names of classes without pictures."""
     made = cast(Any, recipe)
     if "new_names" not in {f.name for f in fields(made)}:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Compares encoders by Inherent Interpretability Scores: the accuracy of a linear classifier on a few concepts."""
+"""Compare encoders by Inherent Interpretability Scores: the accuracy of a linear classifier on a few concepts."""
 
 from __future__ import annotations
 
@@ -44,22 +44,24 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class InterpretabilityStudy:
-    """Measures the accuracy of a linear layer on a few concepts per picture (IIS, Shen et al. 2025, arXiv:2510.24105).
+    """A study of the accuracy of a linear layer on a few concepts per picture (IIS, Shen et al. 2025,
+    arXiv:2510.24105).
 
     ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a linear
-    layer on all features. The score is its integral over the sparsities ``s`` (:func:`~seewhy.studies.concepts.iis`).
-    The score is also high for encoders with a low accuracy. It does not measure whether people understand the concepts.
+    layer on all features. The score is the integral of ``ARR`` over the sparsity ``s``
+    (:func:`~seewhy.studies.concepts.iis`). An encoder with a low accuracy can also have a high score. The score does
+    not measure whether people understand the concepts.
 
     Args:
         libraries: kinds of concepts: ``prototype``, ``cluster``, ``text`` or ``random``, separated by commas; default:
             all.
         n_concepts: number of concepts, at least 50; lower it if there are few training pictures.
-        mask: how to drop concepts: ``hard`` keeps the largest values, ``soft`` shrinks all, ``authors`` keeps one
-            value fewer.
-        layer_norm: whether to normalise the values of a picture over its concepts, as the authors do, rather than each
-            concept over the pictures.
+        mask: how concepts are removed: ``hard`` sets all but the largest values to 0, ``soft`` shrinks all values, and
+            ``authors`` is ``hard`` with one value fewer.
+        layer_norm: whether to normalise values over the concepts of a picture, as the authors do; otherwise, each
+            concept is normalised over the pictures.
         grid: number of rows and columns of the crops that concepts come from, at least 1; 1 uses whole pictures.
-        n_random: number of sets of random directions to average over, at least 1.
+        n_random: number of sets of random directions over which results are averaged, at least 1.
         seed: seed of the split, the random sets and the resampling.
         raw_reference: whether to train the layer on all features without standardising them, as the authors do; this
             can raise the score.
@@ -105,7 +107,7 @@ class InterpretabilityStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Run the study; measurements found in the journal in ``output`` are not repeated."""
+        """Run the study; results that an earlier run stored in ``output`` are not computed again."""
         progress = progress or Progress()
         if not encoders:
             raise InputError("`encoders` must have at least one entry. Add -e lite0, for example.")
@@ -242,9 +244,9 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
         n = len({things[i] for i, of in enumerate(labels) if of == name and not held[i]})
         if n < needed:
             raise DataError(
-                f"Every class must have at least {needed} different pictures, got {n} of {name}. They are split into "
-                f"training{', selection and test' if not is_given else ' and selection'} pictures. Add pictures of "
-                "this class, or leave it out."
+                f"Every class must have at least {needed} different pictures, got {n} of {name}. SeeWhy splits them "
+                f"into training{', selection and test' if not is_given else ' and selection'} pictures. Add pictures "
+                "of this class, or leave it out."
             )
     test = held if is_given else torch.tensor(split(labels, things, TESTED, seed))
     shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}

@@ -79,7 +79,7 @@ def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[
 
 
 def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]]:
-    """Return the results of each encoder and concept library, with intervals from the same bootstrap resamples."""
+    """Return the results of each encoder and concept library, with bootstrap intervals from common resamples."""
     lines = [(one, library) for one in found for library in one.libraries]
     sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
     scores: dict[str, Combine] = {
@@ -116,7 +116,7 @@ def _column(i: int, *, by_whole: bool) -> Combine:
 def correlations(
     encoders: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], **how: Any
 ) -> list[dict[str, Any]]:
-    """Return rank correlations of score and accuracy over the encoders above the floor; none for fewer than four.
+    """Return rank correlations of score and accuracy over the encoders above the floor, if there are at least four.
 
     Accuracy is the denominator of the score, so there are also correlations of the numerator and partial correlations.
     """

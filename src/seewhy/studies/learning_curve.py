@@ -25,7 +25,7 @@ class CurveForm(ABC):
     Exponents and limits are found by grid search, and linear parameters in closed form (variable projection).
 
     Attributes:
-        falls: column of the parameter that must be positive for a falling curve.
+        falls: column of the parameter that is positive if the curve falls.
         exponent: column of the exponent, which must lie inside its bounds.
     """
 
@@ -63,14 +63,14 @@ class CurveForm(ABC):
 
 
 def relative(e: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
-    """Return weights with mean 1 that turn squared errors into relative ones."""
+    """Return weights, with mean 1, with which squared errors become relative errors."""
     weight = e.clamp(min=LEAST).pow(-2)
     return weight / weight.mean()
 
 
 @dataclass(frozen=True)
 class LogLinear(CurveForm):
-    """The error falls by a constant amount per doubling, to no less than 0 (Sun et al. 2017, figure 4)."""
+    """A curve that falls by a constant amount per doubling, down to 0 (Sun et al. 2017, figure 4)."""
 
     name: ClassVar[str] = "log-linear"
     formula: ClassVar[str] = "e = a − b log₂ n"
@@ -202,7 +202,7 @@ SPREAD = 0.03
 
 @dataclass(frozen=True)
 class FormFit:
-    """One form fitted to a curve and to its resamples; ``off`` is the error at the ``n_cuts`` held-out sizes."""
+    """A form that was fitted to a curve and its resamples; ``off`` is its error at the ``n_cuts`` held-out sizes."""
 
     form: CurveForm
     found: Float[Tensor, "1 p"]
@@ -244,7 +244,7 @@ class LearningCurve:
         return (drawn * (self.tilt[:, None] * doublings).exp()).clamp(0, 1)
 
     def crossing(self, error: float, most: float, points: int = 600) -> Float[Tensor, " d"]:
-        """Return the size, up to ``most``, at which each resample reaches this error; infinite if it does not."""
+        """Return the size at which each resample reaches this error; infinite if the size is above ``most``."""
         n = torch.linspace(float(self.sizes[0].log2()), float(torch.tensor(most).log2()), points).double().exp2()
         below = self.at(n) <= error
         first = below.double().argmax(1)
@@ -271,7 +271,7 @@ def learning_curve(
     spread: float = SPREAD,
     forms: Sequence[CurveForm] = FORMS,
 ) -> LearningCurve:
-    """Fit all forms, and weight each by the inverse square of its relative error at held-out sizes."""
+    """Fit all forms, and weight each form by the inverse square of its relative error at held-out sizes."""
     fits = [FormFit.of(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)
     shares = torch.tensor([fit.off for fit in fits]).double().clamp(min=1e-6).pow(-2)
@@ -291,7 +291,7 @@ def learning_curve(
 def held_out_errors(
     form: CurveForm, sizes: Float[Tensor, " s"], errors: Float[Tensor, " s"], top: float = 1.0
 ) -> Float[Tensor, " c"]:
-    """Return the log errors of a form at sizes beyond those it was fitted on."""
+    """Return the log errors of a form at sizes larger than those used for the fit."""
     off = [torch.zeros(0, dtype=errors.dtype)]
     for k in range(max(2, form.n_free), len(sizes)):
         found = form.fit(sizes[:k], errors[None, :k], relative(errors[:k]), top)
@@ -326,7 +326,7 @@ def resample(
     seeds = torch.randint(n_seeds, (n_draws, 1 if nested else n_sizes, n_seeds), generator=generator)
 
     def errors(of: Tensor, by: Tensor) -> Tensor:
-        """Return the error rate ``(d, s)`` for the given weights of pictures and seeds."""
+        """Return the error rates ``(resample, size)`` if pictures and seeds have the given weights."""
         bad, all_ = (torch.einsum("srt,dt->dsr", v, of) * by for v in (wrong, asked))
         return (bad.sum(2) + 0.5 * n_seeds) / (all_.sum(2) + n_seeds)
 

@@ -150,7 +150,7 @@ def classifier_text(recipe: Linear) -> str:
 def subset_order(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], seed: int | str
 ) -> Int[Tensor, " q"]:
-    """Order positions so that every prefix is stratified by class, with at least two pictures of each."""
+    """Order positions so that the beginning of the list, however long, has all classes in proportion."""
     keyed: list[tuple[bool, float, float, int]] = []
     for k in classes:
         mine = pool[labels[pool] == k].tolist()

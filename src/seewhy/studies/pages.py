@@ -43,7 +43,7 @@ def parted(sentence: str, at: str = ". ") -> tuple[str, str]:
 
 
 def short(value: float) -> str:
-    """Format a number with three significant digits and a real minus sign.
+    """Format a number with three significant digits and a typographic minus sign.
 
     >>> short(0.12345), short(-0.5), short(87.654), short(8050.0), short(0.00001)
     ('0.123', '−0.500', '87.7', '8050', '0')

@@ -42,7 +42,7 @@ class Labels:
     Attributes:
         before: labels in the data.
         after: labels after the decisions; pictures without a decision keep their label.
-        dropped: whether a person left the picture out; such pictures are not used after the decisions, nor for the
+        dropped: whether a person left the picture out; such pictures are used neither after the decisions nor for the
             test.
     """
 
@@ -58,7 +58,7 @@ class Labels:
         decided: Mapping[str, Mapping[str, Any]],
         classes: Sequence[str],
     ) -> Labels:
-        """Apply the current decisions, except decisions on a label that the data no longer have."""
+        """Apply the current decisions; a decision on a label that the data no longer have is ignored."""
         number = {name: k for k, name in enumerate(classes)}
         after, dropped = [], []
         for label, key in zip(labels, keys, strict=True):
@@ -78,7 +78,7 @@ class Fits:
     """The classifiers of a comparison and their training pictures, before (0) and after (1) the decisions.
 
     Attributes:
-        heads: classifier heads before and after, by the fold that was held out.
+        heads: classifier heads before and after the decisions, one for each held-out fold.
         folds: fold of each picture, before and after.
         learnt: training label of each picture, before and after; −1 for pictures that were not used for training.
     """
@@ -91,7 +91,7 @@ class Fits:
     learnt: Int[Tensor, "2 n"]
 
     def classifier(self, side: int, i: int) -> Classifier:
-        """Return the classifier that did not learn from picture ``i``, without similar pictures as evidence."""
+        """Return the classifier that was not trained on picture ``i``, without similar pictures as evidence."""
         n = int(self._seen(side, i).sum())
         about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
         head = self.heads[side][int(self.folds[side, i])]
@@ -113,11 +113,11 @@ class Fits:
 
 @dataclass(frozen=True)
 class RefitStudy:
-    """Fits the linear classifier on the old and on the new labels, and tests both on held-out pictures.
+    """A study that fits the linear classifier on the old and on the new labels, and tests both on held-out pictures.
 
     This is a cross-validation in which similar-looking pictures are in the same fold. One classifier learns from the
-    old labels. The other learns from the new labels, without the pictures that people left out. Both are tested on the
-    new labels.
+    old labels. The other learns from the new labels, without the pictures that people left out. Both classifiers are
+    tested on the new labels.
 
     Args:
         n_folds: number of folds.

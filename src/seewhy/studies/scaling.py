@@ -58,25 +58,27 @@ class Arm:
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """Fits the linear classifier of ``seewhy fit`` on training sets of increasing size, tests it on the same held-out
-    pictures, and predicts its accuracy with more pictures.
+    """A study of the accuracy of ``seewhy fit`` with increasing numbers of pictures, and its prediction for more
+    pictures.
 
-    Regularisation is chosen for every size, by cross-validation on the first subset. The form of the curve is the one
-    that best predicts larger, held-out sizes (:mod:`.learning_curve`). Intervals cover seeds, subsets, test pictures,
-    and forms
-    that predict about equally well.
+    The classifier is always tested on the same held-out pictures. For every size, the regularisation is chosen by
+    cross-validation on the first subset. The form of the curve is the one that best predicts larger sizes, which are
+    held out (:mod:`.learning_curve`). The intervals take into account seeds, subsets, test pictures, and other forms
+    that predict nearly as well.
 
     Args:
-        target: accuracy you want, 0 to 1; default: report the gain from doubling the pictures.
-        n_sizes: number of subset sizes, up to all training pictures; more describe the curve better.
-        n_seeds: number of subsets of each size; more narrow the intervals.
-        draws: how to draw subsets: ``nested``, smaller ones within larger ones, or ``independent``.
+        target: wanted accuracy, between 0 and 1; default: report the gain from doubling the pictures.
+        n_sizes: number of subset sizes; the largest subset has all training pictures. More sizes describe the curve
+            better.
+        n_seeds: number of subsets of each size; more subsets give narrower intervals.
+        draws: how to draw subsets: ``nested``, so that a larger subset contains the smaller ones, or ``independent``.
         recipe: classifier to fit.
-        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
+        held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same
             object stay together.
-        beyond: how far to predict, as a multiple of the training pictures; farther is less certain.
-        noise: share of labels to make wrong, 0 to 1, with commas; each adds a curve.
-        n_classes: number of classes to use, from 2, with commas; each adds a curve.
+        beyond: largest number of pictures for the prediction, as a multiple of the training pictures; larger numbers
+            are less certain.
+        noise: fractions of the labels to make wrong, 0 to 1, separated by commas; each fraction adds a curve.
+        n_classes: numbers of classes to use, each at least 2, separated by commas; each number adds a curve.
         n_draws: number of resampled sets for the intervals.
         seed: seed for the split, the subsets and the resampling.
     """
@@ -140,7 +142,7 @@ class ScalingStudy:
                 f"`target` must be an accuracy between 0 and 1, got {self.target:g}. Use --target 0.95, for example."
             )
         if wrong := [part for part in self.noise if not 0 < part < 1]:
-            raise DataError(f"`noise` must be a share of wrong labels between 0 and 1, got {wrong[0]:g}.")
+            raise DataError(f"`noise` must be the fraction of wrong labels, between 0 and 1, got {wrong[0]:g}.")
         if few := [count for count in self.n_classes if not 2 <= count < known]:
             raise DataError(
                 f"`n_classes` must be from 2 to {known - 1}, because the pictures have {known} classes, got {few[0]}."
@@ -149,8 +151,8 @@ class ScalingStudy:
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """Encode all pictures with each encoder, with the same test pictures; for arguments and errors, see
-        :meth:`run`.
+        """Encode all pictures with each encoder; the test pictures are the same for all. Arguments and errors are those
+        of :meth:`run`.
         """
         return look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
 
@@ -220,8 +222,9 @@ def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:
 def cell(
     material: Material, arm: Arm, size: int, seed: int, draws: Draws, c: float | None
 ) -> tuple[Int[Tensor, " t"], float]:
-    """Fit a classifier on ``size`` pictures; return the correctness of each test picture and ``C``. The correctness is
-    1 or 0, or -1 for classes that the arm does not use. If ``c`` is ``None``, ``C`` is chosen by cross-validation.
+    """Fit a classifier on ``size`` pictures; return the correctness of each test picture and ``C``. A picture counts as
+    1 if it is predicted correctly, otherwise as 0, or as -1 if its class is not used. If ``c`` is ``None``, ``C`` is
+    chosen by cross-validation.
     """
     own = arm.classes(len(material.classes), seed)
     labels = noisy(material.labels, material.pool, own, arm.noise, seed)
@@ -253,7 +256,7 @@ def noisy(
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of an arm, and its measured results."""
+    """A learning curve with the measured results, for one set of conditions (:class:`Arm`)."""
 
     arm: Arm
     resampled: Resampled
@@ -265,10 +268,14 @@ class Curve:
 
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
-    """Return how many more pictures the target needs. The values of ``kind`` are: ``"more"``, an interval of numbers;
-    ``"enough"``, about as many as now; ``"open"``, an interval whose upper end is beyond the predicted range;
-    ``"unlikely"``, few resamples reach the target within this range, or most never reach it; ``"far"``, more than this
-    range; ``"unreachable"``, no number is enough.
+    """Return how many more pictures the target needs, as one of these kinds.
+
+    * ``"more"``: an interval of numbers.
+    * ``"enough"``: about as many as now.
+    * ``"open"``: an interval whose upper end is beyond the predicted range.
+    * ``"unlikely"``: few resamples reach the target within this range, or most never reach it.
+    * ``"far"``: more than this range.
+    * ``"unreachable"``: the target cannot be reached.
     """
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
@@ -384,9 +391,10 @@ def _against(curve: Curve, base: Curve) -> dict[str, Any]:
 
 
 def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
-    """Return the worth of a picture of this arm at its largest size: the number of pictures with which the base has
-    the same error, divided by this size. The curve of the base is interpolated; the worth is infinite outside its
-    range.
+    """Return the worth of a picture of this curve, relative to a picture of the base curve.
+
+    The worth is the number of pictures with which the base has the error of this curve's largest size, divided by this
+    size. The base curve is interpolated; the worth is infinite outside its range.
     """
     asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
     errors = base.resampled.draws.cummin(1).values

@@ -39,7 +39,7 @@ def _plain(data: Row) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Page):
-    """Results of a study: ``data`` is the JSON object (docs/json.md), and ``page`` builds its page."""
+    """The results of a study: ``data`` is the JSON object that docs/json.md describes, and ``page`` builds the page."""
 
     page: Callable[[Row], Document] = field(default=_plain, compare=False)
 
@@ -102,14 +102,14 @@ def measured(
     progress: Progress,
     what: str,
 ) -> Iterator[tuple[tuple[Any, ...], Row]]:
-    """Yield every cell with its record, from the journal or measured now."""
+    """Yield every element of ``cells`` with its record, which is read from the journal or measured now."""
     with records_in(folder) as records:
         for cell in progress.track(cells, what, len(cells)):
             yield cell, records.row(key(*cell), partial(measure, *cell))
 
 
 def bits(right: Sequence[Any]) -> str:
-    """Encode predictions as text: 1 right, 0 wrong, - not used."""
+    """Encode predictions as text: ``1`` for right, ``0`` for wrong and ``-`` for not used."""
     return "".join("-01"[int(value) + 1] for value in right)
 
 

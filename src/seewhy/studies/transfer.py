@@ -124,7 +124,7 @@ class Task(ABC):
         """Return numbers for each test picture, and the regularisation strength if one was chosen."""
 
     def why_not(self, material: Material) -> str | None:
-        """Return why these pictures are not enough for the task, or ``None``."""
+        """Return the reason why these pictures are not enough for the task, or ``None``."""
         return None
 
 
@@ -169,7 +169,7 @@ class FewShot(_Probe):
 
 @dataclass(frozen=True)
 class LabelPart(_Probe):
-    """A linear classifier on a stratified share of the labelled pictures."""
+    """A linear classifier on a stratified fraction of the labelled pictures."""
 
     family: ClassVar[str] = "part of the labels"
 
@@ -212,8 +212,8 @@ class Neighbours(Task):
 class OwnClass(Task):
     """Retrieval of training pictures of the test picture's class, by cosine similarity.
 
-    R@k is the share of test pictures with a picture of their class among the first k. mAP is the mean average precision
-    over the whole ranking.
+    R@k is the fraction of test pictures for which the first k results include a picture of the same class. mAP is the
+    mean average precision over the whole ranking.
     """
 
     family: ClassVar[str] = "retrieval"
@@ -239,8 +239,8 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 class Corrupted(Task):
     """Accuracy of the classifier on corrupted test pictures.
 
-    The accuracy of each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the
-    original pictures.
+    The accuracy for each kind of corruption is the mean over the levels. ``kept`` is the mean over the kinds minus the
+    accuracy on the original pictures.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -307,19 +307,20 @@ def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_
 class TransferStudy:
     """Compares several encoders on the same pictures and tests which differences are significant.
 
-    Measured are linear classifiers on few pictures per class, on shares of the labels and on all of them, k nearest
-    neighbours, retrieval, and accuracy on corrupted pictures. The protocol follows ConVIRT (Zhang et al. 2020,
-    arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) on frozen features. :func:`.bootstrap.compared` tests the
-    differences.
+    The study measures linear classifiers on few pictures per class, on fractions of the labels and on all labels, k
+    nearest neighbours, retrieval, and the accuracy on corrupted pictures. The protocol follows ConVIRT (Zhang et al.
+    2020, arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) with frozen features. :func:`.bootstrap.compared`
+    tests the differences.
 
     Args:
         shots: numbers of training pictures per class, each at least 1, separated by commas.
-        parts: shares of the labels to train on, between 0 and 1, separated by commas; all labels are always used too.
-        n_seeds: number of random draws of training pictures, at least 2; more give narrower intervals.
+        parts: fractions of the labels to train on, between 0 and 1, separated by commas; the classifier on all labels
+            is always included.
+        n_seeds: number of random draws of training pictures, at least 2; more draws give narrower intervals.
         n_corrupted: largest number of test pictures to corrupt; 0 skips this measure.
         recipe: classifier to fit.
-        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same object
-            stay together.
+        held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same
+            object stay together.
         level: confidence level of the intervals, 0.5 to 1; a difference is significant if its corrected p value is
             below 1 - level.
         seed: seed of the split and the draws.
@@ -354,7 +355,7 @@ class TransferStudy:
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
     ) -> Findings:
-        """Run the study; measurements found in the journal in ``folder`` are not repeated."""
+        """Run the study; results that an earlier run stored in ``folder`` are not computed again."""
         if not encoders:
             raise InputError("`encoders` must have at least one entry. Add -e lite0 -e lite2, for example.")
         progress = progress or Progress()
@@ -425,7 +426,7 @@ class TransferStudy:
 
 
 def written(values: Values) -> dict[str, list[float | None]]:
-    """Format numbers for the journal: integers without decimals, NaN as ``null``."""
+    """Format numbers as JSON: integers without decimals, NaN as ``null``."""
 
     def short(value: float) -> float | None:
         return None if value != value else int(value) if value == int(value) else round(value, 5)

@@ -59,8 +59,8 @@ def judged(found: Interval, effect: float = 0.0) -> Verdict:
 
     Args:
         found: the difference.
-        effect: the paper's difference, in the same unit, or 0 if it gives none; an interval that ends below it means
-            ``not shown``.
+        effect: the paper's difference, in the same unit, or 0 if the paper has none; if the interval ends below
+            ``effect``, the verdict is ``not shown``.
 
     >>> judged(Interval(0.1, -0.1, 0.3)), judged(Interval(0.01, -0.01, 0.03), effect=0.05)
     ('too small to tell', 'not shown')

@@ -1,4 +1,4 @@
-"""Find which new pictures would help a classifier most: of all classes, or of those recognised worst."""
+"""Find which new pictures would help a classifier most: pictures of all classes, or of the least accurate classes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ MOST_WRONG = 24
 
 @dataclass(frozen=True)
 class NextStudy:
-    """Tests the linear classifier on held-out pictures, class by class, and predicts what more pictures would bring.
+    """A study that tests the linear classifier on held-out pictures of each class, and predicts the gain from more
+    pictures.
 
-    It uses stored features and reads no pictures. Similar-looking pictures are held out together.
+    The study uses stored features and reads no pictures. Similar-looking pictures are held out together.
 
     Args:
         n_listed: maximum number of listed classes.
@@ -117,8 +118,9 @@ def sentence(data: Row) -> str:
 def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> list[Row]:
     """Return the classes with the lowest accuracy on held-out pictures, each with reasons in words.
 
-    Classes below the overall accuracy and classes that cannot be tested are listed. They are sorted by accuracy after
-    one right and one wrong picture are added to each class, because few pictures give unreliable accuracies.
+    The result has the classes below the overall accuracy and those that cannot be tested. The classes are sorted by
+    accuracy. Because accuracies on few pictures are unreliable, one right and one wrong picture are added for each
+    class.
     """
     labels, predicted, judged = scores.labels, scores.probabilities.argmax(1), scores.judged
     count = labels.bincount(minlength=len(classes))

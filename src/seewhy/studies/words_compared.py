@@ -1,4 +1,4 @@
-"""Compares old and new descriptions: accuracy, classes, groups, and changed decisions."""
+"""Compare old and new descriptions: accuracy, classes, groups, and changed predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .bootstrap import Combine, paired, rounded
 
 @dataclass(frozen=True)
 class WordsCompared:
-    """Compares two sets of descriptions on the same pictures.
+    """A comparison of two sets of descriptions on the same pictures.
 
     Predictions are compared if the descriptions make the decision (zero_shot, described). Otherwise, the classes that
     the descriptions choose are compared.

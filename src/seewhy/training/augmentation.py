@@ -26,7 +26,7 @@ View = tuple[np.ndarray, FractionBox, bool]
 
 
 class TrainingPictures:
-    """Reads batches of randomly augmented pictures."""
+    """A reader of batches of randomly augmented pictures."""
 
     def __init__(
         self,
@@ -104,7 +104,8 @@ class TrainingPictures:
 class Augmentation:
     """Random crops, flips and colour changes, drawn separately for each view (SimCLR, appendix A; BYOL, appendix B).
 
-    Blur and solarisation may have one probability per view, as in BYOL; further views repeat them in turn.
+    Blur and solarisation may have a probability for each view, as in BYOL; additional views repeat these probabilities
+    in turn.
 
     Args:
         scale: range of the area of a crop, as a fraction of the picture.

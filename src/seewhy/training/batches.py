@@ -175,7 +175,7 @@ class TrainingData:
         n_samples: number of samples.
         columns: values of all samples by name; see :data:`Column`. Pictures that are decoded again at every step are
             the column ``"pixels"``.
-        apart: a number for each sample; all samples of a batch have the same number. By default batches are mixed.
+        apart: a number for each sample; a batch has only samples with the same number. By default batches are mixed.
     """
 
     n_samples: int

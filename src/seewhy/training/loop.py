@@ -46,25 +46,21 @@ class Training:
         lr: highest learning rate.
         bias_lr: learning rate of biases, as a multiple of ``lr``.
         weight_decay: weight decay, not applied to biases, scales and normalisation layers.
-        schedule: learning rate schedule:
-            ``"constant"``;
-            ``"cosine"``: decays to 0;
-            ``"milestones"``: multiplied by 0.2 after 40, 60 and 80 % of the steps, as in the code of COMET;
-            ``"one_cycle"``: Smith & Topin 2018, as in torch: rises from ``lr / 25`` for 30 % of the steps, then falls
-            to ``lr / 250000``; with SGD, the momentum goes from 0.95 to 0.85 and back;
-            ``"per_epoch"``: multiplied by 0.95 after each epoch.
+        schedule: learning rate schedule: ``"constant"``; ``"cosine"``: decays to 0; ``"milestones"``: multiplied by 0.2
+            after 40, 60 and 80 % of the steps, as in the code of COMET; ``"one_cycle"``: Smith & Topin 2018, as in
+            torch: rises from ``lr / 25`` for 30 % of the steps, then falls to ``lr / 250000``; with SGD, the momentum
+            goes from 0.95 to 0.85 and back; ``"per_epoch"``: multiplied by 0.95 after each epoch.
         seed: seed of the sample order and of all random numbers within a step.
         checkpoint_every: steps between checkpoints; default: 30 seconds, or ten times the time to write a checkpoint.
         nesterov: whether SGD uses Nesterov momentum.
         warmup: number of steps with a linear warm-up, in which ``schedule`` is ignored.
-        part_lr: learning rates of parameter groups, as multiples of ``lr``: pairs ``(prefix of the parameter names,
-            multiple)``.
-        part_decay: weight decays of parameter groups: pairs ``(prefix, weight decay)``.
+        part_lr: learning rates of parameter groups: pairs ``(prefix of the parameter names, multiple of lr)``.
+        part_decay: weight decays of parameter groups: pairs ``(prefix of the parameter names, weight decay)``.
         clip: maximum norm of the gradient over all parameters; default: no clipping.
         ema: decay of an exponential moving average of the weights, which replaces the final weights; 0 turns it off.
-        micro_batch: samples per forward pass; default: the whole batch if it fits in half of the free memory, otherwise
-            as many as fit in 2 GB. Gradient caching keeps the gradient equal to the whole batch's, for one more forward
-            pass.
+        micro_batch: number of samples per forward pass; default: the whole batch if it fits in half of the free memory,
+            otherwise as many samples as fit in 2 GB. With gradient caching, the gradient equals that of the whole
+            batch, at the cost of a second forward pass.
         precision: ``"bf16"`` computes networks in bfloat16; GPU only.
     """
 
@@ -228,7 +224,7 @@ class History:
         self.names = self.names or list(terms)
         if not set(self.names) <= set(terms):
             raise DataError(
-                f"The checkpoint must have the terms {', '.join(terms)}, got "
+                f"The checkpoint must have the loss terms {', '.join(terms)}, got "
                 f"{', '.join(self.names):.200}. Delete the checkpoint and start again."
             )
         self.waiting.append([terms[name].detach() for name in self.names])
@@ -238,7 +234,7 @@ class History:
         return len(self.waiting) == 32
 
     def resume(self, names: Any, numbers: Tensor) -> bool:
-        """Continue from the terms in a checkpoint, and return whether they are complete."""
+        """Restore the loss terms from a checkpoint, and return whether all steps are present."""
         fits = isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
         if not fits or numbers.ndim != 1 or (len(numbers) % len(names) if names else len(numbers)):
             return False

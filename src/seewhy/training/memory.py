@@ -1,7 +1,6 @@
 """Memory of a training step, and gradient caching for batches that do not fit (Gao et al. 2021, arXiv 2101.06983).
 
-Gradient caching computes features in micro-batches and the loss on the whole batch, so the gradients equal those of the
-whole batch.
+Gradient caching computes the features in micro-batches and the loss on the whole batch, so the gradients do not change.
 """
 
 from __future__ import annotations

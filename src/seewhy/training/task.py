@@ -22,8 +22,9 @@ class Task(nn.Module, ABC):
     """The base class of training tasks: networks with the loss that trains them.
 
     Parameters that require gradients are trained. All other state that a step changes (a queue, a momentum encoder,
-    running averages) must be a buffer. Checkpoints have both, but no frozen weights, so these must be the same when a
-    training is resumed. Networks that a task only uses need not be submodules.
+    running averages) must be a buffer. Checkpoints include trained parameters and buffers. They do not include frozen
+    weights, which must be the same when a training is resumed. Networks that are used but not trained need not be
+    submodules.
 
     Class attributes:
         needs: columns that a batch must have, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
@@ -39,10 +40,12 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return named scalar terms, the same at every step; ``"loss"`` is minimised, or the term of each player."""
+        """Return scalar terms by name, the same names at every step; ``"loss"`` or the term of each player is
+        minimised.
+        """
 
     def players(self) -> Mapping[str, nn.Module]:
-        """Return the module that each term trains; all are updated in the same step."""
+        """Return, for each loss term, the module that it trains; all modules are updated in the same step."""
         return {"loss": self}
 
     def after_step(self) -> None:

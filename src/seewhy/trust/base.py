@@ -36,15 +36,15 @@ N_DRAWS = 200
 
 @dataclass(frozen=True)
 class ConformalLines:
-    """Split conformal prediction sets (Vovk, Gammerman & Shafer 2005; per class: section 4.5).
+    """Thresholds of split conformal prediction sets (Vovk, Gammerman & Shafer 2005; for each class: section 4.5).
 
     Args:
-        scores: nonconformity scores of held-out pictures, 0 to 1: one minus the probability of the true class (LAC:
-            Sadinle, Lei & Wasserman 2019, arXiv:1609.00451), or 0 if the decision is right.
+        scores: nonconformity score of each held-out picture, 0 to 1: 0 if the prediction is right, otherwise 1 minus
+            the probability of the true class (LAC: Sadinle, Lei & Wasserman 2019, arXiv:1609.00451).
         labels: true classes.
         n_classes: number of classes.
-        doubtful: whether the probability of a right decision is below the level.
-        min_per_class: smallest number of held-out pictures for a class's own threshold.
+        doubtful: whether the probability that the prediction is right is below the level.
+        min_per_class: smallest number of held-out pictures with which a class has a threshold of its own.
     """
 
     scores: Float[Tensor, " n"]
@@ -95,8 +95,9 @@ class Monotone:
 
         p = sigmoid(slopes · (signs − mean) / deviation + level)
 
-    - ``signs``: the inputs; ``mean`` and ``deviation`` standardise them.
-    - ``level``: the intercept, which is the last of ``slopes``.
+    - ``p``: the probability.
+    - ``signs``: the inputs, which ``mean`` and ``deviation`` standardise.
+    - ``level``: the intercept, stored as the last of ``slopes``.
     - ``drawn``: the slopes of bootstrap fits to resampled groups.
     """
 
@@ -158,7 +159,7 @@ def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tenso
 
 @dataclass(frozen=True)
 class Signs:
-    """The predicted class, its log odds by two classifiers, and their pooled probabilities."""
+    """The predicted class, its log odds by two classifiers, and the pooled probabilities of the two classifiers."""
 
     decided: Int[Tensor, " b"]
     signs: Float[Tensor, "b 2"]
@@ -166,7 +167,7 @@ class Signs:
 
     @classmethod
     def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float) -> Signs:
-        """Compute the log odds of the decision by a classifier and by a Gaussian classifier."""
+        """Compute the log odds of the prediction by a classifier and by a Gaussian classifier."""
         decided = inputs.logits.argmax(1)
         mine = inputs.logits.log_softmax(1)
         second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
@@ -201,11 +202,11 @@ class Judgement:
 
     Attributes:
         sets: conformal sets.
-        order: probabilities by which the classes of a set are sorted.
+        order: probability of each class, by which the classes of a set are sorted.
         probability: probability that the decision is right, by :meth:`Trust.held_to_count`.
         low: lower bound of the 95 % interval of the probability, also for another day.
         high: upper bound of the same interval.
-        fit: share of held-out pictures that are at least as strange.
+        fit: fraction of held-out pictures that are at least as strange as this picture.
         unusual: atypicality of the picture for its predicted class.
         sure: whether the decision is sure.
         unknown: whether the picture is rejected as unknown.
@@ -235,7 +236,7 @@ class Trust:
         temperature: factor on the logits of the Gaussian classifier.
         sharpness: factor on the pooled log probabilities.
         right: calibration from log odds to the probability of a right decision.
-        shift: lowest and highest shift of this probability on another day.
+        shift: lowest and highest shift of the log odds of this probability that is expected on another day.
     """
 
     strangeness: Strangeness
@@ -342,7 +343,7 @@ class Trust:
         for name in ("labels", "rival_classes"):
             values = getattr(held, name)
             if not len(values) or int(values.min()) < 0 or int(values.max()) >= n_classes:
-                raise ValueError(f"{name} of the trust measures must be class indices below {n_classes}")
+                raise ValueError(f"{name} of the trust measures must have class indices from 0 to {n_classes - 1}")
         right = rebuilt(Monotone, tensors, "right.", {"s": 2, "t": 3})
         temperature, sharpness = float(facts["temperature"]), float(facts["sharpness"])
         down, up = (float(value) for value in facts["shift"])

@@ -78,7 +78,7 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
 
 
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
-    """Return the classes whose pictures are all more similar to each other than to any picture of another class.
+    """Return the classes in which every two pictures are more similar than any picture to one of another class.
 
     Such a class may show only one object. A class with one picture is included.
     """
@@ -102,10 +102,10 @@ class Individuality:
         W = Σ r rᵀ / n
         M = (W + tr(W)/d I)⁻¹
 
-    - ``x``: the features of a picture; ``m_c`` is the mean of its class.
-    - ``W``: the covariance within the classes that are not compared.
+    - ``x``: the features of a picture; ``m_c`` is the mean of its class, and ``r`` the difference.
+    - ``W``: the covariance within the classes that are not compared, from ``n`` pictures.
     - ``M``: the metric of the cosine between pictures, which gives little weight to common differences such as pose or
-      light.
+      light; ``d`` is the number of features, and ``I`` the identity.
     """
 
     def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
@@ -138,7 +138,7 @@ class Individuality:
         return product / length / length[:, None]
 
     def threshold(self) -> float | None:
-        """Return the cosine at which a picture has :data:`CHANCE` false matches on average."""
+        """Return the cosine above which a picture has, on average, :data:`CHANCE` false matches."""
         count = self.labels.bincount().double()
         present = count.nonzero()[:, 0].tolist()
         pairs = float((count * (count - 1)).sum())
@@ -167,7 +167,7 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
 
 
 def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
-    """Return pairs of each position with the first position of its group."""
+    """Return pairs that link each position with the first position of the same group."""
     places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
     return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
 

@@ -115,7 +115,7 @@ def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
 
 
 def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, fold: Tensor) -> tuple[float, float]:
-    """Fit the factors on the Gaussian classifier's logits and on the pooled log probabilities."""
+    """Fit the factor on the logits of the Gaussian classifier, and the factor on the pooled log probabilities."""
     second, asked = torch.zeros_like(inputs.logits), torch.zeros(len(labels), dtype=torch.bool)
     for f, gaussian in without.items():
         mine = fold == f

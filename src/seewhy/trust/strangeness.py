@@ -44,7 +44,8 @@ class Gaussian:
 
         logit_k = μ_k Σ⁻¹ x − ½ μ_k Σ⁻¹ μ_k
 
-    - ``μ_k``: the mean of class ``k``; ``x`` and ``μ_k`` are centred by the mean ``m`` of all pictures.
+    - ``x``: the features of a picture; ``μ_k`` is the mean of class ``k``. The mean ``m`` of all pictures is subtracted
+      from both.
     - ``Σ``: the common covariance within classes; ``S`` is the covariance of all pictures.
 
     Unlike a discriminative classifier, it measures the distance of a picture from a class (Lee et al. 2018,
@@ -106,7 +107,8 @@ def _square(x: Float[Tensor, "b d"], root: Float[Tensor, "r d"], flat: float) ->
 def _root(centred: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "r d"], float]:
     """Return the root ``R`` and the scalar ``f`` of a regularised inverse covariance ``P``.
 
-    With more pictures than features, ``P = Rᵀ R`` and ``f = 0``. Otherwise ``P = f I − Rᵀ R``, by Woodbury's identity.
+    If there are more pictures than features, ``P = Rᵀ R`` and ``f = 0``. Otherwise, ``P = f I − Rᵀ R`` by Woodbury's
+    identity, where ``I`` is the identity.
     """
     n, d = centred.shape
     small = n < d
@@ -146,12 +148,13 @@ class Strangeness:
     - the distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - the Mahalanobis distance from all training pictures (Kamoi & Kobayashi 2020, arXiv:2003.00402).
 
-    Its *atypicality* (``unusual``) is the mean of the other scores minus its mean for the predicted class:
+    The *atypicality* (``unusual``) of a picture is the mean of the following scores, minus the mean for the predicted
+    class:
 
     - the relative Mahalanobis distance from the nearest class (Ren et al. 2021, arXiv:2106.09022);
     - the negative margin of the largest logit over the mean logit, divided by the distance from the mean feature (fDBD;
       Liu & Qin 2024, arXiv:2312.11536, without the distances between the weights);
-    - minus the probability of the predicted class (Hendrycks & Gimpel 2017, arXiv:1610.02136);
+    - the negative probability of the predicted class (Hendrycks & Gimpel 2017, arXiv:1610.02136);
     - the Bhattacharyya distance ``−log Σ_j √(p_j q_j)`` between the encoder's own class probabilities ``p`` and
       their mean ``q`` over training pictures of the predicted class, if the encoder has classes.
 

@@ -1,4 +1,4 @@
-"""Crops of pictures to fit on and to predict with (Razavian et al. 2014, arXiv 1403.6382).
+"""Crops of pictures for fitting and for prediction (Razavian et al. 2014, arXiv 1403.6382).
 
 ``None`` is the transform's centre crop.
 """
@@ -20,7 +20,7 @@ AREA, ASPECT = (0.1, 1.0), (3 / 4, 4 / 3)
 
 
 def random_crops(n: int, seed: int = 0, picture: int = 0) -> list[Crop]:
-    """Return random crops of 10 to 100 % of the area, half of them mirrored; a larger ``n`` keeps the first crops."""
+    """Return ``n`` random crops of 10 to 100 % of the area, half of them mirrored; a larger ``n`` appends crops."""
     return [random_crop(np.random.default_rng([seed, picture, i]), AREA, ASPECT, True) for i in range(n)]
 
 
@@ -38,12 +38,12 @@ def ten_crops(side: float) -> list[Crop]:
 
 
 def paper_twelve() -> list[Crop | None]:
-    """Return the paper's (original + 5 crops of 4/9 of the area) × mirror, without its 2 rotations."""
+    """Return 12 of the paper's crops: the original, 5 crops of 4/9 of the area, and their mirror images."""
     return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]
 
 
 def predict_views(name: str) -> Views | None:
-    """Return the views for prediction: ``"center"`` is the centre crop (``None``), ``"twelve"`` the paper's twelve."""
+    """Return the crops for prediction: the centre crop (``None``) for ``"center"``, 12 crops for ``"twelve"``."""
     if name not in CROPS:
         raise UnknownNameError("set of crops", name, CROPS)
     crops = paper_twelve()

@@ -41,9 +41,9 @@ class Rows:
         x: features.
         y: class of each row.
         picture: picture index of each row.
-        fold: fold that holds the picture out, or -1.
-        own: mask of the rows of the picture's own crop.
-        final: mask of the rows in the final fit.
+        fold: fold in which the picture is held out, or -1.
+        own: mask of the rows that come from a centre crop.
+        final: mask of the rows that the final fit uses.
         rounds: fold of each picture, or -1.
     """
 
@@ -66,7 +66,7 @@ class Rows:
         return cls(feature(x), y, picture, rounds[picture], own, pictures.final[picture], rounds)
 
     def logits(self, fits: Sequence[LinearFit]) -> Float[Tensor, "n k"]:
-        """Return each picture's logits from the fit that held it out; NaN for pictures that were never held out."""
+        """Return the logits of each picture from the fit without this picture; NaN if every fit used it."""
         logits = torch.full((len(self.rounds), len(fits[0].bias)), torch.nan)
         for number, fit in enumerate(fits):
             asked = self.own & (self.fold == number)
@@ -76,15 +76,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen C and temperature, with the fits.
+    """The chosen C and temperature, with the fitted weights.
 
     Attributes:
-        c: chosen C, per picture.
+        c: chosen value of C, per picture.
         fit: final fit.
-        trial: fit without the first fold.
+        trial: fit without the pictures of the first fold.
         temperature: temperature of the softmax.
         index: indices of the held-out pictures; ``logits``: their calibrated logits.
-        random_accuracy: accuracy on pictures held out at random, if that differs.
+        random_accuracy: accuracy if pictures are held out at random instead of by group; ``None`` if there are no
+            groups.
     """
 
     c: float
@@ -108,21 +109,21 @@ class Choice:
 class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
-    Each picture is used as a whole and as ``n_crops`` random crops with flips. C and the temperature are chosen on
-    held-out pictures. The final fit uses all pictures except the user's validation pictures.
+    The rows of the fit are every whole picture and ``n_crops`` random crops of it, some of them mirrored. C and the
+    temperature are chosen on held-out pictures. The final fit uses all pictures except the user's validation pictures.
 
-    Where we differ: the paper uses crops at fixed positions and squared features, which had lower accuracy
-    (benchmarks/grocery.py).
+    Where we differ: the paper uses crops at fixed positions and squared features. Fixed positions and squared features
+    gave lower accuracy in benchmarks/grocery.py.
 
     Args:
         solver: ``"logistic"`` (multinomial) or ``"svm"`` (one-vs-rest, squared hinge).
-        n_crops: random crops per picture.
+        n_crops: number of random crops per picture.
         power: exponent of the signed power normalisation of the features.
         l2: whether to L2-normalise the features.
         class_weight: ``"balanced"`` gives every class the same total weight; ``None`` gives every picture the same
             weight.
-        held_out: fraction of the pictures per cross-validation fold, 0 to 1. Every picture is held out once to choose C
-            and the temperature and to measure evidence.
+        held_out: fraction of the pictures in a cross-validation fold, between 0 and 1. Every picture is held out once,
+            to choose C and the temperature and to measure the reliability of evidence.
     """
 
     name = "linear"

@@ -4,8 +4,8 @@ Both minimise
 
     1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)
 
-over the weights ``W`` and biases ``b``, where ``s_i`` are sample weights, by L-BFGS with a low-rank initial inverse
-Hessian (Halko et al. 2011, arXiv 0909.4061).
+over the weights ``W`` and biases ``b``. ``x_i`` is sample ``i``, ``y_i`` its class and ``s_i`` its weight. The solver
+is L-BFGS with a low-rank initial inverse Hessian (Halko et al. 2011, arXiv 0909.4061).
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ _RANK = 96
 
 
 class Softmax:
-    """The multinomial log-loss: ``s_i (log sum_k exp z_ik - z_iy)``, with an unpenalised bias."""
+    """The multinomial log-loss, with an unpenalised bias.
+
+        s_i (log sum_k exp z_ik - z_iy)
+
+    ``s_i`` is the weight of sample ``i``, ``z_ik`` its logit for class ``k``, and ``y`` its class.
+    """
 
     per_class = False
 
@@ -54,7 +59,13 @@ class Softmax:
 
 
 class SquaredHinge:
-    """The one-vs-rest squared hinge loss: ``s_i sum_k max(0, 1 - t_ik z_ik)^2``, with a penalised bias."""
+    """The one-vs-rest squared hinge loss, with a penalised bias.
+
+        s_i sum_k max(0, 1 - t_ik z_ik)^2
+
+    ``s_i`` is the weight of sample ``i``, ``z_ik`` its logit for class ``k``, and ``t_ik`` is +1 for its class and -1
+    for other classes.
+    """
 
     per_class = True
 
@@ -102,9 +113,13 @@ def fit_logistic(
 ) -> LinearFit:
     """Fit multinomial logistic regression with an unpenalised bias.
 
-    Minimises ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, as scikit-learn's ``LogisticRegression(C=c)``
-    does. Stops when the predicted decrease is at most ``tol`` times the objective. With a large C, scikit-learn's
-    default stopping rule can leave the objective twice as high.
+    The objective is that of scikit-learn's ``LogisticRegression(C=c)``:
+
+        1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)
+
+    ``W`` are the weights, ``s_i`` is the weight of sample ``i``, ``z_ik`` its logit for class ``k``, and ``y`` its
+    class. The solver stops when the predicted decrease is at most ``tol`` times the objective. With a large C,
+    scikit-learn's default stopping rule can leave the objective twice as high.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
@@ -133,7 +148,8 @@ def fit_svm(
 
         sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2
 
-    where ``t_ik`` is +1 if sample ``i`` has class ``k`` and -1 otherwise.
+    over the weights ``w_k`` and biases ``b_k``. ``s_i`` is the weight of sample ``i``, ``z_ik`` its score for class
+    ``k``, and ``t_ik`` is +1 if sample ``i`` has class ``k`` and -1 otherwise.
     """
     s = _check(x, y, n_classes, c, sample_weight)
     return _solve(x.float(), torch.zeros(x.shape[1]), SquaredHinge(y, n_classes, s), c, warm_start, tol)
@@ -219,7 +235,7 @@ def _safe_inverse(a: Tensor) -> Tensor:
 
 
 def _inverse_hessian(x: Tensor, weight: Tensor) -> Callable[[float], Callable[[Tensor], Tensor]]:
-    """Return a function that maps ``scale`` to the product with ``(scale X^T S X + 1)^-1``."""
+    """Return a function from ``scale`` to a function that multiplies by ``(scale X^T S X + 1)^-1``."""
     rank = min(_RANK, x.shape[1])
     start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
     basis, _ = torch.linalg.qr(x.T @ (weight * (x @ start)))
@@ -296,10 +312,11 @@ def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Ten
 
 
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
-    """Return the temperature ``T`` in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)``.
+    """Return the temperature ``T``, between 0.01 and 100, that minimises the log-loss of ``softmax(logits / T)``.
 
-    Method: temperature scaling (Guo et al. 2017, arXiv 1706.04599). Where we differ: each sample also counts as its
-    second-best class with weight ``1 / (n + 2)``, so that an optimum exists if all ``n`` predictions are right.
+    This is temperature scaling (Guo et al. 2017, arXiv 1706.04599). Where we differ: each sample also counts as an
+    example of its second-best class, with weight ``1 / (n + 2)``. An optimum then exists even if all ``n`` predictions
+    are right.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)
@@ -332,7 +349,7 @@ class PathPoint(NamedTuple):
 
 
 class CPath(NamedTuple):
-    """The results of every C, the best result, its fit in the last fold, and the latest fit of every fold."""
+    """The results of every C, the best result with its fit in the last fold, and the latest fit of every fold."""
 
     points: tuple[PathPoint, ...]
     best: PathPoint
@@ -374,9 +391,9 @@ def c_path(
 ) -> CPath:
     """Evaluate every C on held-out pictures, from the strongest penalty to the weakest.
 
-    A picture's logits are the mean over its rows. The best C has the lowest log-loss of all whose accuracy is within
-    half a percent of the highest. The search stops early after two values of C that neither raise the accuracy nor
-    lower the log-loss by 1 %.
+    A picture's logits are averaged over its rows. Among the values of C whose accuracy is within half a percent of the
+    highest, the best has the lowest log-loss. The search stops early if two successive values of C do not improve the
+    accuracy or, by at least 1 %, the log-loss.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]
@@ -384,8 +401,8 @@ def c_path(
     home = torch.zeros(int(group.max()) + 1, dtype=fold.dtype).scatter_(0, group, fold)
     if not numbers or not grid or bool((home[group] != fold).any()):
         raise DataError(
-            "`fold` must number the held-out rows 0, 1, ..., keep each picture in one fold, and `grid` "
-            "must have at least one C."
+            "`fold` must have numbers from 0 without gaps, and the same number for all rows of a picture. `grid` "
+            "must have at least one value of C."
         )
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
     rounds = [_Round(x, y, groups, fold == f, asked, weigh) for f in numbers]

@@ -44,7 +44,7 @@ TEMPERATURE = 0.1
 class DenseCLIPBoxes:
     """A two-stage detector trained on feature maps and text score maps.
 
-    The detector reads the map ``[features; s / τ]`` and has one more loss than Faster R-CNN, ``BCE(s / τ)``:
+    The input of the two stages is the map ``[features; s / τ]``. The loss is that of Faster R-CNN plus ``BCE(s / τ)``.
 
     - ``s``: the cosines of grid cells with text embeddings that depend on the picture, as in
       :class:`~seewhy.dense.denseclip.DenseCLIP`.
@@ -53,25 +53,25 @@ class DenseCLIPBoxes:
 
     The score of a box is its class probability times its objectness.
 
-    Differences from the authors' code: The encoder is frozen. The two stages are
-    :class:`~seewhy.dense.two_stage.TwoStage` with a linear classifier, and smaller than in Mask R-CNN. Texts are
-    sentences.
-    Instance masks are not trained. On drawn objects, the score map lowered AP50 by 8 points
-    (docs/reproductions/denseclip_encoder.md); compare with ``texts=none``. ``auto`` does not try this detector.
+    Where we differ from the authors' code: the encoder is frozen. The two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with a linear classifier, and are smaller than in Mask R-CNN. Texts are
+    sentences. Instance masks are not trained. On drawn objects, the score map lowered AP50 by 8 points
+    (docs/reproductions/denseclip_encoder.md), so compare the detector with ``texts=none``.
+    ``seewhy.fit_detector(method="auto")`` does not try this detector.
 
-    Cost: one pass of the trunk per window, and the heads for ``n_proposed`` boxes. Training stores the feature maps of
-    all pictures in memory, in half precision.
+    The trunk runs once per window, and the heads run on ``n_proposed`` boxes. Training stores the feature maps of all
+    pictures in memory, in half precision.
 
     Args:
-        texts: ``"names"``; as a control, ``"shuffled"`` or ``"random"``; or ``"none"`` for the two stages without
-            texts.
+        texts: ``"names"``; for comparison, ``"shuffled"`` names, ``"random"`` vectors, or ``"none"`` for the two stages
+            without texts.
         prompting: ``"post"`` for texts that depend on the picture, or ``"none"``.
         gamma: initial weight of post-model prompting (authors: 1e-4).
         tau: temperature of the score map (authors: .07).
         auxiliary: weight of the score map's loss (authors: 1).
-        n_proposed: number of proposals per picture.
+        n_proposed: number of proposed boxes per picture.
         n_steps: number of training steps.
-        batch_size: pictures per step; lower it if memory runs out.
+        batch_size: number of pictures per step; lower it if memory runs out.
         lr: highest learning rate.
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.
@@ -165,7 +165,7 @@ class BoxLearning(Task):
 def box_map_loss(
     scores: Float[Tensor, "b k h w"], boxes: Float[Tensor, "b n 4"], labels: Int[Tensor, "b n"]
 ) -> Float[Tensor, ""]:
-    """Return the binary cross-entropy of the score map with the interiors of the boxes."""
+    """Return the binary cross-entropy of the score map with a map that is 1 inside the boxes."""
     finer = interpolate(scores, scale_factor=FINER, mode="bilinear", align_corners=False)
     high, wide = finer.shape[2:]
     wanted, inside = torch.zeros_like(finer), finer.new_zeros(len(finer), 1, high, wide)

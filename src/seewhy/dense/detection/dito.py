@@ -43,45 +43,53 @@ FAINT = 1e-12
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """An open-vocabulary detector whose class probabilities are blended with those of the frozen encoder.
+    """An open-vocabulary detector that combines its class probabilities with those of the frozen encoder.
 
         p = softmax(cos(head(box), t) / temperature)
         score = p^(1 - w) z^w
 
-    - ``head(box)``: the embedding of the box; ``t``: the text embeddings.
-    - ``z``: the same softmax for the mean of the frozen encoder's grid cells in the box, scaled by ``shrink``.
+    - ``head(box)``: the embedding of the box.
+    - ``t``: the text embeddings of the names.
+    - ``p``: the class probabilities of the detector.
+    - ``z``: the class probabilities of the frozen encoder, from the mean of its grid cells in the box, scaled by
+      ``shrink``.
     - ``w``: ``alpha`` for names with training boxes, and ``beta`` for other names.
 
     The score is multiplied by a power of the objectness (:class:`~seewhy.dense.two_stage.Blend`). As in the authors'
-    code, ``z`` is read at the proposal, and the result is the refined box. Training starts from the heads that ``seewhy
-    pretrain --objective dito`` saved with the encoder, if any.
+    code, ``z`` is computed in the proposed box, and the result is the refined box. If ``seewhy pretrain --objective
+    dito`` saved heads with the encoder, training starts from them.
 
-    With ``trunk_lr``, a copy of the trunk is also trained, and ``z`` still uses the original encoder. At 0 the trunk is
-    frozen, as in F-VLM, and one pass serves both.
+    With ``trunk_lr`` greater than 0, a copy of the trunk is also trained; ``z`` still comes from the original encoder.
+    With 0, as in F-VLM, the trunk is frozen and runs once for ``p`` and ``z``.
 
-    Differences from the authors' code: Three levels are computed from the last feature map. The heads are smaller. The
-    background has a text embedding. The optimiser is AdamW instead of momentum. There is no scale jitter. ``z`` uses an
-    area-weighted mean of grid cells instead of 14 x 14 interpolated points. For equal ``p`` and ``z``, the blend
-    matches theirs to five digits.
+    Where we differ from the authors' code:
+
+    - Three levels are computed from the last feature map.
+    - The heads are smaller, and the background has a text embedding.
+    - The optimiser is AdamW instead of SGD with momentum, and there is no scale jitter.
+    - ``z`` uses an area-weighted mean of grid cells instead of 14 x 14 interpolated points.
+
+    For equal ``p`` and ``z``, the scores equal those of the authors' code to five digits.
 
     Cost: one pass of the trunk per window, or two if it was trained, and the heads for ``n_proposed`` boxes. Training
-    stores the feature maps of all pictures in memory, in half precision. If the trunk is trained, each step runs its
-    forward and backward pass on each picture; SeeWhy first estimates the minutes.
+    stores the feature maps of all pictures in memory, in half precision. If the trunk is trained, each step runs the
+    trunk forwards and backwards on each picture; SeeWhy first reports the estimated time.
 
     Args:
         alpha: exponent of the frozen encoder for names with training boxes, 0 to 1 (paper: .35).
         beta: exponent of the frozen encoder for other names, 0 to 1 (paper: .65).
         objectness: exponent of the objectness (authors: 3).
         shrink: factor on the sides of the box that the frozen encoder reads (authors: .7).
-        words_at: boxes that the frozen encoder reads: ``"proposals"`` (authors) or ``"moved"`` (the refined boxes).
+        words_at: boxes for which ``z`` is computed: ``"proposals"`` (authors) or ``"moved"`` (the refined boxes).
         temperature: initial temperature of the detector's cosines (authors: .01).
-        words_temperature: temperature of the frozen encoder's cosines; default: its own (.01 for CLIP).
+        words_temperature: temperature of the frozen encoder's cosines; default: the temperature of the encoder (.01 for
+            CLIP).
         template: a sentence with ``{}`` for a name; default: the mean over several.
         n_proposed: number of proposals per picture.
         n_steps: number of training steps.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate.
-        trunk_lr: learning rate of the trunk, as a share of ``lr`` (authors: .6); 0 freezes it (F-VLM).
+        trunk_lr: learning rate of the trunk, as a fraction of ``lr`` (authors: .6); 0 freezes the trunk (F-VLM).
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.
         seed: seed for weights, order and sampled boxes.
@@ -270,7 +278,7 @@ class WordedBoxes:
         return frozen, own
 
     def _read_at(self, proposals: Float[Tensor, "n 4"], moved: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-        """Return the boxes that the frozen encoder reads."""
+        """Return the boxes in which the frozen encoder is evaluated."""
         return proposals if self.how.words_at == "proposals" else moved
 
     def _words(

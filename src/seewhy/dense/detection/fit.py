@@ -59,15 +59,16 @@ def fit_detector(
     Cross-validated boxes determine the reported quality, the threshold of each class and, for ``"auto"``, the method.
     The final detector is trained on all pictures.
 
-    Cost: one pass of the trunk per picture, and ``folds + 1`` trainings per method.
+    The encoder runs once per picture. Each method is trained ``folds + 1`` times.
 
     Args:
         data: loaded boxes, or the path of a box file (:func:`seewhy.load_boxes`).
         encoder: the encoder, or its name.
         method: a registered name; ``"auto"`` chooses the method with the highest cross-validated AP50.
-        pictures: folder of the pictures; default: SeeWhy searches near the box file.
-        folds: number of folds, at least 2; copies of a picture are in the same fold.
-        precision: precision of each class to reach on new pictures, between 0 and 1; default: maximise F1.
+        pictures: folder of the pictures; default: the folder of the box file, or its subfolder ``images``.
+        folds: number of cross-validation folds, at least 2. Copies of a picture are in the same fold.
+        precision: precision, between 0 and 1, that the threshold of each class is set to reach; default: the thresholds
+            maximise F1.
         seed: seed of the folds.
         progress: callback for progress, notes and failures.
         checkpoint: file from which a stopped training continues.
@@ -271,7 +272,7 @@ NEW = 1.96 * 2**0.5
 
 
 class Point(NamedTuple):
-    """A threshold with its precision and recall, and whether it reaches the requested precision."""
+    """A threshold with its precision and recall; ``enough`` says whether it reaches the requested precision."""
 
     least: float
     precision: float
@@ -280,7 +281,7 @@ class Point(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The matched boxes that count, highest score first."""
+    """The matched boxes that are not ignored, highest score first."""
 
     score: Float[np.ndarray, " d"]
     right: Bool[np.ndarray, " d"]
@@ -368,7 +369,7 @@ def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | Non
 
 
 def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
-    """Return a proportion over pictures and its effective sample size, or zeros."""
+    """Return a proportion over pictures and its effective sample size; both are 0 without pictures."""
     total = int(all_.sum())
     if not total:
         return 0.0, 0.0
@@ -379,7 +380,7 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
-    """Return the variance of a proportion between trainings, minus its sampling variance."""
+    """Return the variance of a proportion between the folds' trainings, minus the sampling variance."""
     known = [(p, p * (1 - p) / n) for p, n in folds if n]
     if len(known) < 2:
         return 0.0

@@ -113,7 +113,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """Return the spans of the ``n`` by ``n`` parts of each box and of its surroundings."""
+    """Return the spans of the ``n`` by ``n`` parts of each box, and of the ring around it."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -161,7 +161,7 @@ class Taught:
 
 
 def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
-    """Return width, height, width, height in grid cells."""
+    """Return (width, height, width, height) of a map in grid cells."""
     h, w = grid.shape[1:]
     return torch.tensor([w, h, w, h], dtype=torch.float32)
 
@@ -183,23 +183,27 @@ Fit = tuple[LinearFit, Tensor]
 class Linear:
     """Multinomial logistic regression on sliding windows, as a baseline detector.
 
-    The features of a window are means of the feature map over its ``parts x parts`` parts and over its surroundings,
-    and the logarithms of its sides. The feature map is first reduced to ``width`` whitened principal components. Scores
-    are ``softmax(W x + b)`` over the classes and the background.
+    A window has these features ``x``: the means of the feature map over its ``parts x parts`` parts and over a ring
+    around it, and the logarithms of its width and height. The feature map is first reduced to ``width`` whitened
+    principal components. The scores of the classes and the background are
+
+        softmax(W x + b)
+
+    with fitted ``W`` and ``b``.
 
     All windows of the ``n_shapes`` most common shapes are scored, so no proposals are needed. Hard negatives are added
     in rounds (Felzenszwalb et al. 2010). A ridge regression on the same features refines the boxes, which are then
     scored again. The classifier follows R-CNN with Fast R-CNN's softmax, and the parts follow R-FCN.
 
-    Cost: one pass of the trunk per window of a picture, in training and in use.
+    The trunk runs once per window of a picture, in training and in detection.
 
     Args:
         width: number of principal components.
         parts: number of parts of a window along each side.
-        around: width of the surroundings of a window, as a share of the window.
+        around: width of the ring around a window, as a fraction of the window's side.
         n_shapes: number of window shapes, found by k-means over the boxes.
-        c: inverse regularisation strength, above 0; lower it against overfitting.
-        rounds: rounds of training on hard negatives.
+        c: inverse regularisation strength, greater than 0; lower values reduce overfitting.
+        rounds: number of training rounds on hard negatives.
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.
         seed: seed for shapes and sampled windows.
@@ -375,7 +379,7 @@ class RegionProbe:
 
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
-    """Sample training windows of a picture, including jittered true boxes."""
+    """Sample training windows of a picture, including shifted copies of the true boxes."""
 
     def drawn(rows: Tensor) -> Tensor:
         return rows[torch.randperm(len(rows), generator=generator)[:n]]

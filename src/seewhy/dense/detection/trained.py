@@ -87,7 +87,7 @@ class TrainedDetector(Detector):
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
-        """Return the detector for other names; new names use the mean threshold."""
+        """Return the detector for other names; a name without a threshold gets the mean threshold."""
         names = class_names(labels, boxes=True)
         if names == self.classes:
             return self

@@ -82,7 +82,7 @@ class Windowed:
 def looked_once(
     reader: Reader, data: BoxData, grids: Callable[[Encoder, Looked], Grids], progress: Progress
 ) -> dict[str, Tensor]:
-    """Return the feature maps of all pictures at one size, with their boxes."""
+    """Return the feature maps of all pictures, resized to the same size, with their boxes."""
     found: dict[str, list[Tensor]] = {}
     sized: list[BoxedPicture] = []
     looked = reader.looked([p.image for p in data.pictures])
@@ -96,7 +96,7 @@ def looked_once(
 
 
 def cut(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Any]:
-    """Return the pictures, read at each step, with their boxes."""
+    """Return the pictures, which are read again at each step, with their boxes."""
     sized: list[BoxedPicture] = []
     for picture in data.pictures:
         try:

@@ -181,7 +181,7 @@ class AnnotationDesk:
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 
     def pair(self, key: str) -> tuple[Text, Text] | None:
-        """Return two texts to compare: the last round, and a text from another source or an earlier round."""
+        """Return the text of the last round, and a text from another source or an earlier round to compare it with."""
         texts = [(_name(v), text_of(v.content)) for v in self.store.versions(key, "caption")]
         texts = [text for text in texts if text[1].strip()]
         if not texts:

@@ -77,7 +77,7 @@ class LabelDecisions:
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
     ) -> Saved | Conflict:
-        """Save a decision that is based on decision number ``base``."""
+        """Save a decision, unless there is a newer one than number ``base``."""
         if decision not in DECISIONS:
             raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
         if decision == "corrected" and label not in self.classes:
@@ -114,7 +114,7 @@ class LabelDecisions:
 
 
 def shown(version: Version) -> int:
-    """Return the number of the version that a version restores, or of the version itself."""
+    """Return the number of the version that this version restores, or else the number of this version."""
     back = version.content.get("restores")
     return version.number if back is None else int(back)
 
@@ -128,7 +128,7 @@ def as_row(version: Version) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Labelled pictures with the folder or table they were read from, and unlabelled pictures beside them."""
+    """Labelled pictures with the folder or table that they were read from, and unlabelled pictures."""
 
     path: Path
     items: tuple[Sample, ...]

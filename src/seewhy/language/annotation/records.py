@@ -87,7 +87,7 @@ class BoxedObject:
 
 @dataclass(frozen=True)
 class Version:
-    """An immutable version of one task of one picture."""
+    """A saved version of the annotations that a task asks for on a picture; it never changes."""
 
     task: Annotated[str, Doc("task of the annotation")]
     number: Annotated[Count, Doc("number of the version; 0 is a model's proposal")]
@@ -146,7 +146,7 @@ def _object(given: object) -> BoxedObject:
         raise InputError("The id of an object must have 1 to 40 letters, digits, - or _.")
     ticked = given.get("attributes", [])
     if not isinstance(ticked, list) or not all(isinstance(a, str) and a in ATTRIBUTES for a in ticked):
-        raise InputError(f"The attributes must be from {', '.join(ATTRIBUTES)}, got {ticked!r:.80}.")
+        raise InputError(f"Each attribute must be one of {', '.join(ATTRIBUTES)}, got {ticked!r:.80}.")
     label, box = _text(given.get("label", ""), "A label", MAX_LABEL), check_box(given.get("box"))
     description = _text(given.get("description", ""), "A description", MAX_TEXT)
     return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))

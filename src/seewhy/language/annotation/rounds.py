@@ -222,7 +222,7 @@ def head_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Covered:
-    """The coverage of an object by a text: head noun named or not, missing words, fraction of words present."""
+    """How a text covers an object: whether its head noun occurs, the missing words, and the fraction that occurs."""
 
     id: str
     label: str
@@ -274,8 +274,8 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
         D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)
         D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))
 
-    A unit ``u`` has ``m_u ≥ 2`` values; ``n`` is the number of values in all units. The result is ``None`` if ``D_e``
-    is 0.
+    ``D_o`` is the observed and ``D_e`` the expected disagreement. A unit ``u`` has ``m_u ≥ 2`` values ``v_ui``; ``n``
+    is the number of values ``v_i`` in all units. The result is ``None`` if ``D_e`` is 0.
     """
     usable = [list(unit) for unit in units if len(unit) >= 2]
     everything = [v for unit in usable for v in unit]
@@ -292,7 +292,7 @@ def _squares(values: Sequence[float]) -> float:
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Compute the agreement of annotators per dimension, over pairs of texts that several of them compared."""
+    """Compute the agreement of annotators per dimension, over pairs of texts that several annotators compared."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])

@@ -106,7 +106,7 @@ class AnnotationStore:
     # pictures
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
-        """Add pictures; a known picture gets the new file name."""
+        """Add pictures. If a picture is already known, its file name is updated."""
         values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
@@ -240,7 +240,7 @@ class AnnotationStore:
         return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
     def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
-        """Move a draft to the table ``shelved``, or copy it if ``stays`` is true."""
+        """Move a draft to the table ``shelved``; if ``stays`` is true, copy the draft instead."""
         with self._writing():
             self._shelve(key, task, author)
             if not stays:

@@ -176,7 +176,7 @@ def clean(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Cleaned:
-    """Separate the pairs that break a rule from the others; arguments as for :func:`check`."""
+    """Remove the pairs that break a rule; the arguments are those of :func:`check`."""
     corpus = Corpus(read_pairs(source, **columns), encoder, store, progress or Progress())
     _, reasons = _apply(corpus, with_rules)
     kept: dict[int, list[str]] = {}

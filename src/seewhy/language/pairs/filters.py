@@ -265,7 +265,7 @@ class TooLong(Rule):
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Remove pairs with less than ``part`` of their letters in ``script``, a Unicode name (default: the commonest)."""
+    """Remove pairs whose text has less than a fraction ``part`` of its letters in the Unicode script ``script``."""
 
     script: str = ""
     part: float = 0.5
@@ -293,9 +293,9 @@ class PoorMatch(Rule):
 
         z = (s_ij - mean_k s_ik) / std_k s_ik
 
-    where ``s`` are cosine similarities and ``k`` runs over a fixed random sample of texts of other pictures. For such
-    texts, ``z`` has mean 0 and standard deviation 1. The default removes texts that match worse than about two thirds
-    of them.
+    where ``s_ij`` is the cosine similarity of picture ``i`` and text ``j``, and ``k`` runs over a fixed random sample
+    of texts of other pictures. For these sampled texts, ``z`` has mean 0 and standard deviation 1. The default limit
+    removes a text if about two thirds of the sampled texts match the picture better.
     """
 
     least: float = -0.5

@@ -33,12 +33,12 @@ BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    """Return trunk, pooling and layout: copies of the encoder's, or an untrained small ResNet."""
+    """Return trunk, pooling and layout: copies from the encoder, or an untrained small ResNet."""
     return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 
 def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """Encode the pictures if the encoder is tuned; otherwise only check that they are readable."""
+    """Encode the pictures if the encoder is trained; otherwise, only check that they are readable."""
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
@@ -67,7 +67,7 @@ class BackboneNetwork(Network):
         return self.grown_on
 
     def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
-        """Return the encoder with a new trunk; its fingerprint covers ``whole`` and ``mark``."""
+        """Return the encoder with a new trunk; the fingerprint depends on ``whole`` and ``mark``."""
         transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
         parts: dict[str, Any] = {
             **OF_ITS_OWN, "transform": transform, "trunk": lambda: trunk, "head": self.pool, "layout": self.layout,
@@ -143,7 +143,7 @@ class SmallResNet(nn.Module):
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:
-    """Return the encoder for pictures of another size."""
+    """Return the encoder with another input size."""
     own = encoder.transform
     if size is None or own.input_size == (size, size):
         return encoder

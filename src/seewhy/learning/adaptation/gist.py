@@ -1,4 +1,4 @@
-"""GIST (Lewis et al. 2023, arXiv 2307.11315): contrastive tuning on texts per picture, then a linear classifier."""
+"""GIST (Lewis et al. 2023, arXiv 2307.11315): contrastive training on texts, then a linear classifier."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Turns(nn.Module):
 
 
 class Turned(nn.Module):
-    """Head of the tuned encoder, which maps image features into the tuned space without normalisation."""
+    """Head that applies the trained layer to image features, without normalisation."""
 
     def __init__(self, head: nn.Module, tower: TextTower, turn: nn.Linear) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class Turned(nn.Module):
 
 
 def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, **parts: Any) -> Encoder:
-    """Return a copy of the encoder whose head ends in the text space."""
+    """Return a copy of the encoder whose head maps into the text space."""
     own = {"trunk": trunk, "head": head, "module": lambda: nn.Sequential(trunk(), head)}
     return on.but(**own, **parts, classifier=None, classes=())
 
 
 class PlacedText:
-    """Text encoder for an image head that already ends in the text space."""
+    """Text encoder for an image head that already maps into the text space."""
 
     def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
         self.tower, self.turn = tower, turn
@@ -116,7 +116,7 @@ def tune(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train both layers in place, with a random view of each picture in a batch."""
+    """Train both layers in place; a batch has a random crop of each picture."""
     of, text = pairs.pairs.T
 
     def drawn(index: list[int], draw: torch.Generator) -> Tensor:
@@ -131,7 +131,7 @@ def tune(
 
 @torch.no_grad()
 def measure(turns: Turns, pairs: Pairs) -> float:
-    """Return the share of training pictures whose nearest text, among the first texts of all pictures, is their own."""
+    """Return the fraction of pictures that are nearer to their own first text than to those of other pictures."""
     image = turns.image(torch.stack([v[0] for v in pairs.views]))
     return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
 
@@ -143,7 +143,7 @@ def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
 
 
 def grown(towers: TunedTowers, on: Encoder) -> Encoder:
-    """Return the encoder with its trained copies, whose pooled vectors lie in the text space."""
+    """Return an encoder that consists of the trained copies, whose pooled vectors are in the text space."""
     trunk, head, projection = towers.image_parts()
     if not isinstance(projection, nn.Identity):  # or else a head that is a mean over space stays one
         head = nn.Sequential(head, projection).eval()
@@ -195,7 +195,7 @@ def tune_towers(
 
 @dataclass(frozen=True, eq=False)
 class GISTNetwork(Network):
-    """A tuned encoder: two added linear layers, or trained copies of the encoders."""
+    """A trained encoder: two additional linear layers, or trained copies of the encoders."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -234,7 +234,7 @@ class GISTNetwork(Network):
 
 @dataclass(frozen=True)
 class Lesson:
-    """Training data of :meth:`GIST.learn`; ``pairs`` has the index in ``chosen`` and the index in ``texts``."""
+    """Training data of :meth:`GIST.learn`; ``pairs`` has indices into ``chosen`` and ``texts``."""
 
     fitting: Fitting
     pictures: EncodedSet
@@ -253,28 +253,28 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Contrastive tuning on texts that fit each picture, followed by a linear classifier.
+    """Contrastive training on texts that match each picture, followed by a linear classifier.
 
-    1. Each training picture gets the texts of its class that match it best
-       (:func:`seewhy.language.matching.match_pictures`), or its texts from a file.
-    2. Its first ``n_captions`` texts become pairs, in the form ``"{class}: {text}"``.
-    3. Image and text features are tuned on these pairs with :class:`seewhy.learning.objectives.pairs.GIST`.
-    4. A linear classifier is fitted on the tuned image features, without normalisation.
+    1. Each training picture gets the best-matching texts of its class
+      (:func:`seewhy.language.matching.match_pictures`), or its texts from a file.
+    2. The first ``n_captions`` texts of a picture, in the form ``"{class}: {text}"``, become pairs with the picture.
+    3. Image and text features are trained on these pairs with :class:`seewhy.learning.objectives.pairs.GIST`.
+    4. A linear classifier is fitted on the new image features, without normalisation.
 
     ``train="layers"`` trains a linear layer on each frozen encoder, in seconds on a CPU. ``train="towers"`` trains
     copies of both encoders, as the authors do, and ``train="image"`` a copy of the image encoder only.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.
-        n_captions: training texts per picture (authors' examples: 4).
-        top: number of texts to match to each picture (authors: 5).
+        n_captions: number of training texts per picture (authors' examples: 4).
+        top: number of texts to find for each picture (authors: 5).
         same_class: treatment of other pairs of the same class in a batch (authors: ``"negative"``).
         n_steps: number of training steps (authors' examples: 40 epochs).
-        batch_size: pairs per step; default: 64 for layers, 20 for encoders (authors).
-        lr: learning rate; default: 3e-4 for layers. For encoders: 1e-6 with a CLIP (authors), and 1e-4 with the
-            embedded encoder, chosen on held-out groceries.
+        batch_size: number of pairs per step; default: 64 for ``"layers"``, otherwise 20 (authors).
+        lr: learning rate; default: 3e-4 for ``"layers"``; otherwise 1e-6 with a CLIP (authors) and 1e-4 with the
+            embedded encoder, a value chosen on held-out groceries.
         weight_decay: weight decay (authors: 1e-3).
-        n_crops: additional crops per picture, for the linear classifier and for layers.
+        n_crops: number of additional crops per picture, for the linear classifier and for ``train="layers"``.
     """
 
     name: ClassVar[str] = "gist"
@@ -372,7 +372,7 @@ class GIST(NetworkRecipe):
         return network, network.encoder(), replace(pictures, encoded=encoded), figures
 
     def _tune_towers(self, lesson: Lesson, train: Form) -> Tuned:
-        """Tune copies of the encoders, then encode all pictures again."""
+        """Train copies of the encoders, then encode all pictures again."""
         base, pictures, chosen = lesson.fitting.encoder, lesson.pictures, lesson.chosen
         store, progress = lesson.fitting.store, lesson.fitting.progress
         tower, towers = trainable(base), TunedTowers.before(base, train)
@@ -400,7 +400,7 @@ class GIST(NetworkRecipe):
     def _look_again(
         self, now: Encoder, pictures: EncodedSet, store: FeatureStore | None, progress: Progress
     ) -> dict[int, Encoded]:
-        """Return tuned features by picture index, without pictures that have become unreadable."""
+        """Return new features by picture index, without pictures that can no longer be read."""
 
         def views_of(index: int) -> Sequence[Crop | None]:
             measured_only = pictures.validation and bool(pictures.held[index])

@@ -105,25 +105,27 @@ class JointTask(PairTask):
 @classifiers.register
 @dataclass(frozen=True)
 class GPT4Image(NetworkRecipe):
-    """Classifier trained with an auxiliary loss that aligns each picture with a text about it.
+    """Classifier that is trained with an auxiliary loss, which aligns each picture with a text about it.
 
         L = CE(head(f), y) + lam align(projection(f), text)
 
-    ``align`` is :class:`~seewhy.learning.objectives.pairs.GPT4Image`, on a frozen text encoder. Prediction uses neither
-    texts nor projection, so the texts do not explain a decision.
+    ``f`` are the pooled features of a picture, ``y`` is its class, and ``CE`` the cross entropy. ``align`` is
+    :class:`~seewhy.learning.objectives.pairs.GPT4Image` with a frozen text encoder. Predictions use neither the texts
+    nor the projection, so the texts do not explain a prediction.
 
     Args:
-        backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
+        backbone: ``"encoder"`` trains a copy of the encoder; ``"scratch"`` trains a new small ResNet, for small
+            pictures.
         form: form of the auxiliary loss (authors: ``"clip"``).
         tau: temperature; default: 0.2 for convolutional networks, 0.05 for transformers (authors).
-        lam: weight of the auxiliary loss, from 0 (authors: 0.3).
+        lam: weight of the auxiliary loss, at least 0 (authors: 0.3).
         projection: ``"mlp"`` (authors) or ``"linear"``.
         label_smoothing: label smoothing of the cross entropy, 0 to 1 (authors: 0.1 for DeiT, 0 for ResNets).
         size: side of the pictures in pixels; default: the encoder's input size. Smaller is faster.
         n_steps: number of training steps.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate.
-        encoder_lr: learning rate of the encoder, as a multiple of ``lr``.
+        encoder_lr: learning rate of the encoder's layers, as a multiple of ``lr``.
         weight_decay: weight decay of AdamW (authors: 0.05).
         schedule: learning rate schedule (authors: cosine); see :class:`seewhy.training.loop.Training`.
     """
@@ -202,7 +204,7 @@ class GPT4Image(NetworkRecipe):
         )
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
-        """Return the classifier, with a fitted linear layer if it uses the encoder, and the untrained projection."""
+        """Return the classifier, with a fitted linear layer if it uses the encoder, and a new projection."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
             if scratch:

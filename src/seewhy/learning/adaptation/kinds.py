@@ -43,7 +43,7 @@ def last_word(name: str) -> frozenset[str]:
 
 
 def _realm(synset: str) -> str:
-    """Return the part of WordNet that contains a synset: animals, artefacts or a number range."""
+    """Return the branch of WordNet that contains a synset: animals, artefacts or a range of synset numbers."""
     return "animals" if synset < "n02666" else "artefacts" if synset < "n05" else synset[:3]
 
 
@@ -88,9 +88,9 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
-    """Return ImageNet labels that equal one of the names, or are kinds of a name or of its last word.
+    """Return the ImageNet labels that equal a name, or are kinds of a name or of the name's last word.
 
-    Compared with WordNet's tree, it returns many more labels (a wolf for a dog, a bear for a cat) and misses some.
+    Compared with WordNet's tree, the result has many more labels (a wolf for a dog, a bear for a cat) and misses some.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

@@ -38,9 +38,12 @@ ADVICE = (
 
 
 class FeatureGenerator(nn.Module):
-    """Feature generator ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))``.
+    """Feature generator: image features of a class from its name.
 
-    Queries and keys are text features of class names; values are image features.
+        G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))
+
+    ``Q`` and ``K`` are text features of class names, ``V`` are image features, ``MHA`` is multi-head attention, and
+    ``MLP`` a perceptron.
     """
 
     def __init__(self, width: int, n_heads: int = 4, dropout: float = 0.1) -> None:
@@ -59,12 +62,12 @@ class FeatureGenerator(nn.Module):
 class LocalMean(nn.Module):
     """Moving average of the checkpoints of the last ``m`` epochs.
 
-    At epoch ``t`` of ``T``, starting from the oldest checkpoint:
+    At epoch ``t`` of ``T``, the average is computed from the oldest checkpoint to the newest:
 
         m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)
         mean = mean + (checkpoint - mean) / max(m, 2)
 
-    Checkpoints are stored in half precision.
+    ``least`` and ``most`` are the limits of ``m``. Checkpoints are stored in half precision.
     """
 
     past: Tensor
@@ -97,7 +100,7 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """Generator inputs for a batch, shared by student and teacher."""
+    """Inputs of the generator for a batch, the same for student and teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
@@ -107,7 +110,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Features, the text features to compare them with, and the weight of this loss."""
+    """Generated or real features, the text features to compare them with, and the weight of this term of the loss."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -202,7 +205,7 @@ class OGENTask(PromptTask):
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
         """Return the known classes nearest to each unknown name.
 
-        With ``extrapolation="released"``: the unknown names nearest to each picture.
+        With ``extrapolation="released"``, return the unknown names nearest to the class of each picture.
         """
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
@@ -254,7 +257,7 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def teacher(self) -> Teacher | None:
-        """Return the averaged model, updated once per epoch."""
+        """Return the averaged model, which is updated once per epoch."""
         if self.past is None or not (epoch := int(self.past.n_kept)):
             return None
         if self._teacher is None or self._teacher.epoch != epoch:
@@ -265,15 +268,16 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """Return the ``n`` names nearest to the classes, from the classes of the encoder and of ImageNet.
+    """Return the ``n`` names nearest to the classes, out of the encoder's classes and ImageNet's.
 
-    A name is skipped if any of these holds for a class or a name in ``excluded``:
+    A name is skipped if one of these conditions is true for a class or for a name in ``excluded``:
 
-    * The cosine of both names, after centring, is at least :data:`SAME`.
+    * The cosine of the two names' vectors, after centring, is at least :data:`SAME`.
     * The name, a WordNet synonym or its definition contains all words of the class, or the class contains a synonym.
-    * Its WordNet definitions lead to the class, or to the last word of the class (:func:`~.kinds.kinds_of`).
+    * According to WordNet's definitions, the name is a kind of the class or of the class's last word
+      (:func:`~.kinds.kinds_of`).
 
-    Kinds of a class that is missing from WordNet, such as a brand, may remain.
+    For a class that WordNet does not have, such as a brand, kinds of this class may remain.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -304,8 +308,8 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 class OGEN(PromptLearning):
     """Prompt learning with generated features of unknown classes.
 
-    A generator ``G`` predicts image features from class names. Its features train CoOp's prompt together with real
-    features, so that the prompt also works for new names:
+    A generator ``G`` predicts image features from class names. CoOp's prompt is trained on real and generated features,
+    so that the prompt also works for new names.
 
         G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))
         V  = mean + u std             random features of the classes N
@@ -313,45 +317,51 @@ class OGEN(PromptLearning):
         u2 = G(T_N, T_y, x)           the neighbours of y
         u3 = G(T'_j, T_N(j), V)       unknown class j
 
+    * ``Q``, ``K``, ``V``: inputs of ``MHA``, multi-head attention; ``MLP`` is a perceptron.
+    * ``u1``, ``u2``, ``u3``: generated features.
     * ``T``, ``T'``: text features of the known and the unknown names, with the prompt.
     * ``x``: image feature of class ``y``.
-    * ``N``: the ``k`` known classes with the nearest mean features.
-    * ``u``: random numbers from [0, 1).
+    * ``N``: the ``k`` known classes whose mean features are nearest; ``mean`` and ``std`` are those of their features.
+    * ``u``: random numbers from 0 to 1.
 
-    The generator trains first, on ``L``. Then generator and prompt train on ``L'``, where ``d`` is the encoder's width:
+    The generator is trained alone first, with the loss ``L``. Then generator and prompt are trained together, with the
+    loss ``L'``:
 
         L  = d MSE(u1, x) + d MSE(u2, V)
         L' = L + CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4
 
-    A teacher averages the weights of past epochs. Its loss, with weight ``distil``, is ``KL(teacher || student)`` of
-    real and generated features plus ``d MSE`` between the generated features of teacher and student.
+    * ``d``: width of the encoder's vectors.
+    * ``MSE``, ``CE``: mean squared error, and cross entropy.
 
-    ``G``, ``u1`` and ``u2`` follow the authors' code, including the division by ``k`` of a term that is already a mean.
-    Where SeeWhy differs from that code:
+    A teacher with the averaged weights of past epochs adds a loss of weight ``distil``. This loss is ``KL(teacher ||
+    student)`` for real and generated features, plus ``d MSE`` between the generated features of teacher and student.
 
-    * ``u3`` uses all nearest known classes jointly, as in the paper. ``extrapolation="released"`` follows the code:
-      ``u3 = G(T'_M, T_y, x)`` for the unknown names ``M`` nearest to the class of each picture.
-    * The teacher's number of epochs grows as a cosine, as in the paper. The limits of this number and the decay are
-    not verified, because only abstract, captions and reviews of the paper were available.
-    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the names of the classes in their
-    tests.
-    * The prompt's learning rate is 4 times CoOp's, because real pictures have a quarter of the loss.
-    * The generator has its own number of steps and a higher learning rate.
+    ``G``, ``u1`` and ``u2`` follow the authors' code, which also divides by ``k`` a term that is already a mean. Where
+    SeeWhy differs from the code:
 
-    Cost: as CoOp, plus the generator, and the text encoder on the unknown names. The teacher adds a second generator
-    and ``window_max`` copies of the weights in half precision. Prediction costs the same as with CoOp.
+    * ``u3`` uses all nearest known classes together, as in the paper. With ``extrapolation="released"``, ``u3 = G(T'_M,
+      T_y, x)`` as in the code, where ``M`` are the unknown names nearest to the class of the picture.
+    * The number of epochs that the teacher averages increases as a cosine, as in the paper. The limits of this number
+      and the decay could not be checked, because only abstract, captions and reviews of the paper were available.
+    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the class names of the test.
+    * The prompt's learning rate is 4 times that of CoOp, because the loss of real pictures has the weight 1/4.
+    * The generator has a separate number of steps and a higher learning rate.
+
+    Training takes as long as for CoOp, plus the passes of the generator and of the text encoder on the unknown names.
+    The teacher needs memory for a second generator and ``window_max`` copies of the weights in half precision.
+    Prediction takes as long as for CoOp.
 
     Args:
-        new_names: names of classes without pictures; default: as many names from the vocabulary as there are classes.
-            An empty list drops ``u3``.
+        new_names: names of classes without pictures; default: names from the vocabulary, as many as there are classes.
+            An empty list removes the terms with ``u3``.
         excluded: names that must not be chosen from the vocabulary.
         k: number of nearest classes (authors: 3).
         extrapolation: form of ``u3``: ``"joint"``, ``"per_class"`` or ``"released"``.
-        distil: weight of the teacher's loss, from 0; 0 disables it.
-        window_min: epochs averaged by the teacher at the start (paper: 2).
-        window_max: epochs averaged by the teacher at the end (paper: 9).
-        generator_steps: steps of the generator before the prompt trains (authors: a fifth of the epochs).
-        generator_lr: learning rate of the generator (authors: 0.002, over many more steps).
+        distil: weight of the teacher's loss, at least 0; with 0 there is no teacher.
+        window_min: number of epochs that the teacher averages at the start (paper: 2).
+        window_max: number of epochs that the teacher averages at the end (paper: 9).
+        generator_steps: number of steps in which only the generator is trained (authors: a fifth of the epochs).
+        generator_lr: learning rate of the generator (authors: 0.002, with many more steps).
     """
 
     name: ClassVar[str] = "ogen"
@@ -391,7 +401,7 @@ class OGEN(PromptLearning):
         return task
 
     def _learn_generator(self, task: OGENTask, lesson: Lesson) -> None:
-        """Train the generator on the initial prompt; this step is repeated when a run resumes."""
+        """Train the generator with the initial prompt; a resumed run repeats this step."""
         with torch.no_grad():
             text = task.prompt.texts(task.names)
         alone = GeneratorTask(task.generator, lambda batch: task.generated(batch, text))

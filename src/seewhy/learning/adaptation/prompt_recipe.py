@@ -50,10 +50,11 @@ class PromptRecipe(NetworkRecipe):
     """Prompt learning; subclasses define :meth:`task`.
 
     Args:
-        words: words whose embeddings initialise the prompt; empty: ``n_tokens`` random vectors.
-        n_tokens: number of learnt vectors if ``words`` is empty, from 1.
-        shots: training pictures per class, from 1; default: all that are not held out.
-        epochs: number of passes over the pictures.
+        words: words whose embeddings are the initial prompt; if empty, the prompt starts as ``n_tokens`` random
+            vectors.
+        n_tokens: number of learnt vectors if ``words`` is empty, at least 1.
+        shots: number of training pictures per class, at least 1; default: all pictures that are not held out.
+        epochs: number of passes over the training pictures.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate of SGD with momentum 0.9; default: 0.1 with the embedded encoder, 0.002 (CoOp)
             with others.
@@ -87,7 +88,7 @@ class PromptRecipe(NetworkRecipe):
         opened(on)
 
     def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> Any:
-        """Return the training input; by default, unit image vectors."""
+        """Return the inputs for training; by default, the unit vectors of the pictures."""
         return image
 
     @abstractmethod
@@ -136,7 +137,7 @@ class PromptRecipe(NetworkRecipe):
         return self.outcome(network, pictures, measured, figures, progress)
 
     def _held(self, pictures: EncodedSet, progress: Progress) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-        """Return indices of held-out pictures to choose ``keep`` on and to evaluate on."""
+        """Return the indices of two sets of held-out pictures: for the choice of ``keep``, and for the evaluation."""
         held = pictures.held.nonzero()[:, 0]
         chosen_on, measured = halved(pictures, self.seed) if self.keep is None else (held[:0], held)
         if self.keep is None and not len(chosen_on):
@@ -172,12 +173,13 @@ class PromptRecipe(NetworkRecipe):
 
 @dataclass(frozen=True)
 class PromptLearning(PromptRecipe):
-    """Prompt learning in the text encoder, with limited forgetting of other classes.
+    """Prompt learning in the text encoder, with a limit on the forgetting of other classes.
 
     Args:
-        keep: interpolation weight, from 0 (original encoder) to 1 (trained prompt); default: chosen on half of the
-            held-out pictures, subject to ``may_forget``. Results are measured on the other half.
-        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
+        keep: interpolation weight, from 0 (original encoder) to 1 (trained prompt). By default, the weight is chosen on
+            half of the held-out pictures within the limit ``may_forget``, and metrics are computed on the other half.
+        may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
+            value forgets less.
     """
 
     network: ClassVar[type[Network] | None] = PromptedNetwork
@@ -211,7 +213,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Split held-out pictures by class into two halves, keeping pictures of one object together."""
+    """Split the held-out pictures of each class into two halves; pictures of the same object stay together."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

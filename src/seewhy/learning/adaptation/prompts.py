@@ -35,7 +35,7 @@ STD = 0.02
 
 
 def spoken(name: str) -> str:
-    """Return a class name as the text encoder gets it, with spaces for underscores."""
+    """Return a class name with spaces instead of underscores, as the text encoder gets it."""
     return name.replace("_", " ").strip()
 
 
@@ -44,7 +44,7 @@ def _alike(name: str) -> str:
 
 
 def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct names of other classes, ignoring case, hyphens and underscores.
+    """Return the distinct names that are not among the classes; case, hyphens and underscores make no difference.
 
     >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
     ('heron', 'grey-heron')
@@ -61,7 +61,7 @@ def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]
 
 
 def opened(on: Encoder) -> TrainableText:
-    """Return the text encoder, and check that it accepts learnt vectors among its tokens."""
+    """Return the text encoder, after a check that learnt vectors can be inserted between its tokens."""
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
@@ -72,7 +72,7 @@ def opened(on: Encoder) -> TrainableText:
 
 
 class Names:
-    """Tokenised class names with the end of the encoder's template, batched by length."""
+    """Tokenised class names, each with the end of the encoder's template, in batches of equal length."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -86,7 +86,7 @@ class Names:
         self.places, self.width = torch.tensor(order).argsort(), self.parts[0].vectors.shape[2]
 
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
-        """Return unit vectors of all names after the given context vectors."""
+        """Return the unit vectors of all names, each preceded by the given context vectors."""
 
         def unit(embeddings: TokenEmbeddings, before: Tensor) -> Tensor:
             given = embeddings.with_prefix(before)
@@ -106,7 +106,7 @@ class Names:
 
 
 class Prompt(nn.Module, ABC):
-    """Learnt vectors ``v`` before every name: ``[mark, v_1, …, v_M, name, end]``."""
+    """Learnt vectors ``v`` before every name; the tokens are ``[start, v_1, …, v_M, name, end]``."""
 
     conditional: ClassVar[bool] = False
     """Whether the texts depend on the picture."""
@@ -117,7 +117,7 @@ class Prompt(nn.Module, ABC):
 
     @abstractmethod
     def texts(self, names: Names, image: Any = None) -> Float[Tensor, "*b k d"]:
-        """Return unit vectors of all names, for each picture if the prompt is conditional."""
+        """Return the unit vectors of all names; if the prompt depends on the picture, for each picture."""
 
     @classmethod
     @abstractmethod
@@ -126,7 +126,7 @@ class Prompt(nn.Module, ABC):
 
 
 class SharedPrompt(Prompt):
-    """The same vectors for every class and picture (CoOp's unified context)."""
+    """A prompt with the same vectors for every class and picture (CoOp's unified context)."""
 
     def texts(self, names: Names, image: Tensor | None = None) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
@@ -140,7 +140,7 @@ class SharedPrompt(Prompt):
 
 @torch.no_grad()
 def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w"]:
-    """Return the embeddings of ``words``, or ``n_tokens`` random vectors if it is empty."""
+    """Return the embeddings of ``words`` or, if there are none, ``n_tokens`` random vectors."""
     e = tower.embed(tower.tokens([words or "a"]))
     longest = e.sentence.longest - e.sentence.opening - e.sentence.closing - 1
     found = e.vectors[0][e.words[0]] if words else STD * torch.randn(n_tokens, e.vectors.shape[2])
@@ -154,14 +154,14 @@ def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w
 
 @torch.no_grad()
 def as_it_was(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k d"]:
-    """Return the names' vectors in the encoder's own templates, as in zero-shot classification."""
+    """Return the vectors of the names in the encoder's templates, as in zero-shot classification."""
     said = [t.replace("{}", spoken(name)) for name in names for t in tower.templates]
     vectors = tower.encode_text(said)
     return normalize(vectors.unflatten(0, (len(names), len(tower.templates))).mean(1), dim=1)
 
 
 def mixed(now: Float[Tensor, "*b k d"], before: Float[Tensor, "k d"], keep: float) -> Float[Tensor, "*b k d"]:
-    """Interpolate between original and prompted name vectors, with weight ``keep``."""
+    """Interpolate between name vectors without the prompt (``keep=0``) and with the prompt (``keep=1``)."""
     if keep in (0.0, 1.0):
         return now if keep else before.expand_as(now)
     return normalize(keep * now + (1 - keep) * before, dim=-1)
@@ -173,7 +173,7 @@ def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[
 
 
 class PromptTask(Task):
-    """Training of a prompt by ``CE(scale cos(image, text), label)``."""
+    """The training of a prompt with the loss ``CE(scale cos(image, text), label)``."""
 
     needs = ("image", "labels")
     moves = False
@@ -244,7 +244,7 @@ class PromptNetwork(Network):
 
 
 class NamingNetwork(PromptNetwork):
-    """A learnt prompt for classifiers by name with their own encoder."""
+    """A learnt prompt of a classifier by class names, with the encoder of the classifier."""
 
     of_names: ClassVar[str]
 
@@ -253,7 +253,7 @@ class NamingNetwork(PromptNetwork):
         return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """Return a classifier of any classes by their names."""
+        """Return a classifier for classes given by name."""
         own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 

@@ -1,4 +1,4 @@
-"""Prompt learning in several layers of both the text and the image encoder."""
+"""Prompt learning in several layers of the text encoder and of the image encoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .word_prompts import Consistent, epoch_weights
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The layers of an encoder's text and image transformers where prompts can be inserted."""
+    """The layers of an encoder's text and image transformers in which prompts can be inserted."""
 
     on: Encoder
     text: TrainableText
@@ -77,7 +77,7 @@ class Towers:
 class TowerPrompt(Prompt):
     """Learnt vectors before names and in the first layers of both encoders.
 
-    The image encoder's vectors are linear maps of the text encoder's, or independent.
+    The image encoder's vectors are linear functions of the text encoder's vectors, or independent of them.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """Return initial vectors: embedded words in the first text layer, random numbers elsewhere."""
+        """Return the initial vectors: embedded words in the first text layer, random vectors in all others."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -108,7 +108,7 @@ class TowerPrompt(Prompt):
         return len(self.own[0] if len(self.own) else self.vectors)
 
     def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
-        """Return the image encoder's vectors of a layer, counted from 0."""
+        """Return the learnt vectors of a layer of the image encoder; the first layer is 0."""
         if len(self.own):
             return self.own[layer]
         among_words = self.vectors if layer == 0 else self.deeper[layer - 1]
@@ -142,7 +142,7 @@ class TowerPrompt(Prompt):
 
 
 class PromptedPictures(nn.Module):
-    """Image encoder with learnt vectors between class token and patches."""
+    """Image encoder with learnt vectors between the class token and the patches."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class PromptedPictures(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TowerPromptedNetwork(NamingNetwork):
-    """An encoder with learnt vectors in both parts; ``keep`` is 0 or 1."""
+    """An encoder with learnt vectors in its text and its image encoder; ``keep`` is 0 or 1."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, with prompts in both encoders"
 
@@ -215,7 +215,7 @@ def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"])
 
 
 class TowerTask(PromptTask):
-    """Training of prompts in both encoders by ``CE(scale cos(image, text), label)``."""
+    """The training of prompts in both encoders with the loss ``CE(scale cos(image, text), label)``."""
 
     needs = ("pixels", "labels")
 
@@ -233,7 +233,7 @@ class TowerPromptLearning(PromptRecipe):
     """Prompt learning in the text and the image encoder.
 
     Args:
-        depth: number of layers with prompts in each encoder, from 1 (authors: 9 of 12).
+        depth: number of layers with prompts in each encoder, at least 1 (authors: 9 of 12).
         keep: 1 for the trained encoder, 0 for the original one.
     """
 
@@ -279,16 +279,19 @@ class TowerPromptLearning(PromptRecipe):
 class MaPLe(TowerPromptLearning):
     """Prompt learning in several layers of the text and the image encoder.
 
-    In each of the first ``depth`` layers, learnt vectors ``P_i`` precede the class names, and ``F_i(P_i)`` join the
-    patches, with learnt linear maps ``F_i`` (equations 4 to 8). The loss is CoOp's cross entropy. The classifier has
-    its own encoder, which encodes every picture again.
+    In layer ``i`` of the first ``depth`` layers, learnt vectors ``P_i`` precede the class name in the text encoder. In
+    the image encoder, the vectors ``F_i(P_i)`` join the patches, where ``F_i`` is a learnt linear map (equations 4 to
+    8). The loss is CoOp's cross entropy. Because the image encoder changes, every picture is encoded again.
 
-    Where SeeWhy differs: single precision; vectors follow the class token instead of the patches, which is equivalent;
-    the learning rate rises during the first epoch, where the authors' is 1e-5; the encoder's own template follows the
-    name.
+    Where SeeWhy differs from the authors:
 
-    Cost: forward and backward passes of the image encoder per picture and epoch, and of the text encoder over all
-    classes per step. Prediction costs as much as with the original encoder.
+    * Training uses single precision.
+    * The learnt vectors come after the class token instead of after the patches, which is equivalent.
+    * In the first epoch, the learning rate rises; the authors use 1e-5.
+    * The end of the encoder's own template follows the name.
+
+    Each epoch takes a forward and a backward pass of the image encoder per picture. Each step takes a forward and a
+    backward pass of the text encoder for all classes. Prediction takes as long as with the original encoder.
     """
 
     name: ClassVar[str] = "maple"
@@ -302,7 +305,7 @@ class MaPLe(TowerPromptLearning):
 
 
 class ConsistentTowers(TowerTask, Consistent):
-    """Training of prompts in both encoders, with PromptSRC's consistency losses and Gaussian average."""
+    """The training of prompts in both encoders, with PromptSRC's consistency losses and Gaussian average."""
 
     def __init__(
         self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
@@ -319,30 +322,37 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Prompt learning in both encoders, regularised towards the frozen encoders' outputs.
+    """Prompt learning in both encoders, regularised towards the outputs of the frozen encoders.
 
         L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k
 
-    * ``T``, ``x``, ``p``: text features, image feature and probabilities with prompts.
-    * ``T_0``, ``x_0``, ``p_0``: outputs of the frozen encoder on the same crop.
+    * ``CE``: cross entropy.
+    * ``T``, ``x``, ``p``: text features, image features and class probabilities with prompts.
+    * ``T_0``, ``x_0``, ``p_0``: the same outputs of the frozen encoders, for the same crop.
     * ``k``: number of classes.
 
-    At the end, the vectors of all epochs are averaged with Gaussian weights (sections 3.2 and 3.3). ``promptsrc`` has
-    vectors in the text encoder only. The classifier has its own encoder, which encodes every picture again.
+    At the end, the prompts of all epochs are averaged with Gaussian weights (sections 3.2 and 3.3). The method
+    ``promptsrc`` has prompts in the text encoder only. Because the image encoder changes, every picture is encoded
+    again.
 
-    Where SeeWhy differs: single precision; the encoder's own templates instead of the authors' sixty; vectors follow
-    the class token instead of the patches, which is equivalent; the learning rate rises during the first epoch, where
-    the authors' is 1e-5.
+    Where SeeWhy differs from the authors:
 
-    Cost: two forward passes and one backward pass of the image encoder per picture and epoch, and a pass of the text
-    encoder over all classes per step. Prediction costs as much as with the original encoder.
+    * Training uses single precision.
+    * The frozen text features come from the encoder's own templates; the authors use sixty others.
+    * The learnt vectors come after the class token instead of after the patches, which is equivalent.
+    * In the first epoch, the learning rate rises; the authors use 1e-5.
+
+    Each epoch takes two forward passes and one backward pass of the image encoder per picture, and each step takes a
+    pass of the text encoder for all classes. Prediction takes as long as with the original encoder.
 
     Args:
-        n_image: learnt vectors among the patches in each layer (authors: 4).
-        text_weight: weight of the text features' distance, from 0 (authors: 25); raise it to forget less.
-        image_weight: weight of the image features' distance, from 0 (authors: 10); raise it to forget less.
-        mean_epoch: mean of the Gaussian weights, as a share of the epochs (authors: 15 of 20).
-        epoch_std: standard deviation of the Gaussian weights, as a share of the epochs (authors: 1 of 20).
+        n_image: number of learnt vectors among the patches in each layer (authors: 4).
+        text_weight: weight of the distance between text features, at least 0 (authors: 25); a higher value forgets
+            less.
+        image_weight: weight of the distance between image features, at least 0 (authors: 10); a higher value forgets
+            less.
+        mean_epoch: epoch with the largest Gaussian weight, as a fraction of all epochs (authors: 15 of 20).
+        epoch_std: standard deviation of the Gaussian weights, as a fraction of all epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc_towers"

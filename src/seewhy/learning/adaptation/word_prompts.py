@@ -36,13 +36,20 @@ class CoOp(PromptLearning):
 
         p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))
 
-    Follows equations 2 and 3 of the paper. The loss is the cross entropy. The prompt also accepts names of other
-    classes, but accuracy on other classes may fall; see the forgetting table.
+    ``x`` is a picture, ``f`` the image encoder, ``g`` the text encoder, ``v_1`` to ``v_M`` are the learnt vectors, and
+    ``name_i`` is the name of class ``i``. This follows equations 2 and 3 of the paper; the loss is the cross entropy.
+    Names of other classes can also be used, but the accuracy on them may be lower than before; the forgetting table
+    shows by how much.
 
-    Where SeeWhy differs: each picture is encoded once, without the authors' random crops and flips; 20 epochs (authors:
-    50 to 200); another learning rate with the embedded encoder; ``keep`` is chosen to limit forgetting (authors: 1).
+    Where SeeWhy differs from the authors:
 
-    Cost: forward and backward passes of the text encoder over all classes per step; none at prediction.
+    * Each picture is encoded once, without random crops and flips.
+    * Training takes 20 epochs (authors: 50 to 200).
+    * The embedded encoder has another learning rate.
+    * ``keep`` is chosen to limit forgetting (authors: 1).
+
+    Each step takes a forward and a backward pass of the text encoder for all classes. Prediction takes no additional
+    pass.
     """
 
     name: ClassVar[str] = "coop"
@@ -55,7 +62,7 @@ class CoOp(PromptLearning):
 
 
 class ShiftedPrompt(Prompt):
-    """Conditional prompt ``v_m(x) = v_m + h(x)``, where ``h`` is an MLP with one narrow hidden layer."""
+    """A prompt that depends on the picture ``x``: ``v_m(x) = v_m + h(x)``, where ``h`` is an MLP."""
 
     conditional: ClassVar[bool] = True
 
@@ -75,7 +82,7 @@ class ShiftedPrompt(Prompt):
 
 
 class ShiftedFeature:
-    """A head that returns cosines with class names, whose prompt depends on the picture."""
+    """A head that returns the cosines of a picture with class names; their prompt depends on the picture."""
 
     def __init__(self, on: Encoder, prompt: ShiftedPrompt, keep: float, classes: Sequence[str]) -> None:
         self.on, self.prompt, self.keep = on, prompt, keep
@@ -101,7 +108,7 @@ class ShiftedFeature:
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A conditional prompt, whose class names are encoded for each picture."""
+    """A prompt that depends on the picture, so that class names are encoded for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -139,13 +146,14 @@ class CoCoOp(PromptLearning):
 
         v_m(x) = v_m + h(x)
 
-    Follows equation 3 of the paper; ``h`` is an MLP of two layers on the unit image vector.
+    ``v_m`` is learnt vector ``m``, ``x`` the unit vector of the picture, and ``h`` an MLP with two layers. This follows
+    equation 3 of the paper.
 
-    Where SeeWhy differs: as for CoOp. Attribution maps are exact only to first order, because the prompt depends on the
-    picture.
+    SeeWhy differs from the authors as for :class:`CoOp`. Because the prompt depends on the picture, attribution maps
+    are exact only to first order.
 
-    Cost: forward and backward passes of the text encoder over all classes per *picture*. Prediction needs one forward
-    pass per picture, about a second for 40 classes on a CPU. Use few shots.
+    Training takes a forward and a backward pass of the text encoder for all classes for *each picture*, so use few
+    shots. A prediction takes one such forward pass, about a second for 40 classes on a CPU.
     """
 
     name: ClassVar[str] = "cocoop"
@@ -164,19 +172,19 @@ class CoCoOp(PromptLearning):
 
 
 def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
-    """Return Gaussian weights of epochs 1, 2, …, normalised to sum 1."""
+    """Return the Gaussian weights of epochs 1, 2, …; they add up to 1."""
     raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
     return [weight / sum(raw) for weight in raw]
 
 
 def consistency(text: Tensor, before: Tensor, logits: Tensor, logits_before: Tensor, weight: float) -> Tensor:
-    """Return ``weight mean|text - before| + sum KL(before || now) / (b k)``."""
+    """Return PromptSRC's losses, ``weight mean|text - before| + sum KL(before || now) / (b k)``."""
     now, then = logits.log_softmax(1), logits_before.log_softmax(1)
     return weight * l1_loss(text, before) + kl_div(now, then, reduction="sum", log_target=True) / logits.numel()
 
 
 class Consistent(PromptTask):
-    """Prompt training with PromptSRC's consistency losses and Gaussian average over epochs."""
+    """The training of a prompt with PromptSRC's consistency losses and Gaussian average over epochs."""
 
     n_done: Tensor
     average: Tensor
@@ -222,20 +230,24 @@ class PromptSRC(PromptLearning):
         L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k
         v = sum_e w_e v_e
 
-    * ``T``, ``p``: text features and probabilities with the prompt.
-    * ``T_0``, ``p_0``: text features and probabilities with the encoder's own templates.
+    * ``CE``: cross entropy.
+    * ``T``, ``p``: text features and class probabilities with the prompt.
+    * ``T_0``, ``p_0``: text features and class probabilities with the encoder's own templates.
     * ``k``: number of classes.
-    * ``v_e``: prompt after epoch ``e``; ``w`` is a Gaussian over epochs.
+    * ``v``: final prompt; ``v_e`` is the prompt after epoch ``e``, and ``w_e`` its weight, a Gaussian over epochs.
 
-    Follows sections 3.2 and 3.3 of the paper. Where SeeWhy differs: as for CoOp; no prompts in the image encoder or in
-    deeper layers, so image features have no loss; the encoder's own templates instead of the authors' sixty.
+    This follows sections 3.2 and 3.3 of the paper. SeeWhy differs from the authors as for :class:`CoOp`, and in two
+    more points:
 
-    Cost: as for CoOp.
+    * There are no prompts in the image encoder or in deeper layers, so image features have no loss.
+    * ``T_0`` comes from the encoder's own templates; the authors use sixty others.
+
+    The time is that of :class:`CoOp`.
 
     Args:
-        text_weight: weight of the text features' distance, from 0 (authors: 25); raise it to forget less.
-        mean_epoch: mean of the Gaussian weights, as a share of the epochs (authors: 15 of 20).
-        epoch_std: standard deviation of the Gaussian weights, as a share of the epochs (authors: 1 of 20).
+        text_weight: weight of the text features' distance, at least 0 (authors: 25); raise it to forget less.
+        mean_epoch: mean of the Gaussian weights, as a fraction of the epochs (authors: 15 of 20).
+        epoch_std: standard deviation of the Gaussian weights, as a fraction of the epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc"

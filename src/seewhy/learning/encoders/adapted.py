@@ -1,7 +1,7 @@
 """Encoders trained by SeeWhy on top of others: ``adapted:FOLDER``, or just the folder.
 
-The folder holds a JSON card and the trained tensors, in a file named by their SHA-256. The base encoder is loaded by
-name and must give the same outputs as before. Loading runs no code.
+The folder has a JSON card and the trained tensors, in a file named by its SHA-256. The base encoder is loaded by name
+and must give the same outputs as in the training. Loading does not execute code from the folder.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def seeing_the_same(
     text: Callable[[], TextTower],
     conditioned: Callable[[str], Encoder] | None,
 ) -> Encoder:
-    """Return an encoder with the same image encoder and classes, and another text encoder."""
+    """Return an encoder with another text encoder; the image encoder and the classes stay the same."""
     own = {"name": name, "fingerprint": fingerprint, "text": text, "conditioned": conditioned}
     return on.but(**own, engine=lambda: on.engine, looks=on.looks, base=on)
 
@@ -37,7 +37,7 @@ def digest_of(trained: Mapping[str, Tensor], on: Encoder, keep: float, mark: str
 
 
 def sizes_of(facts: Mapping[str, Any], *names: str) -> list[int]:
-    """Return widths from a file, and check that they are plausible."""
+    """Return the widths that a file states, after a check that they are plausible."""
     sizes = [facts[name] for name in names]
     if not all(type(n) is int and 0 < n <= 1 << 16 for n in sizes):
         raise ValueError(f"its {', '.join(names)} are {sizes}")

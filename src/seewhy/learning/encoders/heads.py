@@ -42,15 +42,19 @@ class PairedHeads(nn.Module):
         picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]
         text    = [√(1 - keep) t, √keep · B s / |B s|]
 
-    * ``p``, ``t``: picture and sentence in the encoder's joint space.
+    * ``p``, ``t``: vectors of the picture and the sentence in the encoder's joint space.
     * ``s``: sentence vector of the text encoder.
     * ``A``, ``B``: learnt matrices.
+    * ``mean``, ``spread``: mean and standard deviation of ``p`` over the training pictures.
+    * ``size``: factor that gives both parts of ``picture`` the same median norm.
+    * ``keep``: interpolation weight, 0 to 1.
 
-    The cosine of a picture and a text mixes the old score (weight ``1 - keep``) and the new score (``keep``).
-    Closed-form explanations still apply, because ``picture`` is affine in the pooled features.
+    The cosine of a picture and a text is the sum of the original score with the weight ``1 - keep`` and the new score
+    with the weight ``keep``. Because ``picture`` is affine in the pooled features, closed-form explanations remain
+    valid.
 
-    If the encoder maps sentences by a regression (:class:`RefittedText`), this regression is refitted. Sentences nearer
-    to one of the encoder's class names than to any training text keep their old vectors.
+    If the encoder maps sentences by a regression (:class:`RefittedText`), the regression is refitted. A sentence that
+    is nearer to one of the encoder's class names than to any training text keeps its original vector.
     """
 
     form = "heads"
@@ -131,7 +135,7 @@ class PairedHeads(nn.Module):
     def guarded(
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
-        """Return unit vectors of sentences in both spaces; sentences near class names keep their old vectors."""
+        """Return unit vectors of sentences in both spaces; a sentence near a class name keeps its original vector."""
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text
@@ -140,18 +144,18 @@ class PairedHeads(nn.Module):
         return normalize(torch.cat([old, openness(sentences, normalize(self.heard, dim=1), near) * new], 1), dim=1)
 
     def named_anew(self, tower: TextTower, keep: float) -> Float[Tensor, "k e"]:
-        """Return the vectors of the encoder's class names, treated as new names."""
+        """Return the vectors that the encoder's class names would have if they were new names."""
         assert self.names is not None
         return self.guarded(tower, self.names(), keep, likest_other(self.names()))
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return the encoder with these heads; its pooled vectors and own classes stay the same."""
+        """Return the encoder with these heads; the pooled vectors and the classes of the encoder do not change."""
         fingerprint = digest_of(self.delta(on), on, keep)
         under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
         return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return all weights, in the smallest type without loss."""
+        """Return all weights, each in the smallest data type that represents it exactly."""
         return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:

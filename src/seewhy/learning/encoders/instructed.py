@@ -59,7 +59,8 @@ class Modulation(nn.Module):
         y' = (1 + γ) y + σ β
         [γ, β] = F tanh(H c)
 
-    ``σ`` is the standard deviation of a channel, ``c`` the instruction vector, and ``F`` starts at 0.
+    ``y`` is the output of a convolution, ``y'`` the modulated output, ``σ`` the standard deviation of a channel, and
+    ``c`` the instruction vector. ``F`` and ``H`` are learnt matrices; ``F`` starts at 0.
     """
 
     deviation: Tensor
@@ -109,9 +110,9 @@ class Blend(nn.Module):
 
 
 class ConditionToken(nn.Module):
-    """An additional token ``W c`` in the last transformer block, as in FocalLens-CLIP.
+    """An additional token ``W c`` in the last transformer block, as in FocalLens-CLIP; ``c`` is the instruction vector.
 
-    Its effect on the class token is scaled by ``strength``; 0 means no effect.
+    The effect of the additional token on the class token is scaled by ``strength``; 0 means no effect.
     """
 
     def __init__(self, on: Encoder, sentence_width: int) -> None:
@@ -143,9 +144,12 @@ class ConditionToken(nn.Module):
 
 
 class Projection(nn.Module):
-    """A low-rank change of the pooled vector ``p`` that depends on the instruction ``c``; ``U`` starts at 0.
+    """A low-rank change of the pooled vector ``p`` that depends on the instruction vector ``c``.
 
-    p' = p + strength · size · U (g(c) * (V (p - mean) / spread + b))
+        p' = p + strength · size · U (g(c) * (V (p - mean) / spread + b))
+
+    ``U``, ``V``, ``g`` and ``b`` are learnt; ``U`` starts at 0. ``mean``, ``spread`` and ``size`` are statistics of
+    ``p``.
     """
 
     mean: Tensor
@@ -184,12 +188,14 @@ def refuse_long(on: Encoder, instruction: str) -> None:
 class Instructed(nn.Module):
     """Layers and projection that depend on an instruction.
 
-    The instruction's vector is replaced by a mixture of the trained instructions' vectors ``c_k``:
+    The vector of an instruction is replaced by a mixture ``c`` of the vectors ``c_k`` of the trained instructions:
 
         c = Σ_k softmax(SHARPNESS cos)_k c_k
 
-    Let ``far`` be the mean cosine between different trained instructions. The change of the encoder grows linearly with
-    the best cosine: none up to ``far``, full from ``(1 + far) / 2``. The change is multiplied by ``keep``.
+    where ``cos`` are the cosines of the instruction with the trained instructions. The encoder changes less for an
+    instruction that is unlike all trained ones. Let ``far`` be the mean cosine between different trained instructions.
+    If the largest cosine is at most ``far``, the encoder does not change. From there, the change grows linearly, up to
+    the full change at the cosine ``(1 + far) / 2``. The change is multiplied by ``keep``.
     """
 
     form = "instructed_layers"
@@ -237,7 +243,7 @@ class Instructed(nn.Module):
         return pooled
 
     def read(self, instruction: Float[Tensor, "b e"]) -> tuple[Float[Tensor, "b e"], Float[Tensor, " b"]]:
-        """Return mixtures of the trained instructions, and the share of the change to apply."""
+        """Return mixtures of the trained instructions, and the fraction of the change to apply."""
         cosines = normalize(instruction, dim=1) @ self.sentences.T
         near = (1 + self.far) / 2
         trust = ((cosines.amax(1) - self.far) / (near - self.far)).clamp(0, 1)

@@ -22,7 +22,7 @@ FADED = 1e-6
 
 
 class Reweighted(nn.Module):
-    """Fixed reweighting ``z_i = h_i / kappa^(i-1)`` (Xue et al. 2024, arXiv 2403.11391)."""
+    """Fixed weights of coordinates: ``z_i = h_i / kappa^(i-1)`` for input ``h`` (Xue et al. 2024, arXiv 2403.11391)."""
 
     weight: Tensor
 
@@ -40,11 +40,11 @@ class Projection:
 
     Args:
         form: ``"none"``; ``"linear"``; ``"mlp"``, with one hidden layer of the encoder's width (SimCLR, SupCon); or
-            ``"fixed"``, a fixed reweighting of coordinates.
+            ``"fixed"``, fixed weights of the coordinates that decrease geometrically.
         width: output dimensions of ``"linear"`` and ``"mlp"``.
-        kappa: ratio of successive weights in ``"fixed"``, at least 1; default: set by ``effective``.
-        effective: number of coordinates with at least a thousandth of the first weight, ``ln 1000 / ln kappa``;
-            default: half.
+        kappa: with ``"fixed"``, ratio of each weight to the next, at least 1; default: computed from ``effective``.
+        effective: with ``"fixed"``, number of coordinates whose weight is at least a thousandth of the first, which is
+            ``ln 1000 / ln kappa``; default: half of the coordinates.
         normalised: whether an ``"mlp"`` has a hidden layer of twice the width with batch normalisation (PixPro, BYOL).
     """
 
@@ -57,12 +57,12 @@ class Projection:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form) or self.width < 1:
             raise InputError(
-                "`projection` must be 'none', 'linear', 'mlp' or 'fixed', and `width` at least 1, got "
-                f"form={self.form!r} and width={self.width}."
+                "`projection` must be 'none', 'linear', 'mlp' or 'fixed', and its `width` at least 1, got "
+                f"{self.form!r} and width={self.width}."
             )
         if (self.kappa is not None and self.kappa < 1) or (self.effective is not None and self.effective <= 0):
             raise InputError(
-                "`kappa` must be at least 1 and `effective` greater than 0, got "
+                "In a fixed projection, `kappa` must be at least 1 and `effective` greater than 0, got "
                 f"kappa={self.kappa} and effective={self.effective}."
             )
 

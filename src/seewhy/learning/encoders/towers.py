@@ -1,4 +1,4 @@
-"""Trained copies of an encoder's image encoder, text encoder or both."""
+"""Trained copies of the image encoder, the text encoder or both."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an image and a text encoder, ``None`` where not trained, and optionally a detector's ``heads``."""
+    """Trained copies of an image and a text encoder, or ``None``, and optionally the ``heads`` of a detector."""
 
     added = "heads"
 
@@ -146,7 +146,7 @@ class TunedTowers(TunedHalves):
 
 
 class TunedText(OpenedText):
-    """The text encoder of a tuned encoder, which can be trained further."""
+    """The text encoder of a trained encoder, which can be trained again."""
 
     def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
         self.tower = tower
@@ -294,7 +294,7 @@ class PrefixedWords(nn.Module):
 
 
 class PrefixedText:
-    """Text encoder with the prefix of one kind of text; ``keep`` is the interpolation weight."""
+    """Text encoder with the learnt prefix for class names or for captions; ``keep`` is the interpolation weight."""
 
     def __init__(self, tower: TrainableText, words: PrefixedWords, source: str, keep: float, fingerprint: str) -> None:
         self.tower, self.words, self.source, self.keep = tower, words, SOURCES.index(source), keep

@@ -36,18 +36,19 @@ SameLabel = Literal["negative", "masked", "positive"]
 
 
 class Objective(ABC):
-    """A training objective: a frozen dataclass of its parameters.
+    """The base class of training objectives; a frozen dataclass whose fields are the parameters.
 
     Class attributes:
 
     * ``name``: registered name.
-    * ``paper``: source.
-    * ``needs``: contents of a batch.
-    * ``cost``: additional forward passes per sample.
-    * ``n_texts``: texts compared per picture, drawn according to ``spans``.
-    * ``uses_labels``: whether classes or findings are used.
-    * ``plain_pairs``: whether pictures with texts are enough; otherwise ``options`` of ``seewhy adapt`` are needed.
-    * ``small``: quick settings for tests: ``cls(**cls.small)``.
+    * ``paper``: reference of the paper.
+    * ``needs``: what a batch must contain, in words.
+    * ``cost``: number of additional forward passes per sample.
+    * ``n_texts``: number of texts drawn per picture and step, as ``spans`` says.
+    * ``uses_labels``: whether the loss uses classes or findings.
+    * ``plain_pairs``: whether pictures with texts are the only data needed; otherwise ``options`` names the options of
+      ``seewhy adapt`` that give the rest.
+    * ``small``: fast settings for tests: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -75,12 +76,12 @@ class Objective(ABC):
 
 
 def precise(vectors: Tensor) -> Tensor:
-    """Convert to single precision, except for double precision input."""
+    """Convert half precision to single precision."""
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 class Temperature(nn.Module, ABC):
-    """A module that scales cosines to scores."""
+    """A module that maps cosines to scores."""
 
     @abstractmethod
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
@@ -141,27 +142,27 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """An objective that compares all pictures of a batch with all texts.
 
-    Subclasses define the cost of a row of scores and the weights of both directions.
+    Subclasses define the loss of a row of scores and the weights of the two directions.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
 
     @abstractmethod
     def state(self) -> Temperature:
-        """Return a new module that scales cosines; its parameters are learnt."""
+        """Return a new module that maps cosines to scores; its parameters are learnt."""
 
     def weights(self) -> tuple[float, float]:
-        """Return the weights of both directions: pictures to texts, texts to pictures."""
+        """Return the weights of the two directions: from pictures to texts, and from texts to pictures."""
         return 0.5, 0.5
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        """Return the cost of each row."""
+        """Return the loss of each row of scores."""
         return cross_entropy(scores, own, reduction="none")
 
     def same_label_rows(
         self, scores: Scores, own: Own, labels: Sides, form: SameLabel, what: str, instead: str
     ) -> Costs:
-        """Return the cross entropy of each row, treating other pairs of the same label as ``form`` says."""
+        """Return the cross entropy of each row; ``form`` says how to treat other pairs with the same label."""
         if form == "negative":
             return cross_entropy(scores, own, reduction="none")
         if labels is None:
@@ -203,7 +204,7 @@ class Contrastive(Objective):
     def _direction(
         self, rows: Tensor, columns: Tensor, labels: Sides, state: Temperature, first: int, last: int
     ) -> Float[Tensor, ""]:
-        """Return the sum of the costs of rows ``first`` to ``last``."""
+        """Return the sum of the losses of rows ``first`` to ``last``."""
 
         def block(first: int, last: int) -> Tensor:
             own = torch.arange(first, last, device=rows.device)
@@ -240,7 +241,7 @@ class LearntScale(Contrastive):
 
 
 class RandomBoxes(Contrastive):
-    """An objective that also trains a detector's heads on random boxes."""
+    """An objective that also trains the heads of a detector, on random boxes."""
 
     n_boxes: int
     smallest: float
@@ -248,7 +249,7 @@ class RandomBoxes(Contrastive):
 
 
 class Regional(Contrastive):
-    """An objective with an additional loss on patches and words, :meth:`local`, of weight ``local_weight``."""
+    """An objective with an additional loss between patches and words (:meth:`local`)."""
 
     parts: ClassVar[Literal["words", "texts"]]
     across: ClassVar[bool] = True
@@ -258,12 +259,12 @@ class Regional(Contrastive):
     def local(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """Check the input and return the loss between regions and words."""
+        """Check the input, and return the loss between regions and words."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
             raise InputError(
-                f"{self.name} needs regions and at least one word per picture, all of the same width, got shapes "
+                f"{self.name} needs, for each picture, regions and at least one word of the same width, got shapes "
                 f"{tuple(regions.shape)} (regions), {tuple(words.shape)} (words) and {tuple(filled.shape)} (mask)."
             )
         new = self.state().to(words.device).requires_grad_(False) if state is None else state

@@ -38,8 +38,12 @@ class CLIP(LearntScale):
         s_ij = exp(theta) cos(image_i, text_j)
         loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2
 
-    Follows section 2.3 of the paper; ``theta`` is learnt. Loss and gradients equal ``open_clip.loss.ClipLoss``, also
-    over several processes. Pairs with identical texts count as wrong for one another. At random initialisation the loss
+    * ``s_ij``: score of picture ``i`` and text ``j``; ``s_i·`` is a row and ``s_·j`` a column.
+    * ``CE(s, i)``: cross entropy of the scores ``s`` if ``i`` is correct.
+    * ``theta``: logarithm of the scale, learnt.
+
+    Follows section 2.3 of the paper. Loss and gradients equal ``open_clip.loss.ClipLoss``, also over several processes.
+    If two pairs have the same text, each text counts as wrong for the other picture. At random initialisation, the loss
     is about ``ln(batch_size)``.
 
     Example:
@@ -59,10 +63,10 @@ class SigLIP(Contrastive):
         s_ij = exp(t) cos(image_i, text_j) + b
         loss = -1/n sum_ij log sigmoid(z_ij s_ij)
 
-    * ``z_ij``: 1 for a pair, -1 otherwise.
-    * ``t``, ``b``: learnt scale and bias.
+    * ``z_ij``: 1 if picture ``i`` and text ``j`` are a pair, otherwise -1.
+    * ``t``, ``b``: logarithm of the scale, and bias, both learnt; ``n``: number of pairs.
 
-    Follows equation 1 and algorithm 1 of the paper, which has no ``max_scale``. Loss and gradients equal
+    Follows equation 1 and algorithm 1 of the paper. The paper has no ``max_scale``. Loss and gradients equal
     ``open_clip.loss.SigLipLoss``, also over several processes.
 
     Args:
@@ -101,11 +105,11 @@ class ALIGN(Contrastive):
         s_ij = cos(image_i, text_j) / sigma
         loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)
 
-    * ``sigma``: learnt temperature.
-    * ``q_i``: target ``i`` with label smoothing.
+    * ``CE(s, q)``: cross entropy of the scores ``s`` with the target distribution ``q``.
+    * ``sigma``: learnt temperature; ``q_i``: one-hot target at ``i`` with label smoothing.
 
-    Follows equations 1 and 2 of the paper, whose authors published no code. The port in transformers averages both
-    directions, so its loss is half as large.
+    Follows equations 1 and 2 of the paper; the authors published no code. The implementation in transformers averages
+    the two directions, so the loss there is half as large.
 
     Args:
         temperature: initial temperature (paper: 1).
@@ -136,9 +140,11 @@ class ConVIRT(Contrastive):
         s_ij = cos(image_i, text_j) / tau
         loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)
 
-    Follows equations 2 to 4 of the paper, whose authors published no training code. Each step draws one sentence per
-    report. Reports with identical sentences ("no effusion") count as wrong for one another. The loss equals
-    ``NTXentLoss`` of the most used port, whose text encoder gets no gradient.
+    * ``tau``: fixed temperature; ``lam``: weight of the direction from pictures to sentences.
+
+    Follows equations 2 to 4 of the paper; the authors published no training code. Each step draws one sentence per
+    report. If two reports have the same sentence ("no effusion"), each counts as wrong for the other picture. The loss
+    equals ``NTXentLoss`` of the most used reimplementation, in which the text encoder gets no gradient.
 
     Args:
         temperature: fixed temperature ``tau`` (paper: 0.1).
@@ -170,15 +176,17 @@ class MedCLIP(LearntScale):
         q_i  = softmax_j(l_i · m_j)
         loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2
 
-    * ``theta``: learnt.
-    * ``l``, ``m``: findings of pictures and texts: 1 present, -1 absent, 0 uncertain or not mentioned.
+    * ``theta``: logarithm of the scale, learnt.
+    * ``l_i``, ``m_j``: findings of picture ``i`` and text ``j``, each 1 (present), -1 (absent) or 0 (uncertain, not
+      mentioned).
 
-    Follows section 3.3 of the paper and ``_soft_clip_loss`` of the authors' code. The paper normalises ``l`` and ``m``,
-    which makes the targets nearly uniform. The second term, for augmented texts, is left out. Labels may also be
-    classes, or a pair of label sets for unpaired pictures and texts. Without labels the loss equals that of CLIP.
+    Follows section 3.3 of the paper and ``_soft_clip_loss`` of the authors' code. Where SeeWhy differs: ``l`` and ``m``
+    are not normalised, because the paper's normalisation makes the targets nearly uniform, and the code's second term,
+    for augmented texts, is left out. Labels may also be classes, or a pair of label sets for unpaired pictures and
+    texts. Without labels, the loss is CLIP's.
 
     Args:
-        alike: similarity of labels: ``"dot"`` (code) or ``"cosine"`` (paper).
+        alike: similarity of findings: ``"dot"`` (authors' code) or ``"cosine"`` (paper).
     """
 
     name: ClassVar[str] = "medclip"
@@ -210,11 +218,14 @@ class GIST(Contrastive):
         s_ij = scale cos(image_i, text_j)
         loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2
 
-    * ``same_class="negative"`` (authors): only pair ``i`` is correct, even if others share its class or picture.
+    * ``target_i``: target distribution of picture or text ``i``, which ``same_class`` determines.
+    * ``same_class="negative"`` (authors): only pair ``i`` is correct, even if other pairs have the same class or
+      picture.
     * ``"masked"``: other pairs of the same class are left out.
     * ``"positive"``: all pairs of the same class are equally correct (UniCL, arXiv 2204.03610).
 
-    Where SeeWhy differs: the scale is fixed. CLIP learns it, but at the authors' rate of 1e-6 it hardly changes.
+    Where SeeWhy differs: the scale is fixed. The authors learn the scale, but at their learning rate of 1e-6 it hardly
+    changes.
 
     Args:
         scale: factor on the cosines (CLIP: 100).
@@ -238,25 +249,22 @@ class GIST(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class FocalLens(LearntScale):
-    """Contrastive loss between pictures, encoded under an instruction, and the texts of their answers.
+    """Contrastive loss between a picture, encoded with an instruction, and the text of the answer.
 
         s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))
         loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2
 
-    * ``theta``: learnt scale, bounded as in CLIP.
+    * ``theta``: logarithm of the scale, learnt and bounded as in CLIP.
     * ``F``: encoder whose last layers depend on the instruction
       (:class:`seewhy.learning.encoders.instructed.Instructed`).
     * ``G``: frozen text encoder.
 
-    Answers to other instructions about the same picture count as wrong. For the paper's other form, a multimodal
-    language model, use the encoder ``mllm:``.
-
-    The authors published no code; the loss follows the abstract and reviews. The authors also train the network's own
-    weights. The treatment of repeated answers ("red") and of untrained instructions was chosen by SeeWhy.
+    Answers to other instructions about the same picture count as wrong. The authors published no code; the loss follows
+    the abstract and reviews. Where SeeWhy differs: the authors also train the weights of the image encoder.
 
     Args:
-        same_answer: treatment of other triplets with the same answer: left out (``"masked"``), equally correct
-            (``"positive"``), or wrong (``"negative"``).
+        same_answer: treatment of other triplets (picture, instruction, answer) with the same answer: left out
+            (``"masked"``), equally correct (``"positive"``) or wrong (``"negative"``).
     """
 
     name: ClassVar[str] = "focallens"
@@ -278,25 +286,25 @@ class FocalLens(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class Prefix(LearntScale):
-    """Symmetric cross entropy with a learnt prefix for class names and one for captions.
+    """Symmetric cross entropy, with a learnt prefix before class names and another prefix before captions.
 
         text_j = G([p_s(j), words_j])
         s_ij   = exp(theta) cos(image_i, text_j)
         loss   = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2
 
-    * ``p_s``: prefix of the source ``s``: class names or captions
+    * ``G``: text encoder; ``theta``: logarithm of the scale, learnt.
+    * ``p_s(j)``: learnt prefix for the source of text ``j``, class names or captions
       (:class:`seewhy.learning.encoders.towers.PrefixedWords`).
-    * ``theta``: learnt.
-    * ``q_i``: uniform over all pairs with the label of ``i`` (UniCL, arXiv 2204.03610). Each caption is its own label.
+    * ``q_i``: uniform distribution over all pairs with the label of pair ``i`` (UniCL, arXiv 2204.03610). Each caption
+      counts as a different label.
 
-    Each batch has texts of one source, because otherwise their style would reveal the source. At test time all texts
-    get the caption
-    prefix. Prefixes must not have weight decay, because the other source's prefix gets no gradients. The authors
-    published no code; the loss follows the abstract and their blog post.
+    The texts of a batch all come from the same source; otherwise the style of a text would reveal its source. At test
+    time, all texts get the caption prefix. Do not apply weight decay to the prefixes, because the prefix of the other
+    source gets no gradient in a step. The authors published no code; the loss follows the abstract and their blog post.
 
     Args:
-        n_tokens: learnt vectors per prefix (paper: 1).
-        debiased: whether each batch comes from one source.
+        n_tokens: number of learnt vectors per prefix (paper: 1).
+        debiased: whether all texts of a batch come from the same source.
         same_label: whether all pairs with the same label are correct (UniCL), or only a picture's own text (CLIP).
     """
 
@@ -319,20 +327,23 @@ class Prefix(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class GPT4Image(Contrastive):
-    """Auxiliary loss between pictures and their texts, added to a classifier's cross entropy.
+    """Auxiliary loss between pictures and their texts, which is added to a classifier's cross entropy.
 
-    With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected image features and ``t`` the text features:
+        s_ij = cos(z_i, t_j) / tau
+
+    ``z_i`` are the projected features of picture ``i``, ``t_j`` the features of text ``j``, and ``CE(s, i)`` is the
+    cross entropy of the scores ``s`` if ``i`` is correct. The loss depends on ``form``:
 
     * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
     * ``"ctr"``: ``mean_i CE(s_i·, i) / 2``
     * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``
 
-    Follows the authors' code on one device. Pairs with identical texts count as wrong for one another.
+    Follows the authors' code for a single device.
 
     Args:
         form: ``"clip"`` (authors), ``"ctr"`` or ``"byol"``.
         tau: temperature (authors: 0.2 for ResNets, 0.05 for DeiT).
-        lam: weight of this loss, from 0 (authors: 0.3).
+        lam: weight of this loss, at least 0 (authors: 0.3).
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -355,7 +366,7 @@ class GPT4Image(Contrastive):
 
 
 def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
-    """Return the focal loss ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)`` of each row."""
+    """Return the focal loss of each row of scores; see :class:`FocalContrastive`."""
     pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
     right = torch.where(pairs, scores, -scores)
     cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
@@ -370,15 +381,16 @@ class FocalContrastive(LearntScale):
         s_ij = exp(theta) cos(image_i, text_j)
         loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)
 
-    * ``p_ij``: ``sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)`` otherwise.
-    * ``w_ij``: ``alpha`` for a pair, ``1 - alpha`` otherwise.
-    * ``theta``: learnt.
+    * ``p_ij``: ``sigmoid(s_ij)`` if picture ``i`` and text ``j`` are a pair, otherwise ``sigmoid(-s_ij)``.
+    * ``w_ij``: ``alpha`` for a pair, otherwise ``1 - alpha``.
+    * ``theta``: logarithm of the scale, learnt; ``n``: number of pairs.
 
-    Equals the authors' ``compute_focal_contrastive_loss`` divided by the batch size. Unlike SigLIP, it has no bias.
+    The loss equals the authors' ``compute_focal_contrastive_loss`` divided by the batch size. Unlike SigLIP, it has no
+    bias.
 
     Args:
         alpha: weight of pairs, 0 to 1 (authors: 0.5).
-        gamma: focusing exponent, from 0 (authors: 1); 0 is SigLIP without its bias.
+        gamma: focusing exponent, at least 0 (authors: 1); 0 is SigLIP's loss without the bias.
     """
 
     name: ClassVar[str] = "focal_contrastive"
@@ -403,20 +415,20 @@ class DITO(LearntScale, RandomBoxes):
         v_l  = max_r head(box_r on level l)
         loss = L(whole pictures, texts) + level_weight mean_l L(v_l, texts)
 
-    * ``v_l``: elementwise maximum over random boxes ``r`` on pyramid level ``l``.
-    * ``L``: CLIP's symmetric cross entropy, or RO-ViT's focal loss, with one learnt temperature.
+    * ``v_l``: picture vector from level ``l`` of the feature pyramid: the elementwise maximum over random boxes ``r``.
+    * ``head``: detection head, which maps a box to a vector.
+    * ``L``: CLIP's symmetric cross entropy or RO-ViT's focal loss; all terms share a learnt temperature.
 
-    The heads are saved with the encoder, for ``seewhy fit --task boxes --method dito``. The authors published the
-    detector but not this training, which follows their abstracts. Number and distribution of boxes and the weights of
-    the terms were chosen by SeeWhy.
+    The heads are saved with the encoder, for ``seewhy fit --task boxes --method dito``. The authors published the code
+    of the detector but not of this training, so the loss follows their abstracts.
 
-    Cost: ``3 n_boxes`` evaluations of small heads per picture; no further pass of the encoder.
+    Each picture takes ``3 n_boxes`` evaluations of a small head, and no additional pass of the encoder.
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
-        n_boxes: random boxes per picture.
-        smallest: smallest side of a box, as a share of the picture's side.
-        level_weight: weight of the pyramid levels, from 0.
+        n_boxes: number of random boxes per picture and level.
+        smallest: smallest side of a box, as a fraction of the picture's side.
+        level_weight: weight of the losses of the pyramid levels, at least 0.
     """
 
     name: ClassVar[str] = "dito"

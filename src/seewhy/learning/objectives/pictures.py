@@ -30,7 +30,7 @@ Flipped = Bool[Tensor, "v b"]
 
 
 class Beside(nn.Module):
-    """Additional state of an objective, such as layers or a queue, saved in checkpoints."""
+    """Additional state of an objective, such as layers or a queue, which checkpoints include."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,15 +49,15 @@ class PictureObjective(Objective):
 
     @property
     def slow_views(self) -> int:
-        """Return the number of views, counted from the last, that go through the moving average."""
+        """Return how many of the last views are encoded by the moving average of the network."""
         return 0
 
 
 class Vectors(PictureObjective):
-    """An objective on one vector per view."""
+    """An objective on vectors, one per view of a picture."""
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
-        """Return new state for this vector width and training length."""
+        """Return new state for this vector width and number of steps."""
         return Beside()
 
     def __call__(
@@ -93,7 +93,7 @@ class Vectors(PictureObjective):
 
 
 class Dense(PictureObjective):
-    """An objective on patches of two views that show the same place."""
+    """An objective on patches of two views that show the same part of the picture."""
 
     cell_weight: float = 1.0
     instance_weight: float = 0.0
@@ -123,7 +123,7 @@ class Dense(PictureObjective):
 
     @abstractmethod
     def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-        """Return the loss of pooled views, given a trained vector and its target."""
+        """Return the loss between the pooled vector of a view and the target vector of the other view."""
 
 
 class Queue(Beside):
@@ -156,7 +156,7 @@ class Queue(Beside):
 
 
 def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
-    """Return rows and columns of all pairs with equal indices."""
+    """Return the row and the column of every pair with equal indices."""
     ordered, order = index.sort()
     first, last = torch.searchsorted(ordered, of), torch.searchsorted(ordered, of, right=True)
     times = last - first
@@ -168,7 +168,7 @@ def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
 def blocks(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], without: Pairs | None
 ) -> Iterator[tuple[slice, Float[Tensor, "b m"]]]:
-    """Yield dot products with the store in blocks of columns, with excluded pairs at minus infinity."""
+    """Yield dot products with the stored vectors in blocks of columns; excluded pairs are minus infinity."""
     for start in range(0, len(store), BLOCK):
         part = slice(start, min(start + BLOCK, len(store)))
         scores = query @ store[part].T
@@ -206,7 +206,7 @@ class _Nearest(torch.autograd.Function):
 def nearest(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """Return the ``k`` largest dot products with a store and their indices, padded with minus infinity."""
+    """Return the ``k`` largest dot products with the stored vectors, padded with minus infinity, and their indices."""
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 
@@ -245,6 +245,9 @@ def log_sums(
     without: Pairs | None = None,
     classes: BothClasses | None = None,
 ) -> tuple[Float[Tensor, " b"], ...]:
-    """Return ``log sum_j exp(scale q_i · k_j)`` over the store; with ``classes``, also over each query's own class."""
+    """Return ``log sum_j exp(scale q_i · k_j)`` over the stored vectors ``k_j``.
+
+    With ``classes``, also return the sum over the vectors that have the class of the query.
+    """
     found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
     return found

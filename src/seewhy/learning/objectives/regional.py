@@ -1,4 +1,4 @@
-"""Objectives on regions: words with patches, sentences with regions, or patches of two views."""
+"""Objectives that compare regions of a picture with words or sentences, or with regions of another view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pictures import Boxes, Dense, Flipped, Maps
 @objectives.register
 @dataclass(frozen=True)
 class GLoRIA(Regional):
-    """Contrastive loss between pictures and reports, and between words and their attended regions.
+    """Contrastive loss between pictures and reports, and between words and the regions that match them.
 
         s_ij = scale cos(image_i, text_j)
         loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j) + local_weight · local
@@ -29,20 +29,23 @@ class GLoRIA(Regional):
 
         s_ij = scale log sum_t exp(word_scale cos(c_t, w_t))
 
-    * ``w_t``: vector of word ``t``.
-    * ``c_t``: mean of the regions, weighted by ``softmax(attention_scale a_t)``.
-    * ``a``: softmax over words of the dot products of words and regions.
+    * ``CE(s, i)``: cross entropy of the scores ``s`` if ``i`` is correct.
+    * ``w_t``: vector of word ``t`` of text ``j``.
+    * ``c_t``: mean of the regions of picture ``i``, weighted by ``softmax(attention_scale a_t)``.
+    * ``a_t``: for each region, the softmax over words of its dot product with word ``t``.
 
-    Equals the authors' ``global_loss`` and ``local_loss``, except that theirs include a token besides the words. Their
-    code has a separate layer for regions; here the image encoder's projection is used.
+    The losses equal the authors' ``global_loss`` and ``local_loss``, except that the authors also include a special
+    token among the words. Where SeeWhy differs: the image encoder's projection is used for regions; the authors' code
+    has a separate layer.
 
-    Cost: proportional to the squared batch size, times words, times regions. Memory is bounded.
+    The time is proportional to the squared batch size, the number of words and the number of regions. Memory is
+    bounded.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); not learnt.
         word_scale: factor on the similarity of a word and its attended regions (authors: ``temp2``, 5); not learnt.
         scale: factor on the scores of both losses (authors: ``temp3``, 10); not learnt.
-        local_weight: weight of the local loss, from 0 (authors: 1).
+        local_weight: weight of the local loss, at least 0 (authors: 1).
         spans: text to draw from a report: one ``"sentence"`` (authors), or the whole ``"text"``.
     """
 
@@ -66,7 +69,7 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """Return the scaled cosine of each word with its attended regions, and the attention weights."""
+        """Return the scaled cosine of each word with its weighted mean of regions, and the attention weights."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
@@ -91,25 +94,29 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Contrastive loss between pictures and several sentences each, and between sentences and their regions.
+    """Contrastive loss between pictures and several sentences per picture, and between sentences and regions.
 
         s_ijk = exp(theta) cos(image_i, text_jk)
         loss  = mean_k (mean_i CE(s_i·k, i) + mean_j CE(s_·jk, j)) / 2 + local_weight · local
         local = mean_k (CE(exp(theta) cos(v_k, t_·), k) + CE(exp(theta) cos(v_·, t_k), k)) / 2
 
-    * ``text_jk``: ``k``-th sentence drawn for picture ``j``; sentences of one picture never compete (section 3.2).
-    * ``v_k``: mean of the regions, weighted by their cosines with sentence ``t_k``. These are scaled to [0, 1] and set
-      to 0 below ``sigma`` (section 3.3).
-    * ``theta``: learnt.
+    * ``CE(s, i)``: cross entropy of the scores ``s`` if ``i`` is correct.
+    * ``text_jk``: ``k``-th sentence drawn for picture ``j``. Sentences of the same picture are not compared (section
+      3.2).
+    * ``t_k``: vector of sentence ``k`` of a picture.
+    * ``v_k``: mean of the picture's regions. The weights of the regions are the cosines with ``t_k``, scaled to [0, 1]
+      and set to 0 below ``sigma`` (section 3.3).
+    * ``theta``: logarithm of the scale, learnt.
 
-    Equals the softmax form of the authors' code, which divides the paper's sum by ``n_texts``. ``local`` follows the
-    paper and compares sentences and regions of the same picture; their code mixes several pictures. Their circle loss
-    is not in the paper and is left out. Cost: ``n_texts`` passes of the text encoder.
+    The loss equals the softmax form of the authors' code, which divides the paper's sum by ``n_texts``. As in the
+    paper, ``local`` compares sentences and regions of the same picture; the authors' code also compares those of
+    different pictures. The circle loss of the authors' code, which is not in the paper, is left out. A step takes
+    ``n_texts`` passes of the text encoder.
 
     Args:
-        n_texts: texts drawn per picture and step (authors: 6).
+        n_texts: number of texts drawn per picture and step (authors: 6).
         sigma: scaled cosine below which a region gets no weight, 0 to 1 (authors: 0.1).
-        local_weight: weight of the local loss, from 0 (authors: 1).
+        local_weight: weight of the local loss, at least 0 (authors: 1).
         spans: texts to draw: sentences, whole captions, or ``"both"``.
 
     Example:
@@ -130,7 +137,7 @@ class DreamLIP(LearntScale, Regional):
     spans: Literal["text", "sentence", "both"] = "both"
 
     def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
-        """Return the weights of the regions for each sentence, which sum to 1."""
+        """Return the weights of the regions for each sentence; the weights of a sentence sum to 1."""
         near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
         least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
         # Where all regions are alike none stands out, and all belong.
@@ -152,7 +159,7 @@ EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Pixel propagation: each patch becomes a similarity-weighted mean of transformed patches of its view."""
+    """Pixel propagation: each patch becomes a mean of the transformed patches of its view, weighted by similarity."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -177,34 +184,36 @@ def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b 
 @objectives.register
 @dataclass(frozen=True)
 class PixPro(Dense):
-    """Agreement between patches of two views that show the same place (pixel propagation).
+    """Agreement between patches of two views that show the same part of the picture (pixel propagation).
 
         y_i  = sum_j max(cos(x_i, x_j), 0)^gamma g(x_j)
         loss = -2 mean cos(y_i, x'_j)
 
-    * ``x``, ``x'``: projected feature maps of two views, ``x'`` from the moving average.
+    * ``x``, ``x'``: projected feature maps of two views; ``x'`` is computed by the moving average of the network.
+    * ``y``: the map ``x`` after propagation.
     * ``g``: learnt layer.
-    * ``i``, ``j``: patches whose centres are nearer than ``threshold`` times the diagonal of the larger patch.
+    * ``i``, ``j``: in the loss, patches whose centres are nearer than ``threshold`` times the diagonal of the larger
+      patch.
 
     Follows equations 1 and 3 of the paper. The loss is summed over both orders of the views, so its minimum is -4.
-    Views without a common place contribute 0. ``form="plain"`` uses ``y_i = g(x_i)``. ``form="contrast"`` is
-    PixContrast (equation 2), where ``P(i)`` are the patches of the other view that match patch ``i``:
+    Views that do not overlap contribute 0. ``form="plain"`` uses ``y_i = g(x_i)``. ``form="contrast"`` is PixContrast
+    (equation 2), where ``P(i)`` are the patches of the other view that match patch ``i``:
 
         loss_i = -log(sum_{j in P(i)} exp(cos(x_i, x'_j) / temperature) / sum_j exp(cos(x_i, x'_j) / temperature))
 
-    Equals the authors' ``featprop``, ``regression_loss`` and instance loss for the same boxes. Their code measures
-    positions between pixel centres (``1 / (W - 1)``), SeeWhy between edges. This changes 0.7 % of the patch pairs for
-    random crops of 500 x 375 pixels and 7 x 7 patches.
+    For the same boxes, the losses equal the authors' ``featprop``, ``regression_loss`` and instance loss. Where SeeWhy
+    differs: positions are measured between the edges of pixels, and in the authors' code between pixel centres (``1 /
+    (W - 1)``). This changes 0.7 % of the patch pairs for random crops of 500 x 375 pixels and 7 x 7 patches.
 
     Args:
         form: ``"propagation"``, ``"plain"`` or ``"contrast"``.
-        threshold: largest distance between matching patches (paper: 0.7).
+        threshold: largest distance between matching patches, in diagonals of the larger patch (paper: 0.7).
         gamma: exponent of the similarity (paper: 2); 0 averages over the whole view.
         temperature: temperature of PixContrast (paper: 0.3).
-        cell_weight: weight of the patch loss, from 0.
-        instance_weight: weight of the same loss on pooled views, from 0 (published runs: 0; combination in the paper:
-        1).
-        momentum: initial momentum of the moving average, 0 to 1; it rises to 1 (authors: 0.99).
+        cell_weight: weight of the loss on patches, at least 0.
+        instance_weight: weight of the same loss on pooled views, at least 0 (published runs: 0; with the paper's
+            instance loss: 1).
+        momentum: momentum of the moving average at the start, 0 to 1 (authors: 0.99); it increases to 1.
     """
 
     name: ClassVar[str] = "pixpro"
@@ -255,7 +264,7 @@ def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> F
 
 
 def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "v b cells 2"]:
-    """Return the centres of all patches in the original picture, as fractions (x, y), row by row."""
+    """Return the centre (x, y) of every patch, as fractions of the original picture, row by row."""
     across = (torch.arange(width, device=boxes.device) + 0.5) / width
     down = (torch.arange(height, device=boxes.device) + 0.5) / height
     left, top, right, bottom = (boxes[..., i, None] for i in range(4))
@@ -266,7 +275,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """Return distances between patches of two views, in diagonals of the larger patch."""
+    """Return the distance between every two patches of two views, in diagonals of the larger patch."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

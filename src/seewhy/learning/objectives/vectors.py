@@ -1,4 +1,4 @@
-"""Objectives on vectors of picture views, without texts."""
+"""Objectives on the vectors of views of pictures, without texts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Layer(Beside):
 class CrossEntropy(Vectors):
     """Cross entropy of a linear classifier on top of the network.
 
-    The loss is averaged over all views. Vectors are not normalised, and the classifier is not saved.
+    The loss is averaged over all views. Vectors are not normalised. The linear classifier is not saved.
 
     Args:
         label_smoothing: label smoothing, 0 to 1.
-        n_views: views per picture, from 1.
+        n_views: views per picture, at least 1.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -54,7 +54,7 @@ class CrossEntropy(Vectors):
 
 
 class Layers(Beside):
-    """Two linear classifiers, on vectors and on concept similarities, and one vector per concept."""
+    """Two linear classifiers, one on vectors and one on similarities with concepts, and the vectors of the concepts."""
 
     owner: Tensor
     concepts: Tensor
@@ -69,7 +69,7 @@ class Layers(Beside):
 
     @torch.no_grad()
     def follow(self, vectors: Float[Tensor, "b v d"], index: Int[Tensor, " b"]) -> None:
-        """Replace the concepts whose pictures are in the batch by the network's current vectors."""
+        """Update the concepts whose pictures are in the batch to the current vectors of these pictures."""
         is_own = self.owner[:, None] == index
         fresh = normalize(vectors.detach().mean(1), dim=1)[is_own.int().argmax(1)].to(self.concepts)
         self.concepts = torch.where(is_own.any(1)[:, None], fresh, self.concepts)
@@ -78,27 +78,30 @@ class Layers(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class IIS(Vectors):
-    """Cross entropy of two linear classifiers, on vectors and on sparse concept similarities.
+    """Cross entropy of two linear classifiers, one on vectors and one on sparse similarities with concepts.
 
         L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)
 
+    * ``CE``: cross entropy; ``w`` is the weight of the second term.
     * ``z``, ``y``: vector and class of a picture.
-    * ``C``: vectors of ``M`` concepts.
-    * ``sparse_s``: the ``M - floor(sM)`` values of largest magnitude; the others are set to 0.
+    * ``C``: vectors of the ``M`` concepts.
+    * ``sparse_s``: sets all but the ``M - floor(sM)`` values of largest magnitude to 0.
     * ``g``, ``g'``: linear layers, which are not saved.
 
     Concepts are ``M`` random training pictures. A concept is updated whenever its picture is in the batch; gradients do
-    not pass into concepts. With ``concepts="random"`` they are fixed random directions.
+    not pass into concepts. With ``concepts="random"``, the concepts are fixed random directions.
 
-    Where SeeWhy differs: the paper's concepts are crops, and its released code lacks this training. Equation 8 and
-    defaults are taken from quotes in reviews; the authors' ``w`` and how often they encode concepts are unknown.
+    Where SeeWhy differs: the paper's concepts are crops. The authors' code does not include this training, so equation
+    8 and the defaults are taken from quotes in reviews. The authors' ``w``, and how often they update the concepts, are
+    unknown.
 
     Args:
-        n_concepts: number of concepts ``M`` (default: the best value in the paper's ablation).
-        sparsity: share ``s`` of concepts set to 0, 0 to 1 (default: as above).
-        weight: weight ``w`` of the second term, from 0; 0 is plain cross entropy.
+        n_concepts: number of concepts ``M``; the default is the best value in the paper's ablation.
+        sparsity: fraction ``s`` of the similarities that is set to 0, 0 to 1; the default is the best value in the
+            paper's ablation.
+        weight: weight ``w`` of the second term, at least 0; 0 is plain cross entropy.
         concepts: ``"pictures"``, or ``"random"`` as a baseline.
-        n_views: views per picture, from 1.
+        n_views: views per picture, at least 1.
     """
 
     name: ClassVar[str] = "iis"
@@ -134,11 +137,12 @@ class IIS(Vectors):
 
 
 def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
-    """Return the supervised contrastive loss, averaged over views ``i``; ``P(i)`` are the views similar to ``i``.
+    """Return the supervised contrastive loss, averaged over all views ``i``.
 
         -mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))
 
-    Views with empty ``P(i)`` contribute 0.
+    ``s_ip`` is the similarity of views ``i`` and ``p``, ``t`` the temperature, and ``P(i)`` the set of views that
+    ``alike`` pairs with ``i``. Views with an empty ``P(i)`` contribute 0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
@@ -152,19 +156,19 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
 @objectives.register
 @dataclass(frozen=True)
 class SimCLR(Vectors):
-    """Contrastive loss between two views of each picture (NT-Xent); needs no classes.
+    """Contrastive loss between views of the same picture (NT-Xent), without classes.
 
         L_i = -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))
 
-    * ``i``, ``j``: two views of a picture; the loss is averaged over all views.
-    * ``s``: cosines between views.
+    * ``i``, ``j``: two views of the same picture; ``k`` is any other view. The loss is averaged over all views ``i``.
+    * ``s_ij``: cosine of views ``i`` and ``j``.
     * ``t``: temperature.
 
     Follows equation 1 of the paper. Loss and gradients equal ``SupConLoss`` of SupContrast without labels.
 
     Args:
         temperature: temperature ``t`` (paper: 0.1 to 0.5; the default is SupContrast's).
-        n_views: views per picture, from 2.
+        n_views: views per picture, at least 2.
 
     Example:
         >>> views = torch.eye(2)[:, None].repeat(1, 2, 1)
@@ -191,22 +195,24 @@ class SupCon(Vectors):
 
         L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))
 
-    * ``P(i)``: the other views of the class of view ``i``; the loss is averaged over all views.
-    * ``s``: cosines between views.
+    * ``P(i)``: the other views with the class of view ``i``; ``a`` is any other view. The loss is averaged over all
+      views ``i``.
+    * ``s_ip``: cosine of views ``i`` and ``p``.
     * ``t``: temperature.
 
     Follows equation 2 of the paper, with the sum outside the logarithm. Loss and gradients equal ``SupConLoss`` of
     SupContrast, which also multiplies by ``temperature / base_temperature``.
 
     With ``n_store``, views are compared with a queue of vectors from a moving average of the network (section 4.4 and
-    MoCo). The last view of a picture goes through the moving average.
+    MoCo). The moving average encodes the last view of each picture.
 
     Args:
         temperature: temperature ``t`` (paper: 0.1).
         base_temperature: base temperature of the authors' code; default: not used.
-        n_views: views per picture, from 1.
-        n_store: pictures in the queue, from 0; 0 compares within the batch.
-        momentum: initial momentum of the moving average, 0 to 1; it rises to 1.
+        n_views: views per picture, at least 1.
+        n_store: number of pictures in the queue, at least 0; with 0, the views of the batch are compared with each
+            other.
+        momentum: momentum of the moving average at the start, 0 to 1; it increases to 1.
     """
 
     name: ClassVar[str] = "supcon"
@@ -250,7 +256,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Return the supervised contrastive loss against a store; classes missing from the store contribute 0."""
+    """Return the supervised contrastive loss against stored vectors; views whose class is not stored contribute 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]
@@ -260,7 +266,7 @@ def against_store(
 
 
 class Neighbours(Queue):
-    """A queue of possible neighbours, a step counter, and the linear classifier of the warm-up."""
+    """A queue of candidate neighbours, a step counter, and the linear classifier of the warm-up."""
 
     steps: Tensor
 
@@ -277,36 +283,41 @@ class Neighbours(Queue):
 @objectives.register
 @dataclass(frozen=True)
 class LOOK(Vectors):
-    """Leave-one-out k-nearest-neighbour loss: most neighbours of a picture must have its class.
+    """Leave-one-out k-nearest-neighbour loss, which is low if most neighbours of a picture have the same class.
 
         P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij
         w_ij   = exp(cos(z_i, z_j) / t)
         L      = -mean_i log(P(y_i|i) + eps)
 
+    * ``P(c|i)``: probability of class ``c`` for picture ``i`` from the weights ``w_ij`` of its neighbours.
     * ``N_k(i)``: the ``k`` nearest stored vectors, without other views of picture ``i``.
-    * ``z``, ``y``: vectors and classes.
+    * ``z_i``, ``y_i``: vector and class of picture ``i``.
+    * ``t``: temperature.
 
-    A class may form several clusters, because pictures outside the ``k`` nearest are not pulled closer. The store is a
-    queue of vectors from a moving average of the network, including the current batch.
+    A class may form several clusters, because only the ``k`` nearest pictures are pulled closer. The stored vectors are
+    a queue from a moving average of the network, including the current batch.
 
-    The authors published no code, and their full paper was not available: the loss follows the abstract and related
-    methods. Initialisation, store, ``k``, temperature and momentum were chosen by SeeWhy. On drawn shapes, untrained
-    networks
-    collapsed to one point with ``cold="none"`` and ``cold="own_class"``.
+    The authors published no code, and the full paper was not available. The loss follows the abstract and related
+    methods. Initialisation, queue, ``k``, temperature and momentum are SeeWhy's choice. On drawn shapes, networks with
+    random initial weights collapsed to one point with ``cold="none"`` and ``cold="own_class"``.
 
-    Cost: one pass of the moving average for each view that it encodes, and one matrix product with the store.
+    A step takes one additional forward pass for each view that the moving average encodes, and one matrix product with
+    the stored vectors.
 
     Args:
-        k: number of neighbours, from 0; 0 uses the whole store (SupCon's inner form).
+        k: number of neighbours, at least 0; 0 uses all stored vectors (the form of SupCon with the sum inside the
+            logarithm).
         temperature: temperature ``t`` of the cosines.
-        eps: constant added to the probability, so that the loss stays finite.
-        cold: help at the start of training. ``"wide"``: ``k`` falls from the size of the store. ``"warm_up"``: cross
-            entropy of a linear classifier. ``"own_class"``: the nearest picture of the class is added to the
-            neighbours. ``"none"``: no help, so pictures without a neighbour of their class have no gradient.
-        cold_part: share of the steps for ``"wide"`` and ``"warm_up"``, 0 to 1.
-        n_store: pictures in the store; at most the number of training pictures.
-        momentum: initial momentum of the moving average, 0 to 1; it rises to 1. 0 uses the network itself.
-        n_views: views per picture; the last goes through the moving average.
+        eps: constant added to the probability, which keeps the loss finite.
+        cold: how training starts, while few neighbours have the right class. ``"wide"``: ``k`` decreases from the
+            number of stored vectors. ``"warm_up"``: cross entropy of a linear classifier. ``"own_class"``: the nearest
+            picture of the same class is added to the neighbours. ``"none"``: no change, so a picture without a
+            neighbour of the same class has no gradient.
+        cold_part: fraction of the steps that ``"wide"`` and ``"warm_up"`` last, 0 to 1.
+        n_store: number of stored pictures, at most the number of training pictures.
+        momentum: momentum of the moving average at the start, 0 to 1; it increases to 1. With 0, the network itself is
+            used instead of a moving average.
+        n_views: number of views per picture; the moving average encodes the last one.
     """
 
     name: ClassVar[str] = "look"
@@ -356,7 +367,7 @@ class LOOK(Vectors):
         return loss
 
     def _k(self, step: int, cold_steps: int, n: int) -> int:
-        """Return the number of neighbours at a step, for a store of ``n`` vectors."""
+        """Return the number of neighbours at a step if ``n`` vectors are stored."""
         k = min(self.k or n, n)
         if self.cold != "wide" or step >= cold_steps:
             return k
@@ -398,7 +409,7 @@ def soft_votes(
     temperature: float,
     without: tuple[Tensor, Tensor],
 ) -> Float[Tensor, " b"]:
-    """Return the weight of each query's class in the whole store."""
+    """Return the weight of each query's class among all stored vectors."""
     whole, own = log_sums(query, store, 1 / temperature, without, (labels, classes))
     has = own.isfinite()
     return torch.where(has, (torch.where(has, own, 0.0) - torch.where(has, whole, 0.0)).exp(), 0.0)

@@ -1,6 +1,4 @@
-"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): a classifier of pictures that an autoencoder
-reconstructs.
-"""
+"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212), which classify the reconstruction of a picture."""
 
 from __future__ import annotations
 
@@ -112,7 +110,7 @@ def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Flo
 
 
 class Perceive(nn.Module):
-    """Trunk of the resulting encoder, which maps normalised pixels to a reconstructed grey picture."""
+    """Trunk of the encoder, from normalised pixels to a reconstructed grey picture."""
 
     def __init__(self, memory: nn.Module, loop: Loop) -> None:
         super().__init__()
@@ -236,7 +234,7 @@ class PerceptualNetwork(Network):
 
 
 def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
-    """Apply random affine transforms, blur, contrast, noise and brightness, in the authors' ranges."""
+    """Apply random affine transforms, blur, noise, and changes of contrast and brightness, in the authors' ranges."""
     n = len(pictures)
 
     def draw(low: float, high: float) -> Float[Tensor, " b"]:
@@ -269,7 +267,7 @@ def _grid(
 
 
 def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
-    """Blur each picture with its own Gaussian of five taps; ``sigma`` 0 means no blur."""
+    """Blur each picture with a Gaussian kernel of five taps and its own ``sigma``; 0 means no blur."""
     taps = torch.exp(-torch.arange(-2.0, 3.0).square() / (2 * sigma[:, None].square().clamp(min=1e-6)))
     taps = taps / taps.sum(1, keepdim=True)
     n = len(pictures)
@@ -283,21 +281,23 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 class Perceptual(NetworkRecipe):
     """Classifier of small grey pictures that an autoencoder first reconstructs.
 
-    The autoencoder has memorised the training pictures. It is applied repeatedly, and the classifier gets the last
-    result, which you can look at. Experimental: the paper covers digits of 28 × 28 pixels only. The reconstruction is
-    close to a training picture, so it can reveal private data. The authors train for 100,000 epochs.
+    The autoencoder is trained until it has memorised the training pictures. The autoencoder is applied repeatedly, and
+    the classifier gets the last reconstruction, which the card shows. The reconstruction is close to a training
+    picture, so it can reveal private data. The method is experimental: the paper has results only for digits of 28 × 28
+    pixels, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"`` for a plain classifier as a baseline.
         side: side of the grey pictures in pixels (authors: 28).
         memory: form of the autoencoder: ``"dense"`` or ``"convolutional"`` (paper).
         width: channels of the autoencoder (authors: 256).
-        depth: layers of a dense autoencoder; with few layers, repeated passes do not converge to training pictures.
+        depth: number of layers of a dense autoencoder. With few layers, repeated passes do not converge to training
+            pictures.
         memory_steps: training steps of the autoencoder, each on up to 500 pictures.
         memory_lr: learning rate of the autoencoder (authors: 1e-5).
         judge_epochs: epochs of the classifier (authors: 25 to 200).
-        n_loops: passes through the autoencoder (authors: 30); more give a more stable picture.
-        n_copies: disturbed copies to average (authors: 500).
+        n_loops: number of passes through the autoencoder (authors: 30); more passes give a more stable picture.
+        n_copies: number of disturbed copies over which the reconstruction is averaged (authors: 500).
     """
 
     name: ClassVar[str] = "perceptual"

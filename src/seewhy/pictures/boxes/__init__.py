@@ -32,7 +32,7 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
     Args:
         source: a COCO file, a folder with YOLO labels and class names, a folder of VOC files, or a table.
         format: registered name of the format; default: detected from the files.
-        pictures: folder of the pictures; default: the folders nearby.
+        pictures: folder of the pictures; default: the folder of the box file, or its subfolder ``images``.
     """
     path = Path(source)
     if not path.exists():
@@ -55,7 +55,7 @@ def has_boxes(path: Path) -> bool:
 
 @checked
 def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force: bool = False) -> list[Path]:
-    """Write boxes into a folder, without those that were left out.
+    """Write the boxes, without those in ``left_out``, into a folder.
 
     Args:
         data: the pictures with their boxes.
@@ -64,7 +64,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
         force: whether to overwrite files that SeeWhy did not write.
 
     Returns:
-        The files; the first one has the class names.
+        The paths of the written files; the first file has the class names.
     """
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
@@ -104,7 +104,7 @@ class BoxedPicture:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A box that was left out, with its values as in the file."""
+    """A box that was left out, with the values in the file."""
 
     where: str
     image: str
@@ -118,6 +118,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class BoxData:
+    """Pictures with boxes, loaded by :func:`load_boxes`.
+
+    Attributes:
+        pictures: the pictures with their boxes.
+        classes: class names.
+        left_out: boxes that cannot be used, with the reason.
+        missing: names of picture files that do not exist.
+        notes: remarks about the data for the user.
+    """
+
     pictures: tuple[BoxedPicture, ...]
     classes: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -157,7 +167,7 @@ class _Gathered:
 
 
 class Gathering:
-    """Collects boxes while a file is read, and notes what is wrong with each box left out."""
+    """A collector of boxes while a file is read, which notes what is wrong with each box that is left out."""
 
     def __init__(self, source: Path) -> None:
         self.source = source

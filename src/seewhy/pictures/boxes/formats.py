@@ -151,8 +151,8 @@ def _annotation(
 class CSV:
     """A table with one row per box; a picture without boxes has a row without numbers.
 
-    The columns are ``image, left, top, right, bottom, label``, or the names of other tools (``filename, xmin, ymin,
-    xmax, ymax, class``). ``width``, ``height``, ``score`` and ``ignored`` are optional. Classes without a box are lost.
+    The columns are ``image, left, top, right, bottom, label``, or names of other tools (``filename, xmin, ymin, xmax,
+    ymax, class``). ``width``, ``height``, ``score`` and ``ignored`` are optional. Classes need a box to be stored.
     """
 
     name: ClassVar[str] = "csv"
@@ -243,8 +243,8 @@ def parse_xml(data: bytes) -> Element:
 class VOC:
     """VOC boxes ``xmin, ymin, xmax, ymax`` in pixels, used without a shift (Everingham et al. 2010).
 
-    Where we differ: VOC's own files count pixels from 1 and include the last pixel. Most tools that write this format
-    do not, so nothing is added or subtracted. ``classes.txt``, if it exists, gives the class names in order.
+    Where we differ: VOC counts pixels from 1 and includes the last pixel. Most tools that write this format count from
+    0, so SeeWhy does not shift boxes. ``classes.txt``, if it exists, has the class names in order.
     """
 
     name: ClassVar[str] = "voc"

@@ -1,1 +1,1 @@
-"""EPIC: prototypes of rotated channels."""
+"""EPIC: prototypes of channels after a rotation of the feature map."""

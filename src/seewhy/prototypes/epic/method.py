@@ -42,7 +42,7 @@ SPARE = 3
 
 @dataclass(frozen=True, eq=False)
 class EPICBank(FittedBank):
-    """The rotation and the positive and negative prototypes of every channel.
+    """A rotation with the positive and negative prototypes of every channel.
 
     Attributes:
         channels: channel of each patch; patches of a channel are consecutive, strongest first.
@@ -125,25 +125,27 @@ class EPICBank(FittedBank):
 class EPIC(Prototypes):
     """The channels that contribute most to the decision, with the pictures that activate them most.
 
-    EPIC (arXiv 2505.12897) rotates the last feature map and applies the inverse rotation in the head, so no logit
-    changes:
+    EPIC (arXiv 2505.12897) rotates the last feature map and applies the inverse rotation in the head, so all logits
+    stay the same:
 
         Ẑ = U Z
         A' = A U⁻¹
         v = mean(Ẑ)
         logit_t − mean over classes = Σ_k A'_tk v_k + const
 
-    - ``Z``: the feature map.
+    - ``Z``: the feature map; ``Ẑ`` is the rotated map.
     - ``U``: a matrix fitted for pure channels (:class:`seewhy.prototypes.epic.training.FitEPIC`).
-    - ``A``: the weights of the head.
+    - ``A``: the weights of the head; ``A'`` are the weights for rotated channels.
+    - ``v``: the pooled vector of the rotated map.
     - ``t``: the explained class; ``k`` is a channel.
 
     A channel's prototypes are the pictures with the largest sum of activations. The box marks the grid cell with the
-    largest activation. Contributions are signed, while the authors' code uses ``max(v_k, 0)``. A channel that
-    contributes by low activation shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
+    largest activation. Where we differ: contributions are signed, while the authors' code uses ``max(v_k, 0)``. For a
+    channel that contributes because its activation is low, the card shows the pictures with the smallest sum
+    (docs/methods/epic.md). A share is between 0 and 1.
 
     Args:
-        n_channels: number of displayed channels (authors: 4).
+        n_channels: number of channels to display (authors: 4).
         n_prototypes: number of pictures per channel (authors: 4).
         duplicate: pooled cosine above which pictures are duplicates.
     """
@@ -224,10 +226,11 @@ def _fitted(bank: Patches) -> EPICBank:
 
 
 def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
-    """Return the contribution ``A'_tk v_k`` of each channel to the target's logit minus the mean over classes.
+    """Return the contribution ``A'_tk v_k`` of each channel ``k`` to the target's logit minus the mean over classes.
 
-    Contributions sum to this value up to a constant. ``A`` is the head's slope on these pictures
-    (:meth:`seewhy.heads.head.Head.slope`), and ``A' = A U⁻¹``.
+    The contributions add up to this difference, up to a constant. ``A' = A U⁻¹``, where ``A`` is the head's slope on
+    these pictures (:meth:`seewhy.heads.head.Head.slope`) and ``U`` the rotation; ``v`` is the pooled rotated feature
+    map.
     """
     slope = model.head.slope(look.pooled, target)
     return (slope @ rotation.inverse) * (look.pooled @ rotation.matrix.T)
@@ -244,7 +247,7 @@ class Entry(NamedTuple):
 def without_copies(
     candidates: Int[Tensor, "k c"], unit: Float[Tensor, "n d"], m: int, duplicate: float
 ) -> Int[Tensor, "k m"]:
-    """Return the first ``m`` of each row that are not near-duplicates, padded with −1."""
+    """Return the first ``m`` candidates of each row that are not near-duplicates, padded with −1."""
     chosen = torch.full((len(candidates), m), -1)
     for k, row in enumerate(candidates):
         near = (unit[row] @ unit[row].T >= duplicate).tolist()
@@ -265,7 +268,7 @@ def collect(
     duplicate: float,
     store: FeatureStore | None,
 ) -> EPICBank:
-    """Build the bank of a rotation with ``n_kept`` prototypes per channel and sign."""
+    """Build the bank of a rotation: ``n_kept`` positive and ``n_kept`` negative prototypes per channel."""
     unit, rows = normalize(maps.pooled, dim=1), []
     for sign in (1, -1):
         of = without_copies(strongest(maps.pooled, rotation.matrix, SPARE * n_kept, sign), unit, n_kept, duplicate)
@@ -293,7 +296,8 @@ def _read(
     for entry, seen in zip(entries, stream, strict=True):
         if not isinstance(seen, Encoded) or seen.picture is None or seen.digest != entry.digest:
             raise DataError(
-                f"{entry.name} changed during the fit of the prototypes. Run the command again without changing it."
+                f"{entry.name} changed during the fit of the prototypes. Do not change the file, and run the command "
+                "again."
             )
         pictures.append(BankPicture(entry.name, entry.digest, entry.label, encode_thumbnail(seen.picture.pixels)))
         originals.append([seen.picture.to_original(tuple(box)) for box in boxes.tolist()])

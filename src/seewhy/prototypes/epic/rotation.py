@@ -1,4 +1,4 @@
-"""Fit of EPIC's rotation in closed form, and its inverse in the head.
+"""Fit of EPIC's rotation in closed form, and application of the inverse rotation in the head.
 
 The purity of a channel (arXiv 2505.12897) is the cosine of its direction with the features at its maximum.
 """
@@ -30,7 +30,7 @@ Maps = CellMaps | CellPart
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """The matrix ``U`` from old to new channels, and its inverse.
+    """The matrix ``U`` from old to new channels, with its inverse.
 
     ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
     """
@@ -49,7 +49,7 @@ class Rotation:
 
     @classmethod
     def random(cls, width: int, seed: int) -> Rotation:
-        """Sample a uniform random orthogonal matrix, as a control."""
+        """Sample a uniform random orthogonal matrix, for comparison with the fitted matrix."""
         noise = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
         matrix, upper = torch.linalg.qr(noise)
         return cls.orthogonal(matrix * upper.diagonal().sign())
@@ -79,10 +79,10 @@ def strongest(
 
 
 class Peaks(NamedTuple):
-    """The maxima of channels on one of their prototypes.
+    """The grid cells at which channels are most active on one picture.
 
     Attributes:
-        ranks: rank of the picture among each channel's prototypes.
+        ranks: rank of the picture among the prototypes of each channel.
         cells: index of the grid cell with the maximum.
         vectors: features of that grid cell before the rotation.
     """
@@ -95,7 +95,7 @@ class Peaks(NamedTuple):
 
 
 def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], sign: int = 1) -> Iterator[Peaks]:
-    """Yield the maxima of channels on their prototypes, or the minima for ``sign=-1``."""
+    """Yield the positions at which channels are most active on their prototypes or, for ``sign=-1``, least active."""
     flat = of.reshape(-1)
     order = flat.argsort(stable=True)
     start = 0
@@ -113,11 +113,13 @@ def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], si
 def pure_cells(
     maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1
 ) -> tuple[Int[Tensor, "d m"], Float[Tensor, "d m"]]:
-    """Return the grid cell of each channel's maximum on its prototypes, and the purity there.
+    """Return the grid cell where each channel is most active on its prototypes, and the purity of the channel there.
 
         purity = p_k / ‖p‖
 
-    - ``p``: the rotated features of the grid cell. The purity is -1…1; at 1, only channel ``k`` is active.
+    - ``p``: the rotated features of the grid cell; ``k`` is the channel.
+
+    The purity is -1 to 1. At 1, only channel ``k`` is active.
     """
     cells, pure = torch.zeros_like(of), torch.zeros(of.shape)
     for at in peaks(maps, rotation.matrix, of, sign):
@@ -130,7 +132,7 @@ def pure_cells(
 def mean_unit_peaks(
     maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], weights: Float[Tensor, " m"] | None = None
 ) -> Float[Tensor, "k d"]:
-    """Return the mean normalised features at each channel's maxima, weighted by rank."""
+    """Return the mean normalised features of the grid cells where each channel is most active, weighted by rank."""
     by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)
     for at in peaks(maps, rotation, of):
@@ -143,20 +145,23 @@ def mean_unit_peaks(
 class Procrustes:
     """Alternating optimisation of the prototypes and of an orthogonal ``U``.
 
-    For fixed prototypes, the mean purity is ``<U, A> / d``:
+    For fixed prototypes,
 
-    - ``A``: row ``k`` is the mean normalised feature at the maxima of channel ``k``.
+        mean purity = <U, A> / d
+
+    - ``U``: the orthogonal matrix; ``<U, A>`` is the sum of elementwise products.
+    - ``A``: row ``k`` is the mean normalised feature vector of the grid cells where channel ``k`` is most active.
     - ``d``: the number of channels.
 
-    The maximum over orthogonal matrices is the polar factor of ``A``, or of ``A + λ 1`` with shrinkage. ``A`` is
-    averaged over several numbers of prototypes, which gives purer channels on held-out pictures (docs/methods/epic.md).
-    The paper uses Adam instead.
+    The best orthogonal matrix is the polar factor of ``A + λ I``, where ``λ`` is the shrinkage and ``I`` the identity.
+    ``A`` is averaged over several numbers of prototypes, which gives purer channels on held-out pictures
+    (docs/methods/epic.md). Where we differ: the paper optimises ``U`` by Adam.
 
     Args:
         n_prototypes: number of pictures per channel.
         scales: multiples of ``n_prototypes`` over which ``A`` is averaged.
-        shrinkage: ``λ``; 0 maximises purity on the training pictures, infinity gives no rotation.
-        n_rotated: number of rotated channels, those with the largest mean square activation; ``None`` for all.
+        shrinkage: ``λ``, shrinkage towards no rotation; 0 maximises the purity on the training pictures.
+        n_rotated: number of channels to rotate, those with the largest mean square activation; ``None`` rotates all.
         n_rounds: number of iterations.
     """
 
@@ -199,10 +204,10 @@ class Procrustes:
 def folded_logits(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> Float[Tensor, "b k"]:
-    """Compute the logits ``A' mean(U Z) + b'`` from rotated grid cells, with ``A' = A U⁻¹``.
+    """Compute the logits ``A' mean(U Z) + b'`` from grid cells ``Z`` after the rotation ``U``.
 
-    ``A`` is the head's slope minus its mean over classes (:meth:`Head.slope`), and ``b'`` is the intercept of a
-    picture.
+    ``A' = A U⁻¹``, where ``A`` is the head's slope minus its mean over classes (:meth:`Head.slope`). ``b'`` is the
+    intercept, which depends on the picture.
     """
     logits, rotated, folded = head(pooled), (cells @ rotation.matrix.T).mean(1), []
     for k in range(logits.shape[1]):
@@ -212,7 +217,9 @@ def folded_logits(
 
 
 class FoldCheck(NamedTuple):
-    """The largest relative difference of logits, and the share of equal decisions."""
+    """The largest relative difference between the original and the rotated logits, and the fraction of equal
+    predictions.
+    """
 
     difference: float
     agreement: float
@@ -221,13 +228,13 @@ class FoldCheck(NamedTuple):
 def check_fold(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> FoldCheck:
-    """Check that rotated logits equal the model's up to rounding."""
+    """Check that the logits after the rotation equal the model's logits, up to rounding."""
     with torch.no_grad():
         own, folded = head(pooled), folded_logits(head, rotation, pooled, cells)
     difference = float((own - folded).abs().max() / own.abs().max().clamp(min=1e-12))
     if not difference < TOLERANCE:
         raise ModelError(
-            f"The rotated logits must be within {TOLERANCE:g} of the model's largest logit, got a difference of "
+            f"The rotation must change the logits by at most {TOLERANCE:g} of the largest logit, got "
             f"{difference:.1e}. Use --like nearest."
         )
     return FoldCheck(difference, float((own.argmax(1) == folded.argmax(1)).float().mean()))

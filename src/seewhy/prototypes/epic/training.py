@@ -1,4 +1,4 @@
-"""Fit of EPIC on cached features."""
+"""Fit EPIC on cached features."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ N_DRAWS = 200
 
 @dataclass(frozen=True)
 class FitEPIC(Fitting):
-    """The fitting procedure of EPIC for a classifier.
+    """Fitting procedure of EPIC for a classifier.
 
-    The pictures are split into three sets, for fitting, model selection and evaluation. The selected settings are
-    fitted again on the first two. As in the paper, classes are not used. The paper's optimiser is in
+    The pictures are split into three sets, for fitting, model selection and evaluation. The rotation with the selected
+    settings is fitted again on the first two sets. As in the paper, classes are not used. The paper's optimiser is in
     ``reproductions/epic_adam.py``.
 
     Args:
-        n_prototypes: number of pictures per channel in the fit; ``None`` selects it.
-        shrinkage: shrinkage towards the identity; ``None`` selects it.
-        n_rotated: number of rotated channels; ``None`` selects it.
-        n_kept: number of stored prototypes per channel and sign.
-        held_out: share of held-out pictures, half for model selection and half for evaluation. Pictures of the same
-            object stay together.
+        n_prototypes: number of pictures per channel in the fit; ``None`` selects the number with the highest purity on
+            held-out pictures.
+        shrinkage: shrinkage of the rotation towards the identity, at least 0; ``None`` selects it in the same way.
+        n_rotated: number of channels to rotate; ``None`` selects it in the same way.
+        n_kept: number of positive prototypes, and of negative prototypes, to store for each channel.
+        held_out: fraction of the pictures to hold out, half of them for model selection and half for evaluation.
+            Pictures of the same object stay together.
         duplicate: pooled cosine above which pictures are duplicates.
         seed: seed of the split.
     """
@@ -241,7 +242,7 @@ def _named(setting: Procrustes, width: int) -> dict[str, Any]:
 
 
 def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
-    """Return the mean purity over channels and their ``m`` strongest pictures."""
+    """Return the mean purity over all channels, each on the ``m`` pictures that activate it most."""
     return float(pure_cells(maps, rotation, strongest(maps.pooled, rotation.matrix, m))[1].mean())
 
 
@@ -262,7 +263,7 @@ class PurityTable:
         return cls(maps.pooled @ rotation.matrix.T, torch.stack(rows))
 
     def by_channel(self, of: Tensor | slice = slice(None), m: int = N_MEASURED) -> Float[Tensor, " d"]:
-        """Return the mean purity of each channel's ``m`` strongest pictures."""
+        """Return the mean purity of each channel on the ``m`` pictures that activate it most."""
         activation = self.activation[of]
         top = activation.topk(min(m, len(activation)), dim=0).indices
         return self.purity[of].gather(0, top).mean(0)
@@ -271,7 +272,7 @@ class PurityTable:
 def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     """Compare the purity with the rotation, without it, and with a random rotation.
 
-    The 95 % interval of the gain uses the deviation over random halves of the pictures.
+    The 95 % interval of the gain is computed from random halves of the pictures.
     """
     n = len(maps)
     fitted, plain, random = (PurityTable.of(maps, kind) for kind in _controls(rotation, seed))
@@ -293,7 +294,7 @@ def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotati
 
 
 def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
-    """Return the mean share of the ``n`` strongest channels in the evidence, 0 to 1."""
+    """Return the mean fraction of the evidence that comes from the ``n`` strongest channels, 0 to 1."""
     with torch.no_grad():
         target = Target(model.head(pooled).argmax(1))
         parts = contributions(model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
@@ -301,7 +302,7 @@ def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d
 
 
 def coherence(pooled: Float[Tensor, "n d"], rotation: Rotation, labels: Tensor, m: int = N_MEASURED) -> float:
-    """Return the mean share of a channel's ``m`` prototypes with their most frequent class."""
+    """Return the fraction of a channel's ``m`` prototypes that have the most frequent class, averaged over channels."""
     top = (pooled @ rotation.matrix.T).topk(min(m, len(pooled)), dim=0).indices
     mine = labels[top]
     return float((mine == mine.mode(0).values).float().mean())

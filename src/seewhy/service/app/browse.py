@@ -211,7 +211,7 @@ class Browse:
         return found
 
     def tiles(self, places: Places) -> Response:
-        """Thumbnails of some pictures: the number of bytes of each as 32 bits, then all JPEGs."""
+        """Thumbnails of some pictures as JPEG, after a header with the size of each in bytes as a 32-bit integer."""
         index = self._numbers(places, MOST_TILES)
         assert self.rows.tiles is not None
         data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))

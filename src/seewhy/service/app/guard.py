@@ -43,11 +43,12 @@ class Guard:
     """ASGI middleware for every request and answer.
 
     * **Host**: must be an address, ``localhost``, or a name given to the server. Other names may be foreign sites that
-      resolve to this machine (DNS rebinding). * **Origin**: a request that changes data must come from SeeWhy's own
-      pages or from no page. Other sites may link to a page but not load it. * **Size and time**: a body has at most
-      ``max_upload`` bytes, and all bodies together ``max_held``. A body must arrive within ``body_seconds``, and an
-      answer must begin within ``request_seconds``. * **Errors**: an unexpected error is logged, and its message is not
-      sent.
+      resolve to this machine (DNS rebinding).
+    * **Origin**: a request that changes data must come from SeeWhy's own pages or from no page. Other sites may link to
+      a page but not load it.
+    * **Size and time**: a body has at most ``max_upload`` bytes, and all bodies together ``max_held``. A body must
+      arrive within ``body_seconds``, and an answer must begin within ``request_seconds``.
+    * **Errors**: an unexpected error is logged, and its message is not sent.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:

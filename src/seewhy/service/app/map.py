@@ -57,8 +57,8 @@ _logger = logging.getLogger(__name__)
 def principal(features: Float[np.ndarray, "n d"], k: int, fit_on: int = FIT_ON) -> Float[np.ndarray, "n k"]:
     """Return the first ``k`` principal components of the L2-normalised rows.
 
-    They are exact eigenvectors of the covariance of up to ``fit_on`` evenly spaced rows. If there are fewer than ``k``
-    components, the others are 0.
+    The components are exact eigenvectors of the covariance of up to ``fit_on`` evenly spaced rows. If there are fewer
+    than ``k`` components, the others are 0.
     """
     n, d = features.shape
     some = np.linspace(0, n - 1, min(n, fit_on)).astype(np.int64)
@@ -222,8 +222,7 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
     """Return the colour value of each picture as 16-bit integers in base64, and the legend.
 
     For classes, a value is the position of the class in the legend. For quantities, 0 to 65,534 stands for ``low`` to
-    ``high``.
-    65,535 stands for an unknown value.
+    ``high``. The value 65,535 stands for unknown.
     """
     read = rows.state == READ
     if name == "probability":

@@ -51,7 +51,7 @@ class Next:
         add_data(app, "/next/state", self.state)
 
     def page(self, format: Format = "html") -> Response:
-        """What would help this model most, each with its reason."""
+        """Suggestions of what would help this model most, each with a reason."""
         decided = self._decided()
         state = self.job.state()  # first: a job that ends in between is followed by the page
         result = self.job.result or {"more": None, "classes": None}

@@ -71,7 +71,9 @@ class Refitting:
             raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
         place = int(np.searchsorted(comparison.index, index))
         if place == len(comparison.index) or comparison.index[place] != index:
-            raise HTTPException(404, "The comparison has no picture with this number. Choose one of its page.")
+            raise HTTPException(
+                404, "The comparison has no picture with this number. Choose a picture of the comparison."
+            )
         seen = await state.see_sample(index)
         both = await state.compute(lambda: [self._side(comparison, side, place, seen) for side in (0, 1)])
         row = next((r for r in comparison.findings.data["changed"] if r["index"] == index), None)

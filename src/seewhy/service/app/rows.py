@@ -51,7 +51,7 @@ def with_unlabelled(data: Samples, others: Samples) -> Samples:
 
 
 class Rows:
-    """Predicts labelled pictures in small batches at the lowest priority, and stores a few numbers for each.
+    """A table of predictions, which is filled in small batches at the lowest priority.
 
     A picture takes 70 bytes and its features in half precision; 50,000 pictures with 1,280 features take 130 MB.
     """
@@ -262,9 +262,9 @@ class View:
         finding: a kind of :data:`~seewhy.studies.inspection.check.KINDS`.
         decision: decision of people, or ``"open"``.
         name: part of the file name.
-        words: words to sort by, from the best match down, if the encoder has a text encoder.
-        least, most: range of the probability of being right, or of the score if it is not measured. sort, descending:
-            column of :data:`SORTS`, and direction.
+        words: words by which pictures are sorted, best match first, if the encoder has a text encoder.
+        least, most: range of the probability of being right, or of the score if it is not measured.
+        sort, descending: column of :data:`SORTS`, and direction.
     """
 
     label: str = ""
@@ -283,7 +283,7 @@ class View:
     def select(
         self, rows: Rows, decided: Mapping[str, Mapping[str, Any]], match: np.ndarray | None = None
     ) -> np.ndarray:
-        """Return the indices of the selected pictures in order; ``match`` is how well each matches the words."""
+        """Return the indices of the selected pictures, in order; ``match`` has the similarity of each to the words."""
         keep = np.ones(len(rows.items), bool)
         for name, column in (("label", rows.label), ("predicted", rows.predicted)):
             if asked := getattr(self, name):

@@ -13,11 +13,11 @@ class Settings:
     """Limits and settings of the web pages.
 
     Attributes:
-        host: address to listen on; any address that is not loopback opens the page to other machines.
+        host: address to listen on; an address other than loopback opens the page to other machines.
         port: port to listen on; 0 picks a free one.
-        names: allowed host names, besides ``localhost`` and addresses.
+        names: host names that requests may use, in addition to ``localhost`` and IP addresses.
         max_upload: maximum bytes of a request's body.
-        max_held: maximum bytes of all bodies together; a request beyond it gets 503.
+        max_held: maximum bytes of all bodies together; a request that exceeds it gets the status 503.
         head_seconds: maximum seconds to receive a request's head.
         body_seconds: maximum seconds to receive a body.
         request_seconds: maximum seconds for an answer, including measures of faithfulness.
@@ -26,8 +26,8 @@ class Settings:
         n_pictures: maximum number of pictures in memory; the oldest are dropped.
         n_sessions: maximum number of readers whose edits and recent pictures are stored.
         n_recent: number of recent pictures to list for a reader.
-        n_waiting: maximum number of waiting pictures and jobs; a request beyond it gets 503.
-        batch: maximum pictures per batch.
+        n_waiting: maximum number of waiting pictures and jobs; a request that exceeds it gets the status 503.
+        batch: maximum number of pictures per batch.
         gather_seconds: seconds that a batch waits for pictures that are being decoded.
     """
 

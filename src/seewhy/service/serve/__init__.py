@@ -29,7 +29,7 @@ def make_service(
     """Return an ASGI app that serves classifiers by name.
 
     Args:
-        models: classifiers or folders by name; the first answers requests without a name.
+        models: classifiers or folders, by name; the first model answers requests without a name.
         settings: limits and settings.
         load: function that loads a folder.
         log_to: file descriptor for the access log; default: no log.

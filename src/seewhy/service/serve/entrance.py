@@ -64,7 +64,7 @@ class Metrics:
 
 
 class AccessLog:
-    """Writes lines to a file descriptor; lines that cannot be written are dropped and counted."""
+    """A writer of lines to a file descriptor; lines that cannot be written are dropped and counted."""
 
     def __init__(self, to: int | None, dropped: Callable[[], None]) -> None:
         self.to = to
@@ -233,7 +233,7 @@ def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
 
 
 class Rates:
-    """Rate limits by address: token buckets for up to one minute's requests."""
+    """Rate limits by address: token buckets that hold the requests of up to a minute."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate

@@ -94,7 +94,7 @@ class Models:
         self._now = {name: self._made(name, source) for name, source in sources.items()}
 
     def _made(self, name: str, source: Classifier | Path) -> Model:
-        """Load a model with the digest that its folder had before."""
+        """Load a model, with the digest of its folder before loading."""
         if not isinstance(source, Path):
             return Model(name, source, source.digest, self.settings, self.metrics)
         digest = digest_of(source) or ""

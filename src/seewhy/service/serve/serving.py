@@ -215,7 +215,7 @@ def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gone(request: Request, _error: Exception) -> Response:
-    """Return a response for the access log; its client has disconnected."""
+    """Return a response for the access log, because the client has disconnected."""
     return Response(status_code=GONE)
 
 

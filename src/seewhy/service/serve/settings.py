@@ -26,7 +26,7 @@ class ServiceSettings:
     """Limits and settings of a service.
 
     Attributes:
-        web: address, sizes, times, batches and queues, as for the pages.
+        web: settings of address, sizes, times, batches and queues, as for the pages.
         token: token of the header ``Authorization: Bearer …``; ``None`` requires no token.
         open_without_token: whether other machines may send requests without a token.
         n_pictures: maximum pictures per request.
@@ -72,7 +72,7 @@ class ServiceSettings:
 
 
 def read_token(file: Path | None) -> str | None:
-    """Return the token from a file or from the environment; ``None`` without either."""
+    """Return the token from a file or from the environment, or ``None``."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _check_token(given.strip())

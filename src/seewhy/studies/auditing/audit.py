@@ -1,4 +1,4 @@
-"""Compares a classifier with the limits of a contract (``seewhy.audit``)."""
+"""Compare a classifier with the limits of a contract (``seewhy.audit``)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _figure_line(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Audit(Findings):
-    """Result of an audit; ``data`` is the JSON object (docs/json.md)."""
+    """The result of an audit; ``data`` is the JSON object that docs/json.md describes."""
 
     @property
     def passed(self) -> bool:
@@ -127,15 +127,15 @@ def audit(
     Args:
         classifier: the classifier to audit.
         samples: labelled test pictures, or their folder or table.
-        contract: the limits, or their TOML file; default: :meth:`Contract.preset`, where ``group``, ``train`` and
-            ``masks`` make the metrics that need them required.
+        contract: the limits, or their TOML file; default: :meth:`Contract.preset`. The preset requires the metrics on
+            groups, training pictures or masks if ``group``, ``train`` or ``masks`` is given.
         group: column of the table that groups the pictures; ``"folder"`` for class folders.
         train: training pictures, if the classifier does not store them.
         masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the
             background.
-        n_explained: number of random pictures whose explanations are measured.
-        store: cache of features.
-        seed: seed of all random draws.
+        n_explained: number of random pictures for which the faithfulness of explanations is measured.
+        store: cache of features between runs; default: no cache.
+        seed: seed of all random numbers.
         progress: progress reporter.
 
     Raises:
@@ -179,7 +179,7 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
 
 
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
-    """Return the classifier with these training pictures."""
+    """Return a copy of the classifier that has stored these training pictures."""
     data = train if isinstance(train, Samples) else load_samples(train)
     _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
     names, digests, small = zip(*files, strict=True)

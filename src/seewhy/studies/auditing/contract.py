@@ -39,7 +39,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value; without one, ``meaning`` has the reason."""
+    """A measured value; if nothing was measured, ``meaning`` says why."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -96,7 +96,7 @@ class Limit:
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def row(self, name: str, figure: Figure) -> dict[str, Any]:
-        """Return a figure and its limit as JSON; ``broken`` means required and not passed."""
+        """Return a metric with its limit as JSON; ``broken`` is true if the metric is required and did not pass."""
         state = self.state(figure)
         return {
             "name": name, "title": CHECKS[name].title, "state": state, "broken": self.required and state != "pass",
@@ -141,7 +141,7 @@ Measure = Callable[[Material, Limit], Figure]
 
 @dataclass(frozen=True)
 class Check:
-    """A metric that a contract can limit: names, texts for pages, default limit, and range of the limit."""
+    """A metric that a contract can limit, with its name, texts for pages, default limit and range of the limit."""
 
     name: str
     title: str

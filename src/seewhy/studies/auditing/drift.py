@@ -1,4 +1,4 @@
-"""Drift: tests whether new pictures differ from the training pictures of a classifier."""
+"""Drift: a test of whether new pictures differ from the training pictures of a classifier."""
 
 from __future__ import annotations
 
@@ -59,12 +59,14 @@ class DriftTest:
 
         2 E|X - Y| - E|X - X'| - E|Y - Y'|
 
-    If nothing changed, drift is reported with a probability of at most ``alpha``. This does not hold for series of
-    shots of one object. Cost: one forward pass per picture, and a distance matrix of at most twice ``most`` pictures.
+    where ``X`` and ``X'`` are features of two new pictures, and ``Y`` and ``Y'`` those of two training pictures. If
+    nothing changed, the probability that drift is reported is at most ``alpha``. This is not true for series of shots
+    of the same object. The test takes a forward pass per picture and a distance matrix of at most ``2 * most``
+    pictures.
 
     Args:
-        alpha: report drift if p is below this.
-        n_permutations: number of permutations; the smallest possible p value is 1 / (n + 1).
+        alpha: drift is reported if the p value is below ``alpha``.
+        n_permutations: number of permutations; the smallest possible p value is ``1 / (n_permutations + 1)``.
         most: largest number of pictures on each side of the test.
         n_near: number of nearest training pictures whose cosines are averaged.
         seed: seed of the permutations.
@@ -141,7 +143,7 @@ def known_of(classifier: Classifier) -> KnownPictures:
     """Return the stored features of the training pictures.
 
     Raises:
-        DataError: the classifier has none, or they are from another encoder.
+        DataError: the classifier has no stored features, or they are from another encoder.
     """
     if (known := classifier.known) is None:
         raise DataError(
@@ -202,7 +204,7 @@ def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor,
 
 
 def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[str, Any]]:
-    """Return how often each class is predicted now, and how often it occurred among the held-out pictures."""
+    """Return how often each class is predicted for the new pictures and for the held-out pictures of the fit."""
     trust, k = classifier.measured_trust, len(classifier.classes)
     n, counts = len(decided), decided.bincount(minlength=k).tolist()
     then = None if trust is None else trust.held.labels.bincount(minlength=k).tolist()

@@ -65,7 +65,7 @@ def accuracy(material: Material, limit: Limit) -> Figure:
 def calibration_gap(material: Material, limit: Limit) -> Figure:
     """Measure the calibration error, with a bootstrap interval.
 
-    The text also has the error of a perfectly calibrated model on as many pictures, which is above 0.
+    The text also gives the error that a perfectly calibrated model would have on as many pictures; it is above 0.
     """
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
@@ -140,7 +140,7 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
 def group_gap(material: Material, limit: Limit) -> Figure:
     """Measure the largest gap between a group's accuracy and the accuracy on all other groups.
 
-    Intervals are corrected for the number of groups (Bonferroni), and so are Fisher's p values (Holm).
+    The intervals are corrected for the number of groups (Bonferroni), and Fisher's p values for multiple tests (Holm).
     """
     if not material.grouped:
         return missing("No groups are known. Name their column with --group.")
@@ -166,7 +166,7 @@ def group_gap(material: Material, limit: Limit) -> Figure:
 
 
 def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
-    """Return the accuracy of each group and of all others; small groups have no gap."""
+    """Return the accuracy of each group and of all other groups together; small groups get no ``gap``."""
     rows, judged = [], []
     for group in sorted(set(names)):
         mine = torch.tensor([n == group for n in names])
@@ -307,9 +307,9 @@ def background(material: Material, limit: Limit) -> Figure:
 def one_place(material: Material, limit: Limit) -> Figure:
     """Measure how many predictions depend on one place in the frame, such as a watermark, a date or a border.
 
-    One half of the cards selects the border place with most heat, and the other half tests it; then the halves are
-    exchanged. The pixels of this place, and of other places, are replaced by pixels of a picture with another
-    prediction. Cost: 4 forward passes per card.
+    One half of the cards selects the place at the border with the most heat, and the other half tests it; then the
+    halves are exchanged. In the test, the pixels of this place, and for comparison those of other places, are replaced
+    by pixels of a picture with another prediction. This takes 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
     cards = [card for card, _ in heated]
@@ -349,7 +349,7 @@ def _mass(heat: Float[Tensor, "h w"]) -> Float[Tensor, "r c"]:
 
 
 def _changed(classifier: Classifier, cards: list[Explanation], i: int, place: Place, seed: int) -> tuple[float, float]:
-    """Return whether the prediction changes with this place, and how often with other places."""
+    """Return whether the prediction changes when this place is replaced, and how often when other places are."""
     rng = random.Random(seed)
     view = cards[i].view
     other = rng.choice([c for c in cards if c.prediction.label != cards[i].prediction.label]).view

@@ -1,4 +1,4 @@
-"""Checks labelled pictures for wrong labels, duplicates and faulty pictures (``seewhy check``)."""
+"""Check labelled pictures for wrong labels, duplicates and faulty pictures (``seewhy check``)."""
 
 from __future__ import annotations
 
@@ -217,9 +217,10 @@ class Readable:
 
 @dataclass(frozen=True)
 class Check:
-    """Finds wrong labels, duplicates, pictures unlike every class, and faulty pictures.
+    """A check that finds wrong labels, duplicates, pictures unlike every class, and faulty pictures.
 
-    Cost: one forward pass per picture and six linear fits on features. docs/measured.md compares the rules of ``by``.
+    The check takes a forward pass per picture and six linear fits on features. docs/measured.md compares the rules of
+    ``by``.
 
     Args:
         by: rule for doubtful labels: ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or

@@ -104,8 +104,8 @@ def strangeness(
     """Return an outlier score per picture, in robust standard deviations above the median.
 
     The score is the relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): the distance to the nearest
-    class minus the distance to all pictures. The Gaussians are fitted without the picture's fold. The score is 0 for
-    fewer than 30 pictures or a single class.
+    class minus the distance to all pictures. The Gaussians are fitted to the pictures of other folds. The score is 0
+    for fewer than 30 pictures or a single class.
     """
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
@@ -214,7 +214,7 @@ class HeldOutScores:
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Return the mean probability of each class over pictures with its label; 2 for a class without scored
+        """Return, for each class, the mean probability over pictures with this label; 2 for a class without scored
         pictures.
         """
         k = self.probabilities.shape[1]
@@ -271,15 +271,16 @@ def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, 
 
 
 def odds(scores: HeldOutScores) -> LabelIssues:
-    """Flag labels that are no more probable than a wrong label would be (SeeWhy's own rule).
+    """Flag labels that are not more probable than a wrong label would be; this rule is SeeWhy's own.
 
-    Labels with a doubt of at least one half are flagged::
+    Labels with a ``doubt`` of at least 0.5 are flagged::
 
         odds = p(label) / p(most probable other class)
         u = mean of p(label) / p(most probable class) over pictures with other labels
         doubt = u / (u + odds)
 
-    The rule has no settings. It was chosen on training pictures; docs/measured.md has its results on other pictures.
+    ``p`` are the cross-validated class probabilities. The rule has no settings. SeeWhy chose this rule on training
+    pictures; docs/measured.md has results on other pictures.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
@@ -294,8 +295,9 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 def confident(scores: HeldOutScores) -> LabelIssues:
     """Flag labels by confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1).
 
-    A picture is flagged if its label is not the most probable class ``j`` with ``p_j ≥ t_j``. The threshold ``t_j`` is
-    the mean of ``p_j`` over pictures labelled ``j`` (equation 2). Flagged pictures are ordered by ``1 − p_label``.
+    Let ``p_j`` be the probability of class ``j`` for a picture, and the threshold ``t_j`` the mean of ``p_j`` over
+    pictures labelled ``j`` (equation 2). A picture is flagged if its label differs from the most probable class with
+    ``p_j ≥ t_j``. Flagged pictures are ordered by ``1 − p_label``.
     """
     p, labels = scores.probabilities, scores.labels
     counted = p.double() >= scores.thresholds() - 1e-9
@@ -325,9 +327,9 @@ def cleanlab(scores: HeldOutScores) -> LabelIssues:
 def neighbours(scores: HeldOutScores, k: int = 10) -> LabelIssues:
     """Flag labels that differ from most of the nearest pictures (Zhu et al. 2022, arXiv:2110.06283, section 4.1).
 
-    A label is flagged if more than half of the votes of the ``k`` nearest pictures are for one other label. Votes are
-    weighted by cosine similarity, and duplicates do not vote. Pictures are ordered by the votes that their label lacks.
-    The paper (SimiFeat-V) uses random crops and soft labels; SeeWhy encodes each picture once.
+    A label is flagged if more than half of the votes of the ``k`` nearest pictures are for the same other label. Votes
+    are weighted by cosine similarity, and duplicates do not vote. Pictures are ordered by the votes against their
+    label. Where we differ: the paper (SimiFeat-V) uses random crops and soft labels; SeeWhy encodes each picture once.
     """
     x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
     votes = torch.zeros(len(x), n_classes)

@@ -97,7 +97,7 @@ def enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) 
 
 
 class Hide(nn.Module):
-    """Replacement of hidden pixels by a fill colour: ``x ∘ S + q ∘ (1 − S)``."""
+    """Replacement of hidden pixels by a fill colour ``q``: ``x ∘ S + q ∘ (1 − S)`` for picture ``x`` and mask ``S``."""
 
     q: Tensor
 
@@ -151,7 +151,10 @@ class COMETNetwork(BackboneNetwork):
 class Objective:
     """Loss of the selector.
 
-    m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)
+        m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)
+
+    ``CE_P`` is the cross entropy of the predictor on shown pixels, ``CE_D`` that of the detector on hidden pixels, and
+    ``S_b`` the mask of picture ``b``.
     """
 
     m_p: float = 1.0
@@ -222,8 +225,9 @@ class Playing(Task):
 class COMETMask(Attribution):
     """The mask on which a COMET classifier bases its decision.
 
-    The mask ``S(x)`` has the resolution of the picture and values in (0, 1). The classifier gets only
-    ``S ∘ x + (1 − S) ∘ q``. The mask is the same for every class, so it cannot compare two classes.
+    The mask ``S(x)`` has the resolution of the picture ``x`` and values between 0 and 1. The input of the classifier is
+    ``S ∘ x + (1 − S) ∘ q``, where ``q`` is a fill colour. The mask is the same for every class, so it cannot compare
+    two classes.
     """
 
     name: ClassVar[str] = "comet"

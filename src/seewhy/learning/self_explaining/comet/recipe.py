@@ -60,29 +60,30 @@ class COMET(NetworkRecipe):
     * ``S``: mask from the selector, the same for every class.
     * ``x``, ``q``: picture and fill colour.
 
-    A predictor classifies ``x_s``. A detector, trained on whole pictures, classifies the complement. The loss asks for
-    a correct predictor, a clearly worse detector and a small mask (:class:`~.network.Objective`).
+    A predictor classifies ``x_s``. A detector, trained on whole pictures, classifies the complement, in which the shown
+    pixels are hidden. The loss is small if the predictor is right, the detector is clearly worse and the mask is small
+    (:class:`~.network.Objective`).
 
     Args:
-        mode: ``"2p"``: selector and predictor are trained, the detector is fixed. ``"3p"``: the detector is trained on
-            the complement too. ``"post_hoc"``: one frozen classifier is both predictor and detector.
-        backbone: ``"encoder"``: predictor and detector are the encoder with a linear layer. ``"scratch"``: they are a
-            small ResNet for small pictures, whose detector first trains for ``n_steps``.
+        mode: ``"2p"`` trains selector and predictor, with a fixed detector. ``"3p"`` also trains the detector, on the
+            complement. ``"post_hoc"`` trains only the selector; a frozen classifier is both predictor and detector.
+        backbone: network of predictor and detector: ``"encoder"``, the encoder with a linear layer, or ``"scratch"``, a
+            small ResNet for small pictures. With ``"scratch"``, the detector is first trained for ``n_steps``.
         selector: network that predicts the mask: ``"unet"`` or ``"lraspp"``.
-        m_p: weight of the predictor's loss (sufficiency), from 0.
-        m_c: weight of the detector's loss (completeness), from 0 (authors: 4); 0 is plain select-then-predict.
+        m_p: weight of the predictor's loss (sufficiency), at least 0.
+        m_c: weight of the detector's loss (completeness), at least 0 (authors: 4); 0 is plain select-then-predict.
         gap: margin by which the detector must be worse on the complement, in nats (authors: 2).
-        m_1: weight of the mask's area, from 0; raise it for smaller masks.
-        tau: area up to which the mask has no cost, as a share of the picture, 0 to 1 (authors: 0.6).
-        fill: colour of the hidden pixels: ``"mean"`` or ``"black"``; default: black for ``"post_hoc"``, mean otherwise
-            (authors).
-        detector_norm: batch normalisation of the detector: ``"frozen"``, or ``"batch"`` for batch statistics (``"2p"``
-            with ``"scratch"``).
+        m_1: weight of the mask's area, at least 0; a higher value gives smaller masks.
+        tau: area of the mask up to which its loss is 0, as a fraction of the picture, 0 to 1 (authors: 0.6).
+        fill: colour of the hidden pixels: ``"mean"`` or ``"black"``; default: as the authors, black for ``"post_hoc"``
+            and mean otherwise.
+        detector_norm: batch normalisation of the detector: ``"frozen"``, or ``"batch"`` for batch statistics, which
+            needs ``"2p"`` and ``"scratch"``.
         size: side of the pictures in pixels; default: the encoder's input size. Smaller is faster.
         n_steps: number of training steps.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.
         lr: learning rate of AdamW (authors: 0.0005 over 200 epochs, which is too low for short training).
-        encoder_lr: learning rate of the encoder inside predictor and detector, as a multiple of ``lr``.
+        encoder_lr: learning rate of the encoder's layers in predictor and detector, as a multiple of ``lr``.
         weight_decay: weight decay (authors: 0.03).
         schedule: learning rate schedule (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
     """
@@ -200,7 +201,7 @@ def _some(pictures: EncodedSet, part: Tensor) -> Samples:
 
 
 def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
-    """Return a sentence about the mask for the HTML card."""
+    """Return a sentence about the mask, for the card."""
     text = f"; the mask shows {found['mean_mask_area']:.0%} of a picture"
     if "mask_alone_accuracy" not in found:
         return text
@@ -270,7 +271,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
 def borrowed(
     mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
 ) -> Float[Tensor, "b h w"]:
-    """Return, for each picture, the mask of another picture, of another class if possible."""
+    """Return, for each picture, the mask of another picture, if possible of another class."""
     offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
     place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
     is_other, differs = place != own, whose[None] != labels[:, None]

@@ -30,7 +30,7 @@ NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 
 
 class Prompts(nn.Module):
-    """Class prompts without position embedding and their scoring vector, initialised as in the authors' code."""
+    """Class prompts (without position embedding) with a scoring vector, both initialised as in the authors' code."""
 
     def __init__(
         self, n_early: int, n_classes: int, width: int, area: float = 256.0, shared: bool = True, dropout: float = 0.0
@@ -141,8 +141,8 @@ def parts_of(encoder: Encoder) -> Parts:
 class PromptCAMNetwork(Network):
     """A frozen vision transformer with class prompts.
 
-    Class prompts enter at layer ``first``, counted from 0. Each earlier layer may have as many prompts of its own
-    (``n_early = first``), which are dropped after that layer.
+    Class prompts are inserted before layer ``first``; the first layer is 0. With ``n_early = first``, each earlier
+    layer also has as many prompts, which are removed after the layer.
     """
 
     where: ClassVar[str] = "prompt_cam"
@@ -231,7 +231,7 @@ Flatten = Literal["keys", "patches"]
 
 @dataclass(frozen=True)
 class HeadRanking:
-    """Attention heads from most to least needed, and the class probability after each removal."""
+    """Attention heads, the most needed first, and the class probability after each removal."""
 
     order: tuple[int, ...]
     probability: tuple[float, ...]
@@ -260,7 +260,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Return class scores with uniform attention of the class prompt in some heads."""
+    """Return the class scores if the class prompt's attention in some heads is uniform."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Rank attention heads greedily: at each step, flatten the head whose removal keeps the class most probable."""
+    """Rank attention heads greedily: at each step, remove the head without which the class stays most probable."""
     first, weights = run_last_block(head, tokens)
     n_heads, rankings = weights.shape[1], []
     for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
@@ -310,15 +310,17 @@ class PromptCAM(Attribution):
 
         A_r = softmax(q_c K^T / √(d / r))
 
-    The map is the attention ``A_r`` to patches, averaged over the heads that the class needs most by the authors'
-    greedy ranking (:func:`rank_heads`). Its sum is below 1, because prompts and class token get the rest of the
-    attention. With a contrast, the map is the difference of both prompts' maps in the same heads. The paper shows each
-    head separately, smoothed and scaled to [0, 1]; :meth:`heads_of` returns all heads unchanged.
+    ``A_r`` is the attention of head ``r`` to the patches, ``q_c`` the query of the prompt of class ``c``, ``K`` are the
+    keys, and ``d / r`` is the width of a head. The map is ``A_r``, averaged over the heads that the class needs most by
+    the authors' greedy ranking (:func:`rank_heads`). The sum of the map is below 1, because prompts and class token get
+    some of the attention. With a contrast class, the map is the difference of the maps of the two prompts in the same
+    heads. The paper shows each head separately, smoothed and scaled to [0, 1]; :meth:`heads_of` returns all heads
+    unchanged.
 
     Args:
-        n_heads: number of attention heads to keep (authors' code: 4).
-        flatten: tokens over which the ranking makes attention uniform: all (``"keys"``, authors' code) or patches
-            (``"patches"``, paper).
+        n_heads: number of attention heads to average (authors' code: 4).
+        flatten: tokens over which the ranking makes the attention of a removed head uniform: all tokens (``"keys"``,
+            authors' code) or patches (``"patches"``, paper).
     """
 
     name: ClassVar[str] = "prompt_cam"

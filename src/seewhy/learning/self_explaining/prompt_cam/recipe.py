@@ -1,4 +1,4 @@
-"""Prompt-CAM (Chowdhury et al., CVPR 2025, arXiv 2501.09333): a classifier of class prompts."""
+"""Prompt-CAM (Chowdhury et al., CVPR 2025, arXiv 2501.09333): a classifier with a learnt prompt for each class."""
 
 from __future__ import annotations
 
@@ -42,28 +42,29 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 @classifiers.register
 @dataclass(frozen=True)
 class PromptCAM(NetworkRecipe):
-    """Frozen vision transformer with a learnt prompt per class, whose attention explains the decision.
+    """Frozen vision transformer with a learnt prompt for each class; the prompt's attention explains the prediction.
 
         s_c = w · z_c
 
-    ``z_c`` is the output for the prompt of class ``c`` after the last block and norm (paper, 3.2). Prompts and ``w``
-    are trained by cross entropy; each prompt learns to attend to patches that distinguish its class. The bias of the
-    authors' ``Linear(d, 1)`` is left out.
+    ``s_c`` is the score of class ``c``, and ``z_c`` the output for its prompt after the last block and norm (paper,
+    section 3.2). Prompts and the vector ``w`` are trained by cross entropy; each prompt learns to attend to patches
+    that distinguish its class. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
-        variant: position of the prompts. ``"last"``: before the last block, on stored features. ``"deep"`` (main
-            results of the paper): new prompts before every block. ``"shallow"``: before the first block.
-        first: layer (from 0) where class prompts enter, with ``"deep"`` only; default: the last one. Lower values lie
-            between the paper's two variants.
-        shared: whether all classes share one scoring vector. With separate vectors, a class may score high without
-            any meaningful attention (paper).
+        variant: position of the prompts. ``"last"`` inserts them before the last block and trains on stored features.
+            ``"deep"``, as in the main results of the paper, has new prompts before every block. ``"shallow"`` inserts
+            them before the first block.
+        first: with ``"deep"``, number of the first layer with class prompts, at least 0; default: the last layer. The
+            paper's variants are the last layer and 0.
+        shared: whether all classes share the scoring vector ``w``. With separate vectors, a class may get a high score
+            without meaningful attention (paper).
         dropout: dropout of prompts in training, 0 to 1 (authors: 0.1 for DINO, 0 for DINOv2).
         epochs: number of passes over the pictures (paper: 100 to 130).
         batch_size: pictures per step; lower it if memory runs out.
         optimiser: ``"sgd"`` with momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
         lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures.
         weight_decay: weight decay (authors: 1e-3).
-        warmup: share of the steps for warm-up, before a cosine schedule (authors: 20 of 100 epochs).
+        warmup: fraction of the steps for the warm-up, before a cosine schedule (authors: 20 of 100 epochs).
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -89,7 +90,7 @@ class PromptCAM(NetworkRecipe):
     def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
-                "`first` can only be used with variant='deep' and must be at least 0, got "
+                "`first`, the first layer with prompts, can only be given with variant='deep', got "
                 f"variant={self.variant!r} and first={self.first}."
             )
 
@@ -99,7 +100,7 @@ class PromptCAM(NetworkRecipe):
         last = parts.n_layers - 1
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
         if first > last:
-            raise InputError(f"`first` must be between 0 and {last}, the last layer, got {first}.")
+            raise InputError(f"`first`, the first layer with prompts, must be from 0 to {last}, got {first}.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])

@@ -48,11 +48,12 @@ def similarity(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 class PrototypeLayer(nn.Module):
-    """Add-on layers and prototypes, with squared distances between them.
+    """Add-on layers and prototypes, from which squared distances are computed.
 
         z = sigmoid(conv(relu(conv(x))))
 
-    The convolutions are 1 × 1, as in the authors' "regular" form. Prototypes are 1 × 1 and start uniform in [0, 1].
+    ``x`` is the feature map. The convolutions are 1 × 1, as in the authors' "regular" form. Prototypes are 1 × 1, with
+    uniform random initial values in [0, 1].
     """
 
     def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
@@ -84,7 +85,7 @@ class PrototypeLayer(nn.Module):
 
 
 class NearestSimilarity(nn.Module):
-    """Head that maps features to one similarity per prototype."""
+    """Head that maps features to a similarity for each prototype."""
 
     def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
         super().__init__()
@@ -170,8 +171,8 @@ class ProtoPNetMap(Attribution):
     * ``g_p``: similarity map of prototype ``p``.
     * ``W``: weights of the last layer; ``t`` is the class.
 
-    The logit uses only the best patch of each prototype. The map shows all patches, as the paper's figures do
-    (section 2.4), so it does not sum to the logit.
+    The logit depends only on the most similar patch of each prototype. The map shows all patches, as the figures of the
+    paper do (section 2.4), so its values do not add up to the logit.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -193,13 +194,14 @@ class ProtoPNetMap(Attribution):
 @prototypes.register
 @dataclass(frozen=True)
 class ProtoPNetPrototypes(Prototypes):
-    """The prototypes that contribute most to a class, each with its most similar place in the picture.
+    """The prototypes that contribute most to a class, each with the most similar patch of the picture.
 
-    Prototype ``p`` contributes ``(W_tp - mean_k W_kp) g_p``. All contributions sum to the logit of class ``t`` minus
-    the mean logit. The displayed similarity is ``g_p / 9.21``, which is 1 on the prototype's own patch.
+    Prototype ``p`` contributes ``(W_tp - mean_k W_kp) g_p``, where ``W`` are the weights of the last layer and ``g_p``
+    is the similarity. All contributions add up to the logit of class ``t`` minus the mean logit. The displayed
+    similarity is ``g_p / 9.21``, which is 1 for the patch that became the prototype.
 
     Args:
-        n_prototypes: number of prototypes to show, from 1.
+        n_prototypes: number of prototypes to show, at least 1.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -242,7 +244,7 @@ class ProtoPNetPrototypes(Prototypes):
         return similarity(network_of(model).maps(look)[:, which])
 
     def judge(self, showing: Showing) -> Like:
-        """Return a verdict on whether the prototypes match their class in held-out pictures."""
+        """Return the evidence with a verdict on how often the prototypes match pictures of their class."""
         measure = showing.model.likeness
         figures = (
             f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
@@ -271,7 +273,7 @@ class ProtoPNetPrototypes(Prototypes):
 
 
 def beats_chance(measure: LikenessMeasure) -> bool:
-    """Return whether the odds of a match are at least three times the odds by chance."""
+    """Return whether the odds that a prototype matches the class are at least three times the odds by chance."""
     return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
 
 
@@ -280,7 +282,8 @@ def measure_prototypes(
 ) -> LikenessMeasure | None:
     """Return the precision of the held-out pictures nearest to each prototype.
 
-    Each prototype counts its ``min(n, most)`` nearest pictures, where ``n`` is the number of pictures of its class.
+    For each prototype, the ``min(n, most)`` nearest pictures count, where ``n`` is the number of pictures of the
+    prototype's class.
     """
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):

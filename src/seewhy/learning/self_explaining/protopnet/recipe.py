@@ -45,7 +45,8 @@ class ProtoPNet(NetworkRecipe):
         logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))
         d_p     = min_patch |z - prototype_p|²
 
-    Follows section 2.1 of the paper. Each training round has three steps:
+    ``d_p`` is the squared distance of prototype ``p`` from the nearest patch ``z``, and ``W`` are the weights of the
+    last layer. This follows section 2.1 of the paper. Each training round has three steps:
 
     1. Train add-on layers and prototypes.
     2. Replace each prototype by the nearest training patch.
@@ -54,19 +55,21 @@ class ProtoPNet(NetworkRecipe):
     At the end, weak prototypes are pruned. Descriptions are not supported.
 
     Args:
-        n_per_class: prototypes per class, from 1 (authors: 10).
-        depth: channels of a prototype (authors: 128).
+        n_per_class: number of prototypes per class, at least 1 (authors: 10).
+        depth: number of channels of a prototype (authors: 128).
         n_rounds: number of training rounds.
         n_steps: training steps per round (authors: 10 epochs of 2,250 steps, for 180,000 crops).
         last_steps: steps of the last layer per round (authors: 20 epochs).
         lr: learning rate of add-on layers and prototypes (authors: 3e-3).
         last_lr: learning rate of the last layer (authors: 1e-4).
         batch_size: pictures per step (authors: 80); lower it if memory runs out.
-        cluster: weight of the cluster loss, from 0 (authors: 0.8).
-        separation: weight of the separation loss, from 0 (authors: 0.08).
-        l1: weight of the ℓ1 loss on connections between classes, from 0 (authors: 1e-4).
-        prune_k: number of nearest pictures checked for pruning, from 0 (authors: 6); 0 disables pruning.
-        prune_threshold: how many of these pictures must have the prototype's class (authors: 3).
+        cluster: weight of the cluster loss, at least 0 (authors: 0.8).
+        separation: weight of the separation loss, at least 0 (authors: 0.08).
+        l1: weight of the ℓ1 loss on the last layer's weights from prototypes to other classes, at least 0 (authors:
+            1e-4).
+        prune_k: number of nearest pictures that decide whether a prototype is pruned, at least 0 (authors: 6); 0 turns
+            pruning off.
+        prune_threshold: number of these pictures that must have the class of the prototype (authors: 3).
         n_crops: additional crops per picture (authors: 30).
         start: initial prototypes: ``"patches"`` of their class, with small weights of the add-on layers, or
             ``"random"`` (authors, who also train the trunk). On 72 grocery pictures of 12 classes and a frozen trunk,
@@ -190,7 +193,7 @@ def training_accuracy(
 
 @dataclass(frozen=True)
 class Maps:
-    """Feature maps of ``n`` training pictures, then of their crops."""
+    """Feature maps of ``n`` training pictures, followed by those of their crops."""
 
     grids: Float[Tensor, "m c h w"]
     labels: Int[Tensor, " m"]
@@ -198,7 +201,7 @@ class Maps:
 
 
 def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p"]:
-    """Return initial weights: 1 for the own class, -0.5 for the others (paper, section 2.2)."""
+    """Return the initial weights: 1 for the class of the prototype, -0.5 for other classes (paper, section 2.2)."""
     return torch.where(owner == torch.arange(n_classes)[:, None], 1.0, -0.5)
 
 
@@ -266,7 +269,7 @@ class _Scored(Task):
 
 @torch.no_grad()
 def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[Pushed, ...]:
-    """Replace each prototype by the nearest patch of its class, using each patch once where possible."""
+    """Replace each prototype by the nearest patch of its class; if possible, no patch is used twice."""
     chosen: list[Pushed] = [Pushed(0, (0, 0))] * len(owner)
     for label in owner.unique().tolist():
         pictures = (maps.labels[: maps.n] == label).nonzero()[:, 0]
