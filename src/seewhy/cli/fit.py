@@ -122,7 +122,7 @@ def _fit_classifier(session: Session) -> None:
         classifier.save(output)
     measures = classifier.measures
     lines = [
-        f"{output}: {len(classifier.classes)} classes, trained on {classifier.trained_on}",
+        f"{output}: trained on {classifier.trained_on}",
         *held_out_lines(measures),
     ]
     session.say({"model": str(output), **measures}, *lines)
