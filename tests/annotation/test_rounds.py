@@ -132,9 +132,9 @@ TWENTY = " ".join(f"w{i}" for i in range(20))
         ([], None),
         ([version(0, "model", TWENTY, "seed"), version(1, "Ann", TWENTY)], None),
         ([version(1, "Ann", "a b"), version(2, "Bob", "c d")], None),
-        ([version(1, "Ann", TWENTY), version(2, "Bob", TWENTY)], "The last round changed 0% of the words."),
+        ([version(1, "Ann", TWENTY), version(2, "Bob", TWENTY)], "The last round changed 0 % of the words."),
         ([version(1, "Ann", TWENTY), version(2, "Ann", TWENTY)], None),
-        ([version(1, "Ann", TWENTY), version(2, "Bob", TWENTY + " x")], "The last round changed 5% of the words."),
+        ([version(1, "Ann", TWENTY), version(2, "Bob", TWENTY + " x")], "The last round changed 5 % of the words."),
         ([version(1, "Ann", "a"), version(2, "Bob", "b"), version(3, "Cy", "c")], "3 rounds are done."),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_group_that_is_worse_off_fails_it_and_one_by_chance_does_not() -> None
     groups = {g["group"]: g for g in found.data["groups"]}
     assert (groups["b"]["accuracy"], groups["b"]["accuracy_rest"], groups["a"]["gap"]) == (0.375, 1.0, -0.625)
     assert groups["a"]["p"] == groups["b"]["p"] == pytest.approx(2 * fisher(9, 24, 24, 24))
-    assert "On b (24 pictures) the accuracy is 37.5%, on all other pictures 100.0%" in row["meaning"]
+    assert "On b (24 pictures) the accuracy is 37.5 %, on all other pictures 100.0 %" in row["meaning"]
     chance = audit(reader("cnn", False), with_labels(range(5)), contract=asked("group_gap"), n_explained=0)
     assert figure(chance, "group_gap")["value"] == pytest.approx(0.0417, abs=1e-4)
     assert chance.passed
@@ -320,7 +320,7 @@ def test_words_that_mean_the_colours_pass_and_words_that_mean_nothing_fail() -> 
     good = audit(described(), coloured(), contract=asked("words_meaning"), n_explained=0)
     row = figure(good, "words_meaning")
     assert row["state"] == "pass"
-    assert row["meaning"].startswith("The descriptions alone predict 100.0% of the pictures correctly")
+    assert row["meaning"].startswith("The descriptions alone predict 100.0 % of the pictures correctly")
     empty = model(dict(zip(LABELS, ("plain", "usual", "common"), strict=True)))
     bad = audit(empty, coloured(), contract=asked("words_meaning"), n_explained=0)
     assert figure(bad, "words_meaning")["state"] == "fail"

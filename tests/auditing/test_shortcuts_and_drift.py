@@ -58,7 +58,7 @@ def test_a_mark_at_one_place_fails_it_and_one_that_moves_does_not() -> None:
     row = figure(found, "one_place")
     assert (row["state"], row["value"]) == ("fail", 1.0)
     assert row["meaning"].startswith(
-        "Pasting the upper right of another picture changes 100.0% of predictions; pasting other places changes 0.0%."
+        "Pasting the upper right of another picture changes 100.0 % of predictions; pasting other places changes 0.0 %."
     )
     assert found.data["place"] == {
         "boxes": [[0.75, 0.0, 1.0, 0.25]] * 2, "share": 1.0, "changed": 1.0, "changed_elsewhere": 0.0

@@ -105,7 +105,7 @@ def test_one_class_alone_has_no_percentage(full: Explanation) -> None:
 
 def test_a_prediction_says_both_by_their_names(full: Explanation) -> None:
     measured = replace(full.prediction, decision=CASES["measured"][0])
-    assert "tabby cat, sure, right 94.1%; own scores tabby cat 58" in repr(measured)
+    assert "tabby cat, sure, right 94.1 %; own scores tabby cat 58" in repr(measured)
     assert "unlike anything it knows, or tabby cat; own scores" in repr(replace(measured, decision=CASES["unlike"][0]))
 
 

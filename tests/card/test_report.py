@@ -16,7 +16,7 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
     for part in (
         "Evaluation on 60 pictures",
         "The classifier was fitted on 1 of these pictures (1 as the same file)",
-        "on the others, its accuracy is 84.0%",
+        "on the others, its accuracy is 84.0 %",
         "The first: a.jpg (fitted on: b.jpg)",
         "It is right on 85 % of 60 pictures.",
         "The 95 % interval is 74 % to 92 %",

@@ -187,4 +187,6 @@ def test_lines_of_a_fit_that_measured_validation_pictures(folders: Path, tmp_pat
     others = class_folders(tmp_path / "others", 2, side=44)
     measures = fit(folders, validation=load_samples(others)).measures
     (line,) = held_out_lines(measures)
-    assert line.startswith(f"right on {measures['held_out_accuracy']:.1%} of 6 validation pictures (95 % interval ")
+    assert line.startswith(
+        f"right on {100 * measures['held_out_accuracy']:.1f} % of 6 validation pictures (95 % interval "
+    )

@@ -139,7 +139,7 @@ def test_a_class_without_pictures_is_not_measured() -> None:
     assert shown(model, pooled([0])[0], 0, 1).verdict.level == "believable"
     alone = shown(model, pooled([5])[0], 5, 1)
     assert alone.verdict.level == "not measured"
-    assert "on this picture; this class has no held-out pictures (95% is needed)" in alone.verdict.figures
+    assert "on this picture; this class has no held-out pictures (95 % is needed)" in alone.verdict.figures
     assert described(["axis 0", "axis 1"], pictures=[0]).measured_words is None
 
 
@@ -186,9 +186,9 @@ def test_figures_are_said_and_rounded_down() -> None:
     verdict = judged(WordControl(0.001, 0.949, 1.0))
     assert verdict.sentence == "Descriptions of other classes fit your pictures as well."
     assert verdict.figures == (
-        "The descriptions of c0 fit better than 100% of wrong ones on this picture and 94% on held-out ones (95% is "
-        "needed). Assigned to wrong classes, descriptions fit as well in 0.1% of cases (1% is allowed). They "
+        "The descriptions of c0 fit better than 100 % of wrong ones on this picture and 94 % on held-out ones (95 % is "
+        "needed). Assigned to wrong classes, descriptions fit as well in 0.1 % of cases (1 % is allowed). They "
         "distinguish "
         "c0 from c3 with an area under the ROC curve of 1.00. The descriptions alone also "
-        "choose c0. They are right on 100% of 12."
+        "choose c0. They are right on 100 % of 12."
     )

@@ -51,7 +51,8 @@ def test_each_picture_has_each_finding_in_three_forms(folder: Path) -> None:
     assert table[-1][4] == rows[2]["error"]
     said = predict(folder, *ASKED, "--absent", "without {}").stdout.splitlines()
     first = rows[0]["findings"]
-    assert said[0] == f"{folder / '0.png'}\tmoss {first[0]['probability']:.1%}\trust, red {first[1]['probability']:.1%}"
+    moss, rust = (f"{100 * one['probability']:.1f} %" for one in first)
+    assert said[0] == f"{folder / '0.png'}\tmoss {moss}\trust, red {rust}"
     assert said[2] == f"{folder / '2.png'}\tnot readable"
 
 

@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     assert report.data["n"] == 2
     assert [Path(f["image"]).name for f in report.data["failures"]] == ["1.png", "2.png"]
     assert report.data["notes"] == [
-        "1 value(s) of the masks have no name and are not counted: 77 (2.1% of the pixels)",
+        "1 value(s) of the masks have no name and are not counted: 77 (2.1 % of the pixels)",
         "1 class(es) without a pixel in these masks are left out: violet",
     ]
     assert [c["iou"] is None for c in report.data["classes"]] == [False, False, False, True]

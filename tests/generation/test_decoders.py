@@ -117,7 +117,8 @@ def test_a_decoder_that_does_not_draw_such_pictures_is_refused_before_anything_e
     with pytest.raises(ModelError) as told:
         QUICK.ready(grey, halves())
     assert str(told.value).startswith(
-        "The reconstruction error of grey on held-out pictures must be at most 90% of the mean picture's error, got 0.3"
+        "The reconstruction error of grey on held-out pictures must be at most 90 % of the mean picture's error, "
+        "got 0.3"
     )
     assert "against 0.2" in str(told.value)
 
@@ -130,8 +131,8 @@ def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
     with pytest.raises(ModelError) as told:
         check_errors("vae/", bad)
     assert str(told.value) == (
-        f"The reconstruction error of vae/ on held-out pictures must be at most {POOR:.0%} of the mean picture's "
-        "error, got 0.300 against 0.100 (root mean square, values 0 to 1). Give pictures of the kind on which the "
+        f"The reconstruction error of vae/ on held-out pictures must be at most {100 * POOR:.0f} % of the mean "
+        "picture's error, got 0.300 against 0.100 (root mean square, values 0 to 1). Give pictures of the kind on which the "
         "decoder was trained, or use another decoder."
     )
     check_errors("vae/", {"held_out_error": 0.99 * POOR, "mean_picture_error": 1.0})

@@ -123,7 +123,7 @@ def test_a_prior_that_takes_no_noise_out_is_refused() -> None:
     with pytest.raises(ModelError) as told:
         check_noise("net", {"prior": "score", "noise_left": 1.06})
     assert str(told.value) == (
-        "The prior of net (score) must remove noise from held-out codes, but 106% of the noise remains. Give the "
+        "The prior of net (score) must remove noise from held-out codes, but 106 % of the noise remains. Give the "
         "diffusion model of these codes with its own scheduler, give more pictures, or change prior or noise."
     )
     check_noise("net", {"prior": "score", "noise_left": 0.99})

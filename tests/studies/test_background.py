@@ -243,7 +243,7 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_path: Path
     assert data["n"] == 20
     assert {Path(one["image"]).name: one["error"] for one in data["left_out"]} == {
         "0.png": ("the mask 0.png is empty in the area that the model sees; draw the object, or leave the picture out"),
-        "1.png": "the mask 1.png covers 100% of the area that the model sees, so there is no background",
+        "1.png": "the mask 1.png covers 100 % of the area that the model sees, so there is no background",
         "2.png": "has 64 by 64 pixels, but its mask 2.png has 64 by 32; save the mask in the size of the picture",
         "3.png": "has no mask in masks; add one of the same name",
     }

@@ -134,7 +134,7 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
     assert sentence_of(tables, ("coop",), 4, 0.95) == (
         "coop gains 20.0 points on learnt classes and loses 5.1 points on new ones. Change of accuracy against class "
         "names alone, in points, with 4 pictures per class: coop +20.0 on learnt classes, −5.1 on new ones, +1.0 in "
-        "the harmonic mean (not shown). Level: 95%, corrected for 3 comparisons."
+        "the harmonic mean (not shown). Level: 95 %, corrected for 3 comparisons."
     )
 
 

@@ -78,7 +78,7 @@ def test_colours_are_recognised_and_the_evidence_of_each_is_judged(found: Findin
         assert row["low"] > 0.6
         assert row["milliseconds"] > 0
         assert 0 <= row["believable_where"] <= 1
-    assert found.sentence.startswith(f"Use {found.data['recommended']}: it predicts 100.0% of 9 held-out pictures")
+    assert found.sentence.startswith(f"Use {found.data['recommended']}: it predicts 100.0 % of 9 held-out pictures")
 
 
 def test_a_stopped_study_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

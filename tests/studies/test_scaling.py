@@ -47,7 +47,7 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -
     assert "Tested with " in page
     assert found.sentence in json.dumps(found.data, ensure_ascii=False)
     assert [arm["name"] for arm in found.data["arms"]] == [
-        "colours", "tiny", "colours, 40% of labels wrong", "colours, 2 classes",
+        "colours", "tiny", "colours, 40 % of labels wrong", "colours, 2 classes",
     ]  # fmt: skip
 
 

@@ -183,9 +183,9 @@ def test_what_fit_says_of_the_figure() -> None:
     assert held_out_lines(measures) == [
         "these pictures do not show the accuracy in another place or on another day: expect 61 to 91 % "
         "right. To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
-        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); similar-looking shots are held out together "
+        "right on 80.0 % of 2640 pictures (95 % interval 77.0 to 83.0 %); similar-looking shots are held out together "
         "(721 groups)",
-        "with pictures held out at random, so that shots of one object are on both sides, the accuracy is 98.7%",
+        "with pictures held out at random, so that shots of one object are on both sides, the accuracy is 98.7 %",
         "1 class (Leek) may show only one object each, so the accuracy on other objects is unknown",
     ]
     assert held_out_lines(measures | {"split": how | {"by": "copies"}})[1].endswith(
@@ -193,7 +193,7 @@ def test_what_fit_says_of_the_figure() -> None:
     )
     (given, *_) = held_out_lines(measures | {"split": how | {"by": "given"}, "expected_range": None})
     assert given == (
-        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); each group is held out as a whole, so expect "
+        "right on 80.0 % of 2640 pictures (95 % interval 77.0 to 83.0 %); each group is held out as a whole, so expect "
         "this accuracy on new groups"
     )
     (first, *_) = held_out_lines(measures | {"expected_range": None})

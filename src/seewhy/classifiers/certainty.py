@@ -92,7 +92,10 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if right is None:
         return ["no picture could be held out, so the accuracy is unknown"]
     low, high = measures["held_out_interval"]
-    of, between = f"right on {right:.1%} of {measures['n_held_out']}", f"(95 % interval {low:.1%} to {high:.1%})"
+    of, between = (
+        f"right on {100 * right:.1f} % of {measures['n_held_out']}",
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
+    )
     if how is None:
         return [f"{of} validation pictures {between}"]
     if how["by"] == "given":
@@ -111,7 +114,7 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if (flattered := measures.get("random_accuracy")) is not None:
         lines.append(
             f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
-            f"is {flattered:.1%}"
+            f"is {100 * flattered:.1f} %"
         )
     unknown = "may show only one object each, so the accuracy on other objects is unknown"
     for key, what in (

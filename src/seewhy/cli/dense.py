@@ -59,9 +59,9 @@ def segment(
     for found in session.results(stream, "Labelling pixels", session.n_pictures):
         done += 1
         mask = None if folder is None else folder.add(found)
-        shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
+        shares = [f"{s.label} {100 * s.share:.0f} %" for s in found.segments]
         if found.unnamed and shares:
-            shares.append(f"no name {found.unnamed:.0%}")
+            shares.append(f"no name {100 * found.unnamed:.0f} %")
         data = {**found.to_json(), "mask": None if mask is None else str(mask)}
         session.say(data, _line(found.image, shares, found.not_found))
     if folder is not None and done:

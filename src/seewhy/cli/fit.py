@@ -169,8 +169,8 @@ def _fit_explainer(session: Session) -> None:
     session.say(
         {"explainer": str(path), **explainer.trained},
         f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}",
-        f"when only the masked pixels are shown ({final['mean_mask']:.0%} of a picture on average), "
-        f"{final['agree']:.0%} of the training pictures keep their predicted class",
+        f"when only the masked pixels are shown ({100 * final['mean_mask']:.0f} % of a picture on average), "
+        f"{100 * final['agree']:.0f} % of the training pictures keep their predicted class",
     )
     session.end(len(pictures))
 
@@ -250,10 +250,12 @@ def _detector_lines(output: Path, detector: Any) -> list[str]:
 def _reached(row: dict[str, Any]) -> str:
     if row["precision"] is None:
         return f"{row['n']} box(es), too few to measure; it uses the threshold of all classes"
-    precision, recall = (
-        f"{name} {row[name]:.0%} ({row[f'{name}_interval'][0]:.0%} to {row[f'{name}_interval'][1]:.0%})"
-        for name in ("precision", "recall")
-    )
+
+    def said(name: str) -> str:
+        low, high = row[f"{name}_interval"]
+        return f"{name} {100 * row[name]:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+
+    precision, recall = said("precision"), said("recall")
     short = " (lower than required)" if row["promised"] is False else ""
     return f"{precision}{short}, {recall}, {row['n']} boxes"
 

@@ -154,7 +154,7 @@ def _text_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
         if isinstance(result, Failure):
             yield f"{printable(result.image)}\tnot readable\n"
         elif kind == "findings":
-            findings = "\t".join(f"{printable(f.name)} {f.probability:.1%}" for f in result.found)
+            findings = "\t".join(f"{printable(f.name)} {100 * f.probability:.1f} %" for f in result.found)
             yield f"{printable(result.picture)}\t{findings}\n"
         else:
             yield _decision_line(result)

@@ -150,7 +150,7 @@ def _mask_tables(
         raise DataError(
             f"None of the {len(data)} pictures could be read together with its mask. The messages above say why."
         )
-    values = ", ".join(f"{value} ({n / n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
+    values = ", ".join(f"{value} ({100 * (n / n_pixels):.1f} % of the pixels)" for value, n in unnamed.most_common(5))
     note = f"{len(unnamed)} value(s) of the masks have no name and are not counted: {values}"
     stacked = {name: torch.stack(rows) for name, rows in tables.items()}
     stacked[ALWAYS] = miou.commonest(stacked[OWN])

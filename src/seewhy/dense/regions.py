@@ -221,7 +221,7 @@ class Segmentation(FoundRegions):
         return self.to_png() if ending == ".png" else super()._written(ending)
 
     def __repr__(self) -> str:
-        largest = ", ".join(f"{s.label} {s.share:.0%}" for s in self.segments[:4])
+        largest = ", ".join(f"{s.label} {100 * (s.share or 0):.0f} %" for s in self.segments[:4])
         return f"Segmentation({self.image!r}, {largest or 'none of the names'}{self._absent()})"
 
 

@@ -156,7 +156,7 @@ def say(copies: dict[str, Any]) -> str:
     kinds = [f"{same} as the same file"] * bool(same) + [f"{near} as near copies"] * bool(near)
     first = ", ".join(f"{row['image']} (fitted on: {row['fitted_on']})" for row in copies["pictures"][:3])
     left = copies["accuracy_without"]
-    without = "there are no others" if left is None else f"on the others, its accuracy is {left:.1%}"
+    without = "there are no others" if left is None else f"on the others, its accuracy is {100 * left:.1f} %"
     return (
         f"The classifier was fitted on {same + near} of these pictures ({' and '.join(kinds)}), so its accuracy is too "
         f"high; {without}. The first: {first}"
@@ -350,9 +350,10 @@ def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progr
     low, high = mean_interval(share - area, seed)
     outer, chance, beyond = (round(float(v.mean()), 4) for v in (share, area, share - area))
     sentence = (
-        f"{outer:.0%} of the heat lies outside the object; by chance it would be {chance:.0%}. The difference is "
-        f"{beyond:+.0%} ({low:+.0%} to {high:+.0%}) on {len(pairs)} pictures."
+        f"{100 * outer:.0f} % of the heat lies outside the object; by chance it would be {100 * chance:.0f} %. The "
+        f"difference is "
+        f"{100 * beyond:+.0f} points ({100 * low:+.0f} to {100 * high:+.0f}) on {len(pairs)} pictures."
     )
     interval = [round(low, 4), round(high, 4)]
     means = {"share": outer, "area": chance, "beyond": beyond, "interval": interval}
-    return {**data, **means, "sentence": sentence.replace("%", " %")}
+    return {**data, **means, "sentence": sentence}

@@ -234,8 +234,8 @@ def _taken_out(
     other = decides.without(held, at_random=True)[1].argmax(1)
     return (
         f"{text} On held-out pictures, removing the strongest concepts changes "
-        f"{float((whole != most).float().mean()):.0%} "
-        f"of the decisions; removing random concepts changes {float((whole != other).float().mean()):.0%}."
+        f"{100 * (float((whole != most).float().mean())):.0f} % "
+        f"of the decisions; removing random concepts changes {100 * (float((whole != other).float().mean())):.0f} %."
     )
 
 
@@ -273,7 +273,7 @@ def _judge(
     label, chosen = classifier.classes[predicted], classifier.classes[decision]
     agrees, accuracy = decision == predicted, classifier.words_accuracy
     choice = f"The descriptions alone {'also ' if agrees else ''}choose {chosen}" + ("" if agrees else f", not {label}")
-    right = "" if accuracy is None else f" They are right on {accuracy:.0%} of {classifier.words_accuracy_on}."
+    right = "" if accuracy is None else f" They are right on {100 * accuracy:.0f} % of {classifier.words_accuracy_on}."
     if control is not None:
         area = sum(areas) / len(areas) if areas else None
         other = classifier.classes[runner_up]
@@ -325,7 +325,7 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 
 
 def _beside(control: WordControl, label: str) -> str:
-    wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
+    wrong = f"{100 * control.as_good:.1f} %" if control.as_good < 0.1 else f"{100 * control.as_good:.0f} %"
     on_others = (
         "; this class has no held-out pictures"
         if control.class_beats is None
@@ -333,14 +333,14 @@ def _beside(control: WordControl, label: str) -> str:
     )
     return (
         f"The descriptions of {label} fit better than {_part(control.picture_beats)} of wrong ones on this "
-        f"picture{on_others} (95% is needed). Assigned to wrong classes, descriptions fit as well in {wrong} of cases "
-        f"(1% is allowed)."
+        f"picture{on_others} (95 % is needed). Assigned to wrong classes, descriptions fit as well in {wrong} of cases "
+        f"(1 % is allowed)."
     )
 
 
 def _part(value: float) -> str:
     """Format a share in per cent, rounded down."""
-    return f"{int(value * 100 + 1e-9)}%"
+    return f"{int(value * 100 + 1e-9)} %"
 
 
 def words_heat(

@@ -38,7 +38,7 @@ class Neuron(Result):
 
     def __str__(self) -> str:
         name = self.name or "no name beyond chance"
-        return f"neuron {self.channel} {self.share:+.1%} {name}, strongest at {self.box}"
+        return f"neuron {self.channel} {100 * self.share:+.1f} % {name}, strongest at {self.box}"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class Outside(Result):
     def sentence(self) -> str:
         if self.share is None or self.area is None:
             return f"How much of the heat lies outside the object was not measured: {self.why}."
-        return f"{self.share:.0%} of the heat lies outside the object; by chance it would be {self.area:.0%}.".replace(
-            "%", " %"
-        )
+        by_chance = f"by chance it would be {100 * self.area:.0f} %."
+        return f"{100 * self.share:.0f} % of the heat lies outside the object; {by_chance}"
 
 
 Curve = Annotated[tuple[float, ...], HIDDEN]

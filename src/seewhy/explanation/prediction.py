@@ -58,16 +58,18 @@ class Unknowns(Result):
                 f"sure for {sure}."
             )
         if self.far_found is not None:
-            parts.append(f"Shown noise or patterns, it reports an unknown class for {self.far_found:.0%}.")
+            parts.append(f"Shown noise or patterns, it reports an unknown class for {100 * self.far_found:.0f} %.")
         if not parts:
             return "How often it notices a picture of an unknown class was not measured."
-        parts.append(f"It calls {1 - self.kept:.0%} of held-out pictures of its own classes unlike anything it knows.")
-        return " ".join(parts).replace("%", " %")
+        parts.append(
+            f"It calls {100 * (1 - self.kept):.0f} % of held-out pictures of its own classes unlike anything it knows."
+        )
+        return " ".join(parts)
 
 
 def _share(value: float | None, interval: tuple[float, float] | None) -> str:
     low, high = interval or (0.0, 1.0)
-    return f"{value or 0:.0%} of pictures ({low * 100:.0f} to {high:.0%})"
+    return f"{100 * (value or 0):.0f} % of pictures ({low * 100:.0f} to {100 * high:.0f} %)"
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,12 @@ class Prediction:
         return self.score if d is None or d.probability is None else d.probability
 
     def __repr__(self) -> str:
-        scores = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
+        scores = ", ".join(f"{r.label[:40]} {100 * r.score:.1f} %" for r in self.top[:3])
         rest = "" if self.n_classes <= 3 else f", … of {self.n_classes:,} classes"
         d, right = self.decision, self.probability
         judged = "" if d is None else f"; {d.verdict}"
         if d is not None and self.is_measured:
-            scores = f"{d.headline}{'' if right is None else f', right {right:.1%}'}; own scores {scores}"
+            scores = f"{d.headline}{'' if right is None else f', right {100 * right:.1f} %'}; own scores {scores}"
             judged = ""
         return f"Prediction({self.image[-80:]!r}: {scores}{rest}{judged})"
 

@@ -211,9 +211,10 @@ def sentence(data: dict[str, Any]) -> str:
     if own["judged"] is None:
         labels = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
         return f"The judge does not know this class. It sees {', '.join(labels)}. {message}."
-    others = [f"{by[way]['judged']:.0%} {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
+    others = [f"{100 * by[way]['judged']:.0f} % {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
     beside = f" Among the controls: {' and '.join(others)}." if others else ""
-    return f"A second network recognises {data['asked']} in {own['judged']:.0%} of the pictures.{beside} {message}."
+    recognised = f"A second network recognises {data['asked']} in {100 * own['judged']:.0f} % of the pictures."
+    return f"{recognised}{beside} {message}."
 
 
 def check_place(folder: Path) -> None:

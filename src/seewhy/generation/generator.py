@@ -130,7 +130,8 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
     """Check that decoded pictures are better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
-            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean picture's "
+            f"The reconstruction error of {name} on held-out pictures must be at most {100 * POOR:.0f} % of the "
+            f"mean picture's "
             f"error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean square, "
             "values 0 to 1). Give pictures of the kind on which the decoder was trained, or use another decoder."
         )

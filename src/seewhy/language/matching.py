@@ -208,7 +208,8 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
 def say(found: Mapping[str, float]) -> str:
     """Describe the result of :func:`specificity` in a sentence."""
     return (
-        f"{found['distinct']:.1f} different best texts per class; the commonest is best for {found['commonest']:.0%} "
+        f"{found['distinct']:.1f} different best texts per class; the commonest is best for "
+        f"{100 * found['commonest']:.0f} % "
         f"of a class's pictures; entropy {found['entropy']:.1f} bits (0 if one text is best for the whole class)"
     )
 

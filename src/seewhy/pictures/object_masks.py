@@ -61,7 +61,9 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
             name, f"{what} is empty in the area that the model sees; draw the object, or leave the picture out"
         )
     if part > FULL:
-        raise ImageError(name, f"{what} covers {part:.0%} of the area that the model sees, so there is no background")
+        raise ImageError(
+            name, f"{what} covers {100 * part:.0f} % of the area that the model sees, so there is no background"
+        )
     return mask
 
 

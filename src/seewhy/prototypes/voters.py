@@ -142,11 +142,12 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
         figures += " How often removing such pictures changes a decision was not measured."
         return Verdict("not measured", f"{said}.", rule, figures.strip())
     figures += (
-        f" On {removal.n_held_out} held-out pictures, the decision changes {removal.changed:.0%} of the time without "
-        f"such voters, and {removal.changed_random:.0%} of the time without equally many random voters."
+        f" On {removal.n_held_out} held-out pictures, the decision changes {100 * removal.changed:.0f} % of the "
+        f"time without "
+        f"such voters, and {100 * removal.changed_random:.0f} % of the time without equally many random voters."
     )
     if loo is not None:
-        figures += f" The leave-one-out accuracy is {loo:.0%}."
+        figures += f" The leave-one-out accuracy is {100 * loo:.0f} %."
     matters = removal.changed > 0 and removal.changed >= 3 * removal.changed_random
     level: Level = LEVELS[int(part >= 0.5) + int(matters)] if label == showing.subject.decision else "do not rely"
     return Verdict(level, f"{said}.", rule, figures.strip())

@@ -224,7 +224,7 @@ def mask_document(data: dict[str, Any]) -> Document:
     lines = []
     for c in classes:
         between = pair(c["interval"]) or "no pixel"
-        lines.append((c["label"], points(c["iou"]), between, f"{c['share']:.1%}", c["n_pictures"]))
+        lines.append((c["label"], points(c["iou"]), between, f"{100 * c['share']:.1f} %", c["n_pictures"]))
     text = (
         "Intersection over union in per cent: the mean over classes that have pixels. A difference is real if its 95 % "
         "bootstrap interval over pictures excludes 0. "

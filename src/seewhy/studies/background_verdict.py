@@ -239,7 +239,8 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         "over all rows."
     )
     changed = (
-        f"Small numbers are intervals over pictures at {how['level']:.0%}, and the change from the original pictures. "
+        f"Small numbers are intervals over pictures at {100 * how['level']:.0f} %, and the change from the original "
+        f"pictures. "
         "“Same class” and “other classes”: the object on the background of another picture. “Background alone”: the "
         "object is painted over with the colours around it."
     )

@@ -284,5 +284,5 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
     n = sum(len(t["differences"]) for t in tables)
     return (
         f"{' '.join(found)} Change of accuracy against class names alone, in points, with {shots} pictures per class: "
-        f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
+        f"{'; '.join(told)}. Level: {100 * level:.0f} %, corrected for {n} comparisons."
     )

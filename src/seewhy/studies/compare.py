@@ -368,16 +368,15 @@ def sentence(data: Row) -> str:
     """
     row = next(r for r in data["rows"] if r["against"] is None)
     of = f" with {data['encoder']}" if len({r["encoder"] for r in data["rows"]}) > 1 else ""
-    text = (
-        f"Use {row['method']}{of}: it predicts {row['accuracy']:.1%} of {data['n_test']:,} held-out pictures correctly"
-    )
-    text += f" ({row['low']:.0%} to {row['high']:.0%})."
+    right, low, high = (100 * row[key] for key in ("accuracy", "low", "high"))
+    of_them = f"{right:.1f} % of {data['n_test']:,} held-out pictures correctly ({low:.0f} to {high:.0f} %)"
+    text = f"Use {row['method']}{of}: it predicts {of_them}."
     better = [r for r in data["rows"] if r["against"] and r["against"]["real"] and r["against"]["difference"] > 0]
     if better:
         top = max(better, key=lambda r: r["accuracy"])
         longer = top["milliseconds"] / max(row["milliseconds"], 1e-9)
         text += (
-            f" {top['method']} is more accurate ({top['accuracy']:.1%}) and takes {longer:.1f} times as long to decide."
+            f" {top['method']} is more accurate ({100 * top['accuracy']:.1f} %) and takes {longer:.1f} times as long."
         )
     elif len(data["rows"]) > 1:
         text += " No other method is shown to be more accurate."

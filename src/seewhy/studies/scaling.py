@@ -46,7 +46,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        wrong = f", {self.noise:.0%} of labels wrong" if self.noise else ""
+        wrong = f", {100 * self.noise:.0f} % of labels wrong" if self.noise else ""
         return f"{self.encoder}{wrong}" + ("" if self.n_classes is None else f", {self.n_classes} classes")
 
     def classes(self, n: int, seed: int) -> list[int]:
@@ -323,8 +323,9 @@ def sentence(data: dict[str, Any]) -> str:
     if answer is None:
         ahead = arm["predictions"][0]
         a, b = ahead["interval_90"]
-        return f"With {ahead['n']:,} pictures, accuracy will be {a:.1%} to {b:.1%} (90 % interval). {points} {tested}"
-    target, most = f"{data['target']:.1%}".replace(".0%", "%"), f"{answer['most']:,}"
+        told = f"With {ahead['n']:,} pictures, accuracy will be {100 * a:.1f} to {100 * b:.1f} % (90 % interval)."
+        return f"{told} {points} {tested}"
+    target, most = f"{100 * data['target']:.1f} %".replace(".0 %", " %"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {
         "more": f"To reach {target}, add between {least} and {enough} pictures (90 %).",

@@ -378,7 +378,7 @@ class TransferStudy:
         groups = material.pictures.groups[material.test]
         tables = compared(self._measured(tasks, materials, folder, progress), names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
-        judged = f" Level: {self.level:.0%}, corrected for {n_compared} comparisons."
+        judged = f" Level: {100 * self.level:.0f} %, corrected for {n_compared} comparisons."
         settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
         data = {
             "study": "transfer",

@@ -111,8 +111,9 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     low, high = told["interval"]
     subject = "The edit" if data["decides"] else "The edit, measured on the descriptions alone,"
     said = (
-        f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({told['before']:.1%} to "
-        f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures). "
+        f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({100 * told['before']:.1f} to "
+        f"{100 * told['after']:.1f} %, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} "
+        f"pictures). "
         f"{len(kinds)} decision(s) change: {kinds.count('mended')} become right and {kinds.count('broken')} wrong."
     )
     if gap is None:
@@ -120,6 +121,7 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     shown = "narrows" if gap["difference"] < 0 else "widens"
     how = f"{shown} it" if gap["real"] else "is not shown to change it"
     return (
-        f"{said} The gap in accuracy between groups is {gap['before']:.1%} before and {gap['after']:.1%} after. "
+        f"{said} The gap in accuracy between groups is {100 * gap['before']:.1f} % before and "
+        f"{100 * gap['after']:.1f} % after. "
         f"The edit {how}."
     )

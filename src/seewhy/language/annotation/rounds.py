@@ -90,7 +90,7 @@ class StopRule:
         if len(people) >= 2 and people[-1].author != people[-2].author:
             part = edited(text_of(people[-2].content), text_of(people[-1].content))
             if part < self.min_edits:
-                return f"The last round changed {part:.0%} of the words."
+                return f"The last round changed {100 * part:.0f} % of the words."
         return None
 
 

@@ -106,16 +106,17 @@ class EPICBank(FittedBank):
         lines = [
             f"fitted to {m['n_fitted']} of {m['n_pictures']} pictures by {m['optimiser']}",
             f"logits change by {m['logit_difference']:.0e} of the largest at most; "
-            f"{m['decisions_kept']:.0%} of the decisions stay",
+            f"{100 * m['decisions_kept']:.0f} % of the decisions stay",
             f"purity on {held['n']} pictures held out: {held['purity']:.3f}, before {held['before']:.3f}, random "
             f"rotation {held['random']:.3f}; gain {held['gain']:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-            f"the strongest 4 channels have {share['fitted']:.1%} of what speaks for a decision, "
-            f"before {share['before']:.1%}",
+            f"the strongest 4 channels have {100 * share['fitted']:.1f} % of what speaks for a decision, "
+            f"before {100 * share['before']:.1f} %",
         ]
         if likeness is not None:
             lines.append(
-                f"prototypes shown for held-out pictures carry the predicted class {likeness['precision']:.0%} of the "
-                f"time (chance {likeness['chance']:.0%})"
+                f"prototypes shown for held-out pictures carry the predicted class "
+                f"{100 * likeness['precision']:.0f} % of the "
+                f"time (chance {100 * likeness['chance']:.0f} %)"
             )
         return lines
 
@@ -204,8 +205,8 @@ class EPIC(Prototypes):
         level: Level = "not measured"
         figures = (
             f"These {len(showing.groups)} channels contribute {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels contribute "
-            f"{1 - showing.share:.0%}.{showing.hidden}"
+            f"logits that speak for {subject.of_class} ({100 * showing.share:.0f} %); other channels contribute "
+            f"{100 * (1 - showing.share):.0f} %.{showing.hidden}"
         )
         said = f"These channels contribute {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
         if deletion is not None and not matters:

@@ -260,7 +260,7 @@ def _figures(data: dict[str, Any]) -> list[Block]:
     ]
     near = (
         f"Similarity is the mean cosine with the {how['n_near']} nearest training pictures. A picture is unlike the "
-        f"training pictures if {1 - FAR:.0%} of them have a higher similarity to the other training pictures."
+        f"training pictures if {100 * (1 - FAR):.0f} % of them have a higher similarity to the other training pictures."
     )
     rule = (
         f"p is the share of {how['n_permutations']} permutations whose energy distance is as large. The new pictures "

@@ -98,8 +98,9 @@ def coverage(material: Material, limit: Limit) -> Figure:
     low, high = found["coverage_interval"]
     by = "from held-out pictures" if found["by"] == "held-out pictures" else "from its own probabilities"
     said = (
-        f"The named classes include the true class on {found['coverage']:.1%} of the pictures; the share promised "
-        f"{by} is {limit.value:.0%}. A prediction names {found['set_size']:.2f} classes on average."
+        f"The named classes include the true class on {100 * found['coverage']:.1f} % of the pictures; the share "
+        f"promised "
+        f"{by} is {100 * limit.value:.0f} %. A prediction names {found['set_size']:.2f} classes on average."
     )
     return Figure(found["coverage"], (low, high), len(material.labels), said)
 
@@ -115,7 +116,8 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
     found = None if trust is None else trust.unknowns
     if found is None or found.near_found is None:
         return missing("The classifier was fitted on too few pictures, or on fewer than three classes.")
-    said = f"Of pictures of an unknown class, {found.near_sure:.0%} are called sure and {found.near_found:.0%} unknown."
+    sure, unknown = 100 * (found.near_sure or 0), 100 * found.near_found
+    said = f"Of pictures of an unknown class, {sure:.0f} % are called sure and {unknown:.0f} % unknown."
     return Figure(found.near_sure, found.near_sure_interval, found.n_near, said)
 
 
@@ -159,8 +161,9 @@ def group_gap(material: Material, limit: Limit) -> Figure:
     worst = max(judged, key=lambda row: limit.judged(Figure(row["gap"], tuple(row["interval"]))) or -1.0)
     few = len(rows) - len(judged)
     said = (
-        f"On {worst['group']} ({worst['n']} pictures) the accuracy is {worst['accuracy']:.1%}, on all other pictures "
-        f"{worst['accuracy_rest']:.1%} (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
+        f"On {worst['group']} ({worst['n']} pictures) the accuracy is {100 * worst['accuracy']:.1f} %, on all other "
+        f"pictures "
+        f"{100 * worst['accuracy_rest']:.1f} % (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
     ) + (f" {few} groups with fewer than {FEWEST} pictures were not tested." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
 
@@ -197,7 +200,11 @@ def copies(material: Material, limit: Limit) -> Figure:
         return missing("The classifier does not know its training pictures. Name them with --against.")
     same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
     left = found["accuracy_without"]
-    rest = "" if not same + near or left is None else f" Of the other pictures, {left:.1%} are predicted correctly."
+    rest = (
+        ""
+        if not same + near or left is None
+        else f" Of the other pictures, {100 * left:.1f} % are predicted correctly."
+    )
     looked = "" if found["n_compared"] else " An older version saved this classifier, so near copies are not found."
     said = f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
     return Figure((same + near) / n, None, n, said + rest + looked, found["pictures"])
@@ -253,8 +260,8 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     found = paired_means(both, seed=material.seed)
     value, interval, _ = found.difference(0, 1)
     said, alone = found.values.tolist()
-    meaning = f"The descriptions alone predict {said:.1%} of the pictures correctly, and random words {alone:.1%}."
-    return Figure(value, interval, len(both), meaning)
+    meaning = f"The descriptions alone predict {100 * said:.1f} % of the pictures correctly"
+    return Figure(value, interval, len(both), f"{meaning}, and random words {100 * alone:.1f} %.")
 
 
 @check(
@@ -332,8 +339,9 @@ def one_place(material: Material, limit: Limit) -> Figure:
     here, elsewhere = found.values.tolist()
     boxes = [_box(place) for place in places]
     said = (
-        f"Pasting {_in_words(boxes)} of another picture changes {here:.1%} of predictions; pasting other places "
-        f"changes {elsewhere:.1%}."
+        f"Pasting {_in_words(boxes)} of another picture changes {100 * here:.1f} % of predictions; pasting other "
+        f"places "
+        f"changes {100 * elsewhere:.1f} %."
     )
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
     return Figure(value, interval, len(cards), said, {
@@ -420,7 +428,8 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
     n = f"{int(found.far.sum())} of {len(found.far)}"
     return share(
         found.far,
-        f"{n} pictures are unlike the training pictures; {FAR:.0%} would be expected. The most unusual is {first}.",
+        f"{n} pictures are unlike the training pictures; {100 * FAR:.0f} % would be expected. The most unusual is "
+        f"{first}.",
     )
 
 

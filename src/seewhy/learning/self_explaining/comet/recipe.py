@@ -202,13 +202,14 @@ def _some(pictures: EncodedSet, part: Tensor) -> Samples:
 
 def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
     """Return a sentence about the mask, for the card."""
-    text = f"; the mask shows {found['mean_mask_area']:.0%} of a picture"
+    text = f"; the mask shows {100 * found['mean_mask_area']:.0f} % of a picture"
     if "mask_alone_accuracy" not in found:
         return text
     return (
         f"{text}; on {n_held:,} held-out pictures the mask alone predicts the class "
-        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and the hidden rest does so "
-        f"{found['complement_accuracy']:.0%} of the time"
+        f"{100 * found['mask_alone_accuracy']:.0f} % of the time (chance {100 * found['chance']:.0f} %), and the "
+        f"hidden rest does so "
+        f"{100 * found['complement_accuracy']:.0f} % of the time"
     )
 
 

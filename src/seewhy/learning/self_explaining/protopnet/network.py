@@ -249,14 +249,15 @@ class ProtoPNetPrototypes(Prototypes):
         figures = (
             f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
             f"{showing.logits_in_all:.1f} logits that "
-            f"speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
+            f"speak for {showing.subject.of_class} ({100 * showing.share:.0f} %).{showing.hidden}"
         )
         if measure is None:
             said = "No held-out pictures show whether these prototypes match their own class."
             return showing.like(self, Verdict("not measured", said, self.rule, figures))
         figures += (
-            f" Of {measure.n} held-out pictures, those nearest to a prototype have its class {measure.precision:.0%} "
-            f"of the time (by chance {measure.chance:.0%})."
+            f" Of {measure.n} held-out pictures, those nearest to a prototype have its class "
+            f"{100 * measure.precision:.0f} % "
+            f"of the time (by chance {100 * measure.chance:.0f} %)."
         )
         said = f"On held-out pictures, prototypes match their own class {measure.precision * 100:.0f} % of the time."
         level: Level = "partly"
