@@ -300,6 +300,11 @@ def test_a_name_that_is_not_utf8_is_refused_and_the_others_are_decided_on(
     done = many(page, "corrected", list(range(10)), label="sky")
     assert done["saved"] == 9
     assert "has a name that is not UTF-8. Rename the file" in done["refused"][0]["error"]
+    odd = done["refused"][0]["index"]
+    for refused in (page.get("/corrected.csv"), page.post("/selection.csv", json={"places": [odd]})):
+        assert refused.status_code == 422
+        assert "has a name that is not UTF-8, which a table cannot hold" in refused.text
+    assert page.get("/selection.csv?places=" + ("1" if odd == 0 else "0")).status_code == 200
 
 
 def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +322,7 @@ def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkey
     standing = deciding.get("/decisions").json()
     assert (standing[key]["decision"], standing[key]["author"]) == ("open", "Bo")
     assert read == ["Bo"]
+    assert other.standing() == standing, "whoever reads all at once has the latest too"
 
 
 @pytest.mark.parametrize("body", [{"places": [99]}, {"decision": "wrong"}, {"places": list(range(2001))}])

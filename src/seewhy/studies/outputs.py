@@ -46,13 +46,13 @@ class MetricTable(TypedDict):
     n: Annotated[Count, Doc("number of pictures")]
     rows: Annotated[
         Rows,
-        Doc("for each `method`: whether it is a `control`, its `value` on `n` pictures with an "
-"`interval`, and for some metrics the mean value of its maps, `mean_map`"),
+        Doc("for each `method`: whether it is a `control`, its `value` on `n` pictures with an `interval`, and for "
+            "some metrics the mean value of its maps, `mean_map`"),
     ]  # fmt: skip
     differences: Annotated[
         Rows,
         Doc("for each method `a` and method or control `b`: the `difference` `a` minus `b` on `n` common pictures, its "
-"95 % `interval`, whether it is `real`, the `better` one, and whether `b` is a `control`"),
+            "95 % `interval`, whether it is `real`, the `better` one, and whether `b` is a `control`"),
     ]  # fmt: skip
     settings: Annotated[dict[str, Any], Doc("settings of the metric")]
 
@@ -66,9 +66,9 @@ class StudyFaithfulnessOutput(Study):
     controls: Annotated[list[str], Doc("maps that ignore the picture or the class")]
     ranking: Annotated[
         Rows,
-        Doc("best first: each `method` with the number of real differences `won` and `lost`, the number "
-"`compared`, the metrics on which it was `judged` against the random map, and those on which it is "
-"better (`over_random`) or worse (`under_random`)"),
+        Doc("best first: each `method` with the number of real differences `won` and `lost`, the number `compared`, "
+            "the metrics on which it was `judged` against the random map, and those on which it is better "
+            "(`over_random`) or worse (`under_random`)"),
     ]  # fmt: skip
     same: Annotated[list[list[str]], Doc("groups of methods with equal maps")]
     metrics: Annotated[list[MetricTable], Doc("a table for each metric")]
@@ -124,15 +124,16 @@ class StudyInterpretabilityOutput(Study):
     sparsities: Annotated[list[Share], Doc("share of the concepts left out")]
     encoders: Annotated[
         Rows,
-        Doc("for each `encoder`: `fingerprint`, `width`, `accuracy` of a linear layer on all features, "
-"accuracy of ten nearest `neighbours` on the selection pictures, and whether it is `below_floor`"),
+        Doc("for each `encoder`: `fingerprint`, `width`, `accuracy` of a linear layer on all features, accuracy of ten "
+            "nearest `neighbours` on the selection pictures, and whether it is `below_floor`"),
     ]  # fmt: skip
     rows: Annotated[
         Rows,
         Doc("for each `encoder` and `library`: encoder of the sentences (`words_of`), `n_concepts`, number of `draws`, "
-"`iis` (area under `arr`; 0.98 means no loss), `normalised` (by the range of sparsities), mean accuracy (`area`), "
-"difference from random directions (`less_random`), and `points`: for each `sparsity`, concepts `kept` per picture, "
-"different concepts `used`, `accuracy`, and `arr` (accuracy divided by the accuracy with all features)"),
+            "`iis` (area under `arr`; 0.98 means no loss), `normalised` (by the range of sparsities), mean accuracy "
+            "(`area`), difference from random directions (`less_random`), and `points`: for each `sparsity`, concepts "
+            "`kept` per picture, different concepts `used`, `accuracy`, and `arr` (accuracy divided by the accuracy "
+            "with all features)"),
     ]  # fmt: skip
     correlations: Annotated[
         Rows,
@@ -152,9 +153,9 @@ class ComparedMeasure(TypedDict):
     ]
     differences: Annotated[
         Rows,
-        Doc("for each pair: `difference` `a` minus `b` on the same pictures and draws, `interval`, two-sided `p`,"
-" `p_corrected` for all comparisons of the study (Holm), `real` if `p_corrected` is below 1 − "
-"level and at least 10 objects were tested, and the `better` one if it is real"),
+        Doc("for each pair: `difference` `a` minus `b` on the same pictures and draws, `interval`, two-sided `p`, "
+            "`p_corrected` for all comparisons of the study (Holm), `real` if `p_corrected` is below 1 − level and at "
+            "least 10 objects were tested, and the `better` one if it is real"),
     ]  # fmt: skip
 
 
@@ -295,8 +296,8 @@ class ScalingArm(TypedDict):
     band: Annotated[list[CurvePoint], Doc("points of the curve, for a plot")]
     against: Annotated[
         dict[str, Any] | None,
-        Doc("difference from the first curve: `accuracy`, `slope`, `worth` of a picture, and number of "
-"resamples without an answer (`n_beyond`); `null` for the first"),
+        Doc("difference from the first curve: `accuracy`, `slope`, `worth` of a picture, and number of resamples "
+            "without an answer (`n_beyond`); `null` for the first"),
     ]  # fmt: skip
 
 
@@ -390,7 +391,8 @@ class AuditOutput(Study):
     groups: Annotated[
         Rows | None,
         Doc("with `--group`, for each `group`: `n`, `accuracy`, accuracy on all others (`accuracy_rest`), their "
-"difference `gap` (`null` for small groups) with Newcombe's `interval` (Bonferroni), and Fisher's `p` (Holm)"),
+            "difference `gap` (`null` for small groups) with Newcombe's `interval` (Bonferroni), and Fisher's `p` "
+            "(Holm)"),
     ]  # fmt: skip
     copies: Annotated[
         Rows | None,
@@ -401,8 +403,8 @@ class AuditOutput(Study):
     ]
     place: Annotated[
         dict[str, Any] | None,
-        Doc("the place of the frame that was swapped: `boxes`, `share` of the heat, share of decisions "
-"`changed` and `changed_elsewhere`; `null` if not measured"),
+        Doc("the place of the frame that was swapped: `boxes`, `share` of the heat, share of decisions `changed` and "
+            "`changed_elsewhere`; `null` if not measured"),
     ]  # fmt: skip
     contract: Annotated[str, Doc("source of the limits")]
     model: OfModel

@@ -211,12 +211,22 @@ def corrected_table(
             counts[decision] += 1
         if decision == "dropped":
             continue
+        check_listable(place)
         made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)
         mended = found["label"] if decision in MENDING else before
         row = {**row, data.label: mended, data.image: os.path.relpath(place, folder) if place else row[data.image]}
         writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
         counts["n"] += 1
     return text.getvalue(), counts
+
+
+def check_listable(name: str) -> None:
+    """Raise ``DataError`` if a table cannot hold the name of a file."""
+    if not is_unicode(name):
+        raise DataError(
+            f"{Path(name).name!r} has a name that is not UTF-8, which a table cannot hold. Rename the file; decisions "
+            "on it are kept."
+        )
 
 
 def _cell(value: Any) -> str:

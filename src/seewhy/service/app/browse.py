@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 
 from ...errors import DataError, InputError
 from ...heads.head import Projected
-from ...language.annotation.labels import KEY, as_row, known_picture
+from ...language.annotation.labels import KEY, as_row, check_listable, known_picture
 from ...language.annotation.store import Saved
 from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
@@ -233,6 +233,7 @@ class Browse:
         writer.writerow(("image", "label"))
         for i in index:
             sample = self.rows.items[i]
+            check_listable(sample.image)
             writer.writerow(map(spreadsheet_safe, (self._path(sample.image), sample.label)))
         data = text.getvalue().encode("utf-8", "backslashreplace")
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
