@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from seewhy.cli import app
 from seewhy.cli.pages import _check
 from seewhy.errors import InputError
 from seewhy.service.app import Settings
@@ -16,6 +19,18 @@ def test_options_that_would_do_nothing() -> None:
     with pytest.raises(InputError) as error:
         _check(None, "country", None)
     assert str(error.value) == "--by country requires a table. Add --data FILE."
+
+
+def test_the_page_is_told_where_the_pictures_come_from(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("seewhy.service.app.make_app", lambda *_, **options: given.update(options))
+    monkeypatch.setattr("seewhy.service.app.serving.run", lambda *_: None)
+    options = ["--labels", "moss,rust,sky", "--data", str(folders), "--unlabelled", str(folders / "sky")]
+    done = CliRunner().invoke(app, ["app", *options, "--store", str(tmp_path / "store")])
+    assert done.exit_code == 0, done.output
+    assert given["sources"] == [folders, folders / "sky"]
 
 
 @pytest.mark.parametrize(

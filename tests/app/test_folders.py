@@ -217,6 +217,10 @@ def test_other_machines_do_not_learn_where_the_data_lie(fitted: Classifier, fold
             app = make_app(fitted, Settings(host=host), data=data, unlabelled=pool, sources=sources)
             with TestClient(app, base_url="http://localhost:8000") as page:
                 lists[host, bool(sources)] = page.get("/selection.csv?places=9,33").text.splitlines()[1:]
+                looked(page)
+                for path in ("/", "/rows", "/browse", "/mistakes", "/next", "/sample/0", "/changed", "/map"):
+                    for address in (path, f"{path}?format=json"):
+                        assert str(tmp_path) not in page.get(address).text, address
     whole = [f"{data.items[9].image},rust", f"{pool.items[9].image},"]
     assert lists["127.0.0.1", True] == lists["127.0.0.1", False] == whole
     assert lists["0.0.0.0", True] == ["data/rust/rust_1.png,rust", "pool/rust/rust_1.png,"]

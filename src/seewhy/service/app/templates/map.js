@@ -87,7 +87,7 @@
   }
   async function loadView() {
     const query = new URLSearchParams(location.search);
-    for (const name of ["sort", "descending"]) query.delete(name);
+    for (const name of ["sort", "descending", "words", "like"]) query.delete(name);
     document.getElementById("grid-link").href = document.getElementById("open").href = `/browse${location.search}`;
     if (!query.size) return;
     query.set("count", 0);
