@@ -132,8 +132,8 @@ def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
         check_errors("vae/", bad)
     assert str(told.value) == (
         f"The reconstruction error of vae/ on held-out pictures must be at most {100 * POOR:.0f} % of the mean "
-        "picture's error, got 0.300 against 0.100 (root mean square, values 0 to 1). Give pictures of the kind on which "
-        "the decoder was trained, or use another decoder."
+        "picture's error, got 0.300 against 0.100 (root mean square, values 0 to 1). Give pictures of the kind on "
+        "which the decoder was trained, or use another decoder."
     )
     check_errors("vae/", {"held_out_error": 0.99 * POOR, "mean_picture_error": 1.0})
     check_errors("vae/", {})

@@ -325,9 +325,15 @@ def test_an_unknown_method_is_refused_with_those_there_are() -> None:
 def test_the_command_writes_a_page_and_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "encoders", lambda _self: {"colours": colours()})
     folders, out = class_folders(tmp_path / "photos", n=6), tmp_path / "out"
-    words = ["study", "compare", str(folders), "--method", "neighbours", "--set", "n_explained=0", "-o", str(out)]
-    done = CliRunner().invoke(app, [*words, "--json", "--quiet"])
-    assert done.exit_code == 0, done.output
-    data = json.loads(done.stdout)
-    check("study-compare", [data])
-    assert data["report"] == str(out / "compare.html")
+    words = ["study", "compare", str(folders), "--method", "neighbours,prompt_cam", "--set", "n_explained=0"]
+    Clock(monkeypatch).fits(50, [OutOfTimeError, None])
+    found = []
+    for minutes in ("0.1", "30"):
+        done = CliRunner().invoke(app, [*words, "-o", str(out), "--minutes", minutes, "--json", "--quiet"])
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout))
+        check("study-compare", [found[-1]])
+    assert found[1]["report"] == str(out / "compare.html")
+    assert [[row["method"] for row in data["rows"]] for data in found] == [["neighbours"], ["neighbours", "prompt_cam"]]
+    assert [(data["seconds"], data["n_runs"]) for data in found] == [(50, 1), (100, 2)]
+    assert found[1]["rows"][1]["seconds"] == 100

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from seewhy.classifiers.certainty import why_unmeasured
 from seewhy.errors import DataError
 from seewhy.studies.refit import Labels, RefitStudy, page, sentence
 from seewhy.trust.groups import Grouping, group_by_looks
@@ -118,6 +119,31 @@ def test_the_kept_classifiers_are_those_that_were_tested() -> None:
     assert (fits.learnt[0] == wrong).all()
     assert (fits.learnt[1][:6] == -1).all()
     assert (fits.learnt[1][6:] == truth[6:]).all()
+
+
+def test_trust_of_each_side_is_measured_on_the_compared_pictures_with_their_labels_of_now() -> None:
+    features, truth = cloud()
+    dropped = none(truth)
+    dropped[:6] = True
+    before = moved(truth, 0.4)
+    names = [f"{i}.png" for i in range(120)]
+    found, fits = STUDY.compare(colours(), features, Labels(before, truth, dropped), CLASSES, names)
+    for side, name in enumerate(("before", "after")):
+        trust = fits.classifier(side, 50).measured_trust
+        assert trust is not None
+        assert torch.equal(trust.held.labels, truth[6:]), "not those that were corrected or left out"
+        assert float(trust.held.right.float().mean()) == pytest.approx(found.data[name]["value"], abs=1e-4)
+    assert fits.trusts[0].held.right.sum() < fits.trusts[1].held.right.sum()
+
+
+def test_trust_of_too_few_pictures_is_said_to_be_missing() -> None:
+    features, truth = cloud(n=9)
+    fits = STUDY.compare(
+        colours(), features, Labels(moved(truth, 0.2), truth, none(truth)), CLASSES, [*map(str, range(27))]
+    )[1]
+    made = fits.classifier(0, 0)
+    assert made.trust is None
+    assert str(why_unmeasured(made)).startswith("only 27 pictures are held out")
 
 
 def test_decisions_are_applied_as_they_stand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 
 import pytest
@@ -76,6 +77,34 @@ def test_a_class_left_out_of_the_whitening_is_left_out(shots: int) -> None:
     product = rest @ torch.linalg.inv(within + ridge - rest.T @ rest / n) @ rest.T
     length = product.diag().sqrt()
     torch.testing.assert_close(one.cosines(mine), product / length / length[:, None])
+
+
+@pytest.mark.parametrize("of", [40, 200])
+def test_cosines_of_some_pictures_are_those_among_all(of: int) -> None:
+    """With fewer pictures than features, and with more."""
+    pooled, labels, _ = planted(4, 10, 10, 0.3)
+    one, mine, some = Individuality(pooled, labels), torch.arange(of), torch.tensor([3, 5, 38, 7])
+    torch.testing.assert_close(one.cosines(mine, some), one.cosines(mine)[some][:, some])
+
+
+def test_each_pair_of_classes_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooled, labels, _ = planted(3, 110, 3, 0.3)
+    one, asked, cosines = Individuality(pooled, labels), [], Individuality.cosines
+
+    def counted(self: Individuality, of: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
+        asked.append((of, some))
+        return cosines(self, of, some)
+
+    monkeypatch.setattr(Individuality, "cosines", counted)
+    between = []
+    draw = random.Random(0)
+    for a, b in (draw.sample(range(3), 2) for _ in range(40)):
+        mine, others = ((labels == k).nonzero()[:, 0] for k in (a, b))
+        between.append(cosines(one, torch.cat([mine, others]))[:330, 330:][:300, :300].flatten())
+    values = torch.cat(between).sort(descending=True).values
+    place = int(0.05 * 990 / (3 * 330 * 329) * len(values))
+    assert one.threshold() == pytest.approx(float(values[place]))
+    assert len(asked) == 3
 
 
 def test_copies_and_names_join() -> None:

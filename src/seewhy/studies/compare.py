@@ -37,7 +37,7 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import remove, working_folder
 from ..types import Failure
 from .bootstrap import group_sums, paired, ratio
-from .study import ANY, PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
+from .study import PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
 
 T = TypeVar("T")
 N_TIMED = 64
@@ -157,7 +157,7 @@ class CompareStudy:
             waiting += [Candidate(name, label, encoder, held, descriptions, store, self) for name in self._methods()]
         assert held is not None
         waiting.sort(key=lambda one: self._methods().index(one.name))
-        with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
+        with working_folder(folder) as place, StudyRecords(place / PROGRESS) as records:
             rows_by_candidate: dict[Candidate, Row | None] = {}
             runs, late = f"run {held.digest} ", waiting
             while late:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..bounds import Bound, check_fields
 from ..classifiers.base import Classifier
-from ..classifiers.encoded_set import EncodedSet
+from ..classifiers.certainty import trust_inputs
+from ..classifiers.encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, evenly
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded
@@ -22,7 +23,9 @@ from ..pictures.samples import Sample
 from ..progress import Progress
 from ..report.blocks import Block, Cell, Document, Note, Picture, Section, Table, closing, pair, points
 from ..report.page import percent
+from ..trust.base import Trust
 from ..trust.groups import Grouping, group_by_looks
+from ..trust.measure import measure_trust
 from .bootstrap import group_sums, paired, ratio
 from .material import LEAST_PER_CLASS, Material
 from .study import Findings, Row, beside
@@ -81,6 +84,8 @@ class Fits:
         heads: classifier heads before and after the decisions, one for each held-out fold.
         folds: fold of each picture, before and after.
         learnt: training label of each picture, before and after; −1 for pictures that were not used for training.
+        trusts: reliability before and after, measured on the compared pictures and their current labels; the
+            pictures, if they are too few for it.
     """
 
     encoder: Encoder
@@ -89,15 +94,17 @@ class Fits:
     heads: tuple[Mapping[int, Head], ...]
     folds: Int[Tensor, "2 n"]
     learnt: Int[Tensor, "2 n"]
+    trusts: tuple[Trust | HeldOut, ...]
 
     def classifier(self, side: int, i: int) -> Classifier:
         """Return the classifier that was not trained on picture ``i``, without similar pictures as evidence."""
         n = int(self._seen(side, i).sum())
         about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
-        head = self.heads[side][int(self.folds[side, i])]
-        return Classifier(
+        head, trust = self.heads[side][int(self.folds[side, i])], self.trusts[side]
+        made = Classifier(
             self.recipe.name, self.recipe.parameters(), self.encoder, self.classes, head, trained_on=about
         )
+        return replace(made, trust=trust) if isinstance(trust, Trust) else replace(made, held_out=trust)
 
     def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
         """Return the training pictures most similar to picture ``i``, the most similar first."""
@@ -164,10 +171,19 @@ class RefitStudy:
         grouping = group_by_looks(pooled, labels.after.clamp(min=0), [str(i) for i in range(len(pooled))])
         sides = [self._fitted(encoder, pooled, labels, classes, grouping, side, progress) for side in (0, 1)]
         heads, folds, learnt = zip(*sides, strict=True)
-        tested = [_held_out(pooled, *side) for side in zip(heads, folds, strict=True)]
+        tested = [_held_out(pooled, *side).argmax(1) for side in zip(heads, folds, strict=True)]
         right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
-        data = self._findings(tested, right, grouping.groups[keep], keep, labels, classes, names, progress)
-        fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt))
+        groups = grouping.groups[keep].unique(return_inverse=True)[1]
+        data = self._findings(tested, right, groups, keep, labels, classes, names, progress)
+        some = keep[evenly(torch.ones_like(keep, dtype=torch.bool), MAX_HELD_OUT)]
+        trusts = []
+        for own, fold in zip(heads, folds, strict=True):
+            logits = _held_out(pooled[some], own, fold[some])
+            held = HeldOut(pooled[some], labels.after[some], logits, grouping.groups[some])
+            made = Classifier(self.recipe.name, {}, encoder, tuple(classes), next(iter(own.values())))
+            inputs = trust_inputs(made, held.pooled, logits)
+            trusts.append(measure_trust(inputs, held.labels, held.groups, progress=progress) or held)
+        fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt), tuple(trusts))
         return Findings(data, page), fits
 
     def _fitted(
@@ -230,12 +246,14 @@ class RefitStudy:
 
 
 @torch.no_grad()
-def _held_out(pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Return the out-of-fold prediction of each picture."""
-    predicted = torch.full((len(pooled),), -1)
+def _held_out(
+    pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: Int[Tensor, " n"]
+) -> Float[Tensor, "n k"]:
+    """Return the out-of-fold logits of each picture."""
+    logits = torch.zeros(len(pooled), len(next(iter(heads.values())).bias))
     for fold, head in heads.items():
-        predicted[folds == fold] = head(pooled[folds == fold]).argmax(1)
-    return predicted
+        logits[folds == fold] = head(pooled[folds == fold])
+    return logits
 
 
 def sentence(data: Row) -> str:

@@ -27,10 +27,11 @@ NUMBERS = Lines(
         Record(("key", "right", "curve")),
         Record(("key", "right", "kept"), None),
         Record(("key", "values", "cell")),
+        Record(("key", "right", "values")),
+        Record(("key", "seconds")),
+        Record(("key", "fits")),
     )
 )
-ANY = Lines((Record(("key",), None),))
-"""Form of the records of user-defined studies."""
 
 
 def _plain(data: Row) -> Document:

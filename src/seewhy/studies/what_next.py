@@ -55,7 +55,8 @@ class NextStudy:
         progress = progress or Progress()
         items = [Sample(str(i), label) for i, label in enumerate(labels)]
         seen = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
-        pictures = hold_out(items, seen, HoldOut(self.scaling.held_out, self.seed), progress)
+        for _ in progress.track([0], "Finding pictures that look alike", 1):
+            pictures = hold_out(items, seen, HoldOut(self.scaling.held_out, self.seed), progress)
         groups = pictures.groups.unique(return_inverse=True)[1]
         for _ in progress.track([0], "Testing on held-out pictures", 1):
             scores = held_out_scores(encoder, items, seen, pictures.classes, groups, self.seed)

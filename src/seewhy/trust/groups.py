@@ -123,8 +123,8 @@ class Individuality:
             self.within = self.rest.T @ self.rest / n + ridge * torch.eye(d, dtype=x.dtype)
             self.inverse = torch.linalg.inv(self.within)
 
-    def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
-        """Return the cosines between the pictures of one or more complete classes."""
+    def cosines(self, of: Int[Tensor, " m"], some: Int[Tensor, " s"] | None = None) -> Float[Tensor, "s s"]:
+        """Return the cosines between the pictures of one or more complete classes, or between ``some`` of them."""
         rest = self.rest[of]
         if len(of) < rest.shape[1]:
             # Woodbury: what W without these pictures would say, from what W with them says.
@@ -132,8 +132,10 @@ class Individuality:
             known = self.products
             between = rest @ self.inverse @ rest.T if known is None else known[of][:, of]
             product = torch.linalg.inv(eye - between / len(self.rest)) - eye
+            product = product if some is None else product[some][:, some]
         else:
-            product = rest @ torch.linalg.solve(self.within - rest.T @ rest / len(self.rest), rest.T)
+            part = rest if some is None else rest[some]
+            product = part @ torch.linalg.solve(self.within - rest.T @ rest / len(self.rest), part.T)
         length = product.diag().clamp(min=1e-12).sqrt()
         return product / length / length[:, None]
 
@@ -144,12 +146,15 @@ class Individuality:
         pairs = float((count * (count - 1)).sum())
         if len(present) < 2 or pairs == 0:
             return None
-        draw, found = random.Random(0), []
-        for one, other in (draw.sample(present, 2) for _ in range(N_PAIRS)):
-            mine, others = ((self.labels == k).nonzero()[:MOST_LINKED, 0] for k in (one, other))
-            between = self.cosines(torch.cat([mine, others]))[: len(mine), len(mine) :]
-            found.append(between[:N_DRAWN, :N_DRAWN].flatten())
-        values = torch.cat(found)
+        draw = random.Random(0)
+        found: dict[tuple[int, ...], Tensor] = {}
+        drawn = [tuple(sorted(draw.sample(present, 2))) for _ in range(N_PAIRS)]
+        for pair in set(drawn):
+            mine, others = ((self.labels == k).nonzero()[:MOST_LINKED, 0] for k in pair)
+            some = torch.cat([torch.arange(len(mine))[:N_DRAWN], len(mine) + torch.arange(len(others))[:N_DRAWN]])
+            n = min(len(mine), N_DRAWN)
+            found[pair] = self.cosines(torch.cat([mine, others]), some)[:n, n:].flatten()
+        values = torch.cat([found[pair] for pair in drawn])
         place = min(len(values) - 1, int(CHANCE * float(count.sum()) / pairs * len(values)))
         return max(float(values.topk(place + 1).values[-1]), 1e-6)
 

@@ -22,6 +22,7 @@ from ...studies.study import Findings
 from .base import Format, Index, add_data, add_page, answer, render
 from .job import Job
 from .state import State
+from .worker import LATER
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Refitting:
                 404, "The comparison has no picture with this number. Choose a picture of the comparison."
             )
         seen = await state.see_sample(index)
-        both = await state.compute(lambda: [self._side(comparison, side, place, seen) for side in (0, 1)])
+        both = await state.compute(lambda: [self._side(comparison, side, place, seen) for side in (0, 1)], LATER)
         row = next((r for r in comparison.findings.data["changed"] if r["index"] == index), None)
         about = {"index": index, "image": self.rows.name(index), "label": state.sample(index).label}
         after = int(comparison.labels.after[place])
@@ -98,7 +99,8 @@ class Refitting:
     ) -> tuple[Explanation, list[dict[str, Any]]]:
         """The card of a picture before or after the decisions, and the most similar training pictures."""
         rows, fits = self.rows, comparison.fits
-        card = next(explain_seen(fits.classifier(side, place), [seen], ExplainOptions(measure=False)))
+        options = ExplainOptions(measure=self._app.settings.measure)
+        card = next(explain_seen(fits.classifier(side, place), [seen], options))
         learnt = []
         for k in fits.alike(side, place, lambda part: rows.pooled(comparison.index[part.numpy()])):
             before, as_what = (int(of[k]) for of in (comparison.labels.before, fits.learnt[side]))
