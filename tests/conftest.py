@@ -19,6 +19,8 @@ import typer.testing
 from jaxtyping import install_import_hook
 from typer.testing import CliRunner
 
+import shapes
+
 # Tensors here are so small that waiting for a second thread costs more than it saves: a fit takes twenty times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,6 +30,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 install_import_hook("seewhy", "shapes.shapes_checked")
+shapes.leave_out_those_without_shapes()
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,8 +47,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the session, so that weights are converted once."""
-    folder = tmp_path_factory.mktemp("cache")
+    """One cache for the session, shared by its processes, so that weights are converted once."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent / "cache" if shared else tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEEWHY_CACHE", str(folder))
         patch.setenv("HF_HUB_OFFLINE", "1")

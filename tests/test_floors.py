@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -292,14 +293,27 @@ def test_what_could_not_be_fetched_is_not_called_a_failure(
         floors.main()
 
 
-@pytest.mark.parametrize(("code", "ends"), [(0, 0), (75, 0), (1, 1), (2, 1)])
-def test_ci_goes_on_where_nothing_could_be_fetched_and_ends_where_a_first_use_failed(
-    tmp_path: Path, code: int, ends: int
+@pytest.mark.parametrize(
+    ("code", "fails", "ends"),
+    [(0, "nothing", 0), (75, "nothing", 0), (1, "nothing", 1), (2, "nothing", 1)]
+    + [(0, name, 3) for name in ("test", "check", "docs", "wheel")],
+)
+def test_ci_goes_on_where_nothing_could_be_fetched_and_ends_where_a_part_failed(
+    tmp_path: Path, code: int, fails: str, ends: int
 ) -> None:
     text = (ROOT / ".ci" / "run").read_text("utf-8")
-    python = tmp_path / ".venv" / "bin" / "python"
+    python, make = tmp_path / ".venv" / "bin" / "python", tmp_path / "make"
     python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\nexit {code}\n")
-    python.chmod(0o755)
-    done = subprocess.run(["bash", "-euc", text[text.index("first_use()") :]], cwd=tmp_path, check=False)
+    python.write_text(f"#!/bin/sh\necho floors $4 >> tried\nexit {code}\n")
+    make.write_text(f"#!/bin/sh\necho $1 >> tried\n[ $1 != {fails} ] || exit 3\n")
+    for file in (python, make):
+        file.chmod(0o755)
+    (tmp_path / "build").mkdir()
+    command = ["bash", "-euc", text[text.index("first_use()") :]]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, check=False)
     assert done.returncode == ends
+    tried = (tmp_path / "tried").read_text().split("\n")
+    assert "test" in tried
+    if ends == 0:
+        assert sorted(tried) == ["", "check", "docs", "floors", "floors --newest", "test", "wheel"]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from seewhy.studies.concepts import HeadTraining
+
 FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
 
 
@@ -39,6 +41,10 @@ def test_verdicts_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_draw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     script = importlib.import_module("iis")
+    whole = script.Digits.read()
+    few = script.Digits(whole.x[:400], whole.labels[:400], whole.rows[:400])
+    monkeypatch.setattr(script.Digits, "read", lambda: few)
+    monkeypatch.setattr(script, "HeadTraining", lambda least_steps: HeadTraining(least_steps=5))
     out = tmp_path / "iis.json"
     report = script.main(["--n-train", "100", "--seeds", "1", "--epochs", "2", "--steps", "5", "--out", str(out)])
     assert len(report.numbers["encoders"]) == 6

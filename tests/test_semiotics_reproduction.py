@@ -71,7 +71,8 @@ def test_what_a_control_does_as_well_is_not_shown(semiotics: ModuleType, control
 
 
 @pytest.mark.slow
-def test_it_runs_in_small(semiotics: ModuleType, tmp_path: Path) -> None:
+def test_it_runs_in_small(semiotics: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(semiotics, "EPOCHS", (1, 3))
     small = ["--n", "1", "--draws", "2", "--steps", "3", "--width", "8", "--depth", "2", "--copies", "2"]
     place = tmp_path / "semiotics.json"
     given = [*small, "--tests", "12", "--validation", "10", "--out", str(place)]

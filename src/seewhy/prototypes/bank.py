@@ -70,12 +70,14 @@ class Patches:
     def distinct(self, candidates: Iterable[int], banned: set[int], n: int, duplicate: float) -> list[int]:
         """Return the first ``n`` candidates that come from different pictures and are neither copies nor ``banned``."""
         found: dict[int, int] = {}
+        met = {*banned}
         for patch in candidates:
             if len(found) == n:
                 break
-            picture, shown = int(self.owner[patch]), list(found)
-            copies = bool(shown) and bool((self.pooled[shown] @ self.pooled[picture] >= duplicate).any())
-            if not copies and picture not in banned and picture not in found:
+            if (picture := int(self.owner[patch])) in met:
+                continue
+            met.add(picture)  # what is a copy of a found picture stays one
+            if not found or not bool((self.pooled[[*found]] @ self.pooled[picture] >= duplicate).any()):
                 found[picture] = patch
         return list(found.values())
 
