@@ -171,7 +171,7 @@ def in_words(hint: Any) -> str:
             words += [str(choice) for choice in get_args(kind)]
         elif get_origin(kind) is tuple and _plain(get_args(kind)[0]) in _WORDS:
             words.append(_WORDS[_plain(get_args(kind)[0])].removeprefix("a ") + "s separated by commas")
-        elif kind in _WORDS:  # another type can be given as a value, and not be written
+        elif kind in _WORDS:  # other types can be passed in Python but not on the command line
             words.append(_WORDS[kind])
     if not words:
         return "a value made in Python"

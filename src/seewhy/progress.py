@@ -88,7 +88,7 @@ class Bars(Progress):
         return LINE.during(Step(what))
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        self.terms = {}  # of another training
+        self.terms = {}  # of another training run
         yield from draw(items, what, total, self.tail)
 
 
@@ -187,7 +187,7 @@ class Line:
 
     def _end(self, step: Step) -> None:
         with self._lock:
-            if step not in self._steps or self._screen is None:  # after a fork, or a rest
+            if step not in self._steps or self._screen is None:  # after a fork or a pause
                 return
             self._steps.remove(step)
             self._screen.ended(step, is_last=not self._steps)
@@ -228,7 +228,7 @@ class Line:
             yield
 
     def forget(self) -> None:
-        """Reset the state in a forked process, which draws nothing."""
+        """Reset the state in a forked process, so that it displays no progress bars."""
         self.__init__()  # type: ignore[misc]
 
 
@@ -253,7 +253,7 @@ class Screen:
         pass
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nothing stops for a log that is gone
+        with contextlib.suppress(OSError, ValueError):  # a lost log file must not stop the work
             self.stream.write(text)
             self.stream.flush()
 

@@ -76,7 +76,7 @@ def as_usual() -> Iterator[None]:
 def _plain_torch() -> Iterator[None]:
     """Apply float32, CPU, gradients, and neither autocast nor inference mode."""
     torch = sys.modules.get("torch")
-    if torch is None:  # nothing can be set of what is not there
+    if torch is None:  # torch is not imported
         yield
         return
     dtype = torch.get_default_dtype()

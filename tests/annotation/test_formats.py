@@ -66,7 +66,7 @@ def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(s
     assert shown is not None
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "A dog."}
     store.put_texts("other model", [(key, "Something else.")])
-    with pytest.raises(DataError, match="because somebody changed the texts"):
+    with pytest.raises(DataError, match="because the texts have changed since"):
         desk.judge(key, "Ann", dict.fromkeys(DIMENSIONS, 0), shown["token"], 1)
     shown = desk.comparison(key, "Ann")
     assert shown is not None

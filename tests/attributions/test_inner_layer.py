@@ -165,7 +165,7 @@ def test_wrong_names_and_layers_without_places() -> None:
     with pytest.raises(ModelError) as often:
         GradCAM(layer="layer3.1.relu")(several, several.encoder.encode(pixels()), TARGET)
     assert str(often.value) == (
-        "The layer 'layer3.1.relu' must run once per picture, but it runs more often. Name its parent module."
+        "The layer 'layer3.1.relu' must run once per picture, but it runs more often. Choose its parent module."
     )
     with pytest.raises(InputError) as bare:
         GradCAM(layer="blocks.1")(model, type(look)(look.features, look.pooled), TARGET)
@@ -195,7 +195,7 @@ def test_the_arrangement_is_told_by_the_shape(
 
 def test_an_arrangement_that_cannot_be_told_is_refused() -> None:
     for shape in ((2, 8), (2, 3, 100, 7), (2, 1, 64)):
-        with pytest.raises(ModelError, match=r"The layer 'x' must return .* Name another layer\."):
+        with pytest.raises(ModelError, match=r"The layer 'x' must return .* Choose another layer\."):
             layout_of(shape, (224, 224), Layout(), "x")
 
 

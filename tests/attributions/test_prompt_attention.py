@@ -230,7 +230,7 @@ def test_other_classifiers_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         PromptCAM()(model, model.encoder.encode(noise(1)), Target(torch.tensor([0])))
     assert str(caught.value) == (
-        "prompt_cam can only explain a prompt_cam classifier, got another one on 'tiny'. Use "
+        "prompt_cam can only explain a prompt_cam classifier, got another classifier on 'tiny'. Use "
         "grad_cam, or fit a classifier with: seewhy fit --method prompt_cam"
     )
 

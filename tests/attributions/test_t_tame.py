@@ -286,5 +286,5 @@ def test_through_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run.invoke(app, ["fit-explainer", str(folders), "--steps", "1"], catch_exceptions=False)
     assert str(caught.value) == (
-        "An output folder is required, because the classifier was not loaded from a folder. Name one with -o."
+        "An output folder is required, because the classifier was not loaded from a folder. Give one with -o."
     )

@@ -498,7 +498,7 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     for arguments, says in (
         (
             ["model"],
-            "Labelled pictures are required. Name a folder or a table.",
+            "Labelled pictures are required. Give a folder or a table.",
         ),
         (
             ["--write-contract", str(tmp_path / "c.toml"), "model"],

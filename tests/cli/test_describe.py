@@ -153,7 +153,7 @@ def test_mistakes_in_options_are_one_line_each(
     assert said == ("seewhy: --base-url must be a URL like http://localhost:11434/v1, got 'localhost:1'.\n")
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
     assert "seewhy: --set leave_out must name parameters from" in said
-    assert "A language model is required. Name it with --writer." in err(
+    assert "A language model is required. Give it with --writer." in err(
         "describe", "write", "wren, robin", "-o", "b.json"
     )
     said = err("describe", "write", "wren", "-o", "b.json", "-w", "m")

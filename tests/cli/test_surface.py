@@ -179,9 +179,9 @@ def test_what_reports_writes_nothing_unasked(tmp_path: Path, monkeypatch: pytest
         assert done.exit_code == 0, done.output
         assert list(place.iterdir()) == [], arguments
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", *described])
-    assert str(done.exception) == ("--png requires an output folder, but it was given without -o. Name one with -o.")
+    assert str(done.exception) == ("--png requires an output folder, but it was given without -o. Give one with -o.")
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", "-o", "why.html", *described])
     assert str(done.exception) == (
-        "--png requires an output folder, but it was given with the single file why.html. Name one with -o."
+        "--png requires an output folder, but it was given with the single file why.html. Give one with -o."
     )
     assert list(place.iterdir()) == []

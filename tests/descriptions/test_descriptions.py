@@ -75,7 +75,7 @@ def test_a_class_with_an_empty_list_goes_by_its_name(tmp_path: Path) -> None:
         ("[]", "{path} must have at least one class: " + FORM),
         ("3", "{path} must have at least one class: " + FORM),
         ('["a", "b"]', "{path} must have at least one class: " + FORM),
-        ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Merge its texts."),
+        ('{"a": ["x"], "a": ["y"]}', "{path} must have each class once, got 'a' twice. Merge its texts."),
         ('{"a": [1]}', NO_TEXT),
         ('{"a": {"b": "c"}}', NO_TEXT),
         ('{"a": ["  "]}',

@@ -132,7 +132,7 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     [
         (
             ["--method", "nearest"],
-            ("nearest needs no fitting, because it already has its prototypes. Name another method."),
+            ("nearest needs no fitting, because it already has its prototypes. Give another method."),
         ),
         (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
     ],

@@ -128,7 +128,7 @@ def test_cards_are_not_explained_in_turn(classifier: Classifier) -> None:
     pictures = ["why/a.png", "x/a.png", os.path.abspath("why/a.png"), "y/../why/a.png"]
     assert run(classifier, *pictures, png=True) == [(x[0], True)]
     assert refused(classifier, "why/a.png", output="why") == (
-        "There are no pictures to explain. Cards in why do not count. Name pictures."
+        "There are no pictures to explain. Cards in why do not count. Give pictures."
     )
     Image.fromarray(picture("sky", 1)).save("why/a.png")
     assert len(run(classifier, "why/a.png")) == 1

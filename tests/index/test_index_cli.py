@@ -45,7 +45,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=(
-            r"No change to the index was given\. Name pictures to add, or use --forget, "
+            r"No change to the index was given\. Give pictures to add, or use --forget, "
             r"--forget-missing, --rebuild or --verify\."
         ),
     ):

@@ -130,7 +130,7 @@ def test_named_columns_classes_and_groups(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         found.labelled()
     assert str(caught.value) == (
-        f"Every picture must have a class, but 1 of 3 have none: {root / 'c.png'}. Name the "
+        f"Every picture must have a class, but 1 of 3 have none: {root / 'c.png'}. Give the "
         "column of classes, or leave these pictures out."
     )
     with pytest.raises(DataError):
@@ -272,7 +272,7 @@ def test_copies_are_found_and_never_on_both_sides(root: Path) -> None:
     assert str(caught.value) == (
         f"2 picture(s) are in both the training and the test set: {root / 'c.png'} = "
         f"{root / 'c.png'}, {root / 'a.png'} = {root / 'twin.png'}. Remove them from one of "
-        "the two."
+        "the two sets."
     )
 
 

@@ -92,7 +92,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     for arguments, says in (
         (["a", "b", "-o", "out"], "--parquet requires one folder, table or address of shards as input."),
         (["-", "-o", "out"], "--parquet requires one folder, table or address of shards as input."),
-        (["a"], "--parquet requires an output folder. Name one with -o."),
+        (["a"], "--parquet requires an output folder. Give one with -o."),
     ):
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)

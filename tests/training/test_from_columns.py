@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
             (*ASKED, "--instruction", "same=x"),
             (
                 "The column for 'same' must have at least 2 different values in the training pictures, got 1 ('one'). "
-                "Name another column, or add pictures."
+                "Give another column, or add pictures."
             ),
         ),
     ],

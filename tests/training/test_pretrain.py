@@ -182,7 +182,7 @@ def test_held_out_figures_are_counted_right(samples: Samples) -> None:
             [Sample("a.png", "x"), Sample("b.png")],
             (
                 "The objective supcon needs a class for each picture, but 1 of 2 pictures have none: "
-                "b.png. Name the column of classes, or use an objective without classes."
+                "b.png. Give the column of classes, or use an objective without classes."
             ),
         ),
     ],

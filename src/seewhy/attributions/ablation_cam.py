@@ -21,7 +21,7 @@ class AblationCAM(Attribution):
 
     ``L`` is the map, ``A_k`` channel ``k`` of the activations, ``y`` the target's logit, and ``y_k`` this logit with
     channel ``k`` set to zero. The paper also divides ``w_k`` by ``y``, which would invert the map of a negative logit.
-    Class tokens are not set to zero.
+    In a vision transformer, channel ``k`` of the class token keeps its value.
 
     Args:
         batch_size: number of channels that are set to zero per forward pass of the head.

@@ -105,7 +105,7 @@ def listen(
         if number not in passing:
             given = given.detach().requires_grad_(torch.is_grad_enabled())
         heard.append(Heard(made.detach(), values, given))
-        return given.clone()  # what follows may work in place
+        return given.clone()  # the next layer may work in place
 
     with Answered(answer, norm):
         return heard, head(features)
@@ -124,7 +124,7 @@ def _read(encoder: Encoder, features: Tensor) -> Reading:
         last = [i for i, slope in enumerate(read) if slope is not None]
         if numbers or not last:
             break
-        passing.add(last[-1])  # it reads no patches; one before it may
+        passing.add(last[-1])  # this layer reads no patches; an earlier one may
     (whole,) = _slopes(encoder.head(leaf), [leaf])
     free = False
     if whole is not None:
@@ -135,7 +135,7 @@ def _read(encoder: Encoder, features: Tensor) -> Reading:
     (rest,) = _slopes(pooled_with(encoder, leaf, numbers, n), [leaf])
     alone = rest is None or not layout.to_grid(rest).any()
     if not alone and layout.kind != "tokens":
-        return Reading(scale_free=free)  # a mean that weighs channels, somewhere on the way
+        return Reading(scale_free=free)  # a mean with channel weights, such as squeeze-and-excitation
     return Reading(
         numbers,
         alone,
@@ -158,7 +158,7 @@ def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layo
             continue
         given = _slopes(one.values[:, :, -n:], [other.given for other in heard[:number]])
         before = {i: felt for i, felt in enumerate(given) if felt is not None and felt.any()}
-        # Behind more than the one block that is cut, a cell of the features is no longer the token at its place.
+        # After more than one block, a token no longer corresponds to the cell at its position.
         if len(before) > (0 if one.own_rows(n) else 1):
             continue
         numbers.append(number)
@@ -242,7 +242,7 @@ def _is_short(encoder: Encoder, features: Tensor, heard: list[Heard], numbers: t
     try:
         with Answered(answer):
             short = head(tokens)
-    except (RuntimeError, ValueError, IndexError, AssertionError):  # a head may count its tokens
+    except (RuntimeError, ValueError, IndexError, AssertionError):  # a head may require a fixed number of tokens
         return False
     return bool(short.shape == pooled.shape and (short - pooled).abs().max() <= 1e-5 * pooled.abs().max())
 
@@ -266,7 +266,7 @@ class _Kept:
 def cells_evidence(
     model: Explainable, look: EncoderOutput, score: Score, reading: Reading
 ) -> Float[Tensor, "b h w"] | None:
-    """Compute the signed contribution of each patch to a score; ``None`` if gradient times feature is the same.
+    """Compute the signed contribution of each patch to a score; ``None`` if gradient times feature is to be used.
 
     If the head reads patches only through attention or a mean, the contributions add up to the change of the score when
     all patch values become zero. The error is at most 0.1 % of the sum of absolute contributions. With other heads, the
@@ -330,7 +330,7 @@ class _Way:
                 mean = torch.einsum("l,l...->...", count.to(slope), slope.unflatten(0, (len(level), -1)))
                 slopes[i] = slopes[i] + mean if i in slopes else mean
         scores = torch.cat(ends)
-        # Never (b, heads, q, n, d): a value times a slope first, then the weights.
+        # Multiply values by slopes first, to avoid a tensor of shape (b, heads, q, n, d).
         parts = torch.zeros(())
         for i, slope in slopes.items():
             parts = parts + (self.kept[i].weights * (slope @ self.kept[i].values.transpose(2, 3))).sum((1, 2))
@@ -354,14 +354,14 @@ class _Way:
             if number not in self.kept:
                 return weights() @ values
             one = self.kept[number]
-            # What is no patch may have changed on the way here, and what it gives with it.
+            # Prefix tokens may have changed before this layer, so their part is computed again.
             rest = one.before.repeat(n_levels, 1, 1, 1) @ values[:, :, :-n_patches]
             own = one.own[:, :, :n_patches].repeat(n_levels, 1, 1, 1)
             return torch.cat([rest + leaves[number], own], 2)
 
         def norm(number: int, length: Tensor) -> Tensor:
             held = self.lengths[number]
-            if held.shape == length.shape:  # also of constants, which have no row a picture
+            if held.shape == length.shape:  # also for constants, which have no batch axis
                 return held
             for axis in range(1, held.ndim):
                 held = held.narrow(axis, 0, length.shape[axis])
@@ -379,7 +379,7 @@ def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[
     """Compute integrated gradients from a baseline whose patches all equal their mean."""
     layout = encoder.layout
     away = torch.zeros_like(features)
-    cells = layout.to_grid(away)  # a view: what is written there stands among the features
+    cells = layout.to_grid(away)  # a view: writing to it changes ``away``
     cells += layout.to_grid(features) - layout.to_grid(features).mean((2, 3), keepdim=True)
     nodes, weights = np.polynomial.legendre.leggauss(N_STEPS)
     slopes = torch.zeros_like(features)

@@ -236,7 +236,7 @@ class AttentionRun:
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
     """Run the pictures again in eager torch, ``batch_size`` at a time, and record their attention."""
-    assert look.pixels is not None  # the base has checked
+    assert look.pixels is not None  # checked by the base class
     layout = model.encoder.layout
     grid = layout.to_grid(look.features).shape[2:]
     n_tokens = layout.prefix + grid[0] * grid[1]

@@ -44,7 +44,7 @@ class CaptumGradients(Attribution):
             import captum.attr
         except ImportError as error:
             raise MissingExtraError("captum", self.name) from error
-        assert look.pixels is not None  # the base has checked
+        assert look.pixels is not None  # checked by the base class
         with torch.no_grad():
             others = model.head(look.pooled)
 

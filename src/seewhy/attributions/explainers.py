@@ -144,7 +144,7 @@ def load_explainer(path: str | Path) -> TTAMEExplainer:
 
 def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> TTAMEExplainer:
     _check_card(card)
-    # Built without drawing numbers: the weights follow, and the user's random state stays as it is.
+    # Built without random initialisation: weights are loaded next, and the global random state is unchanged.
     with torch.device("meta"):
         mechanism = AttentionMechanism(card["channels"], card["n_classes"], card["variant"])
     kinds = {name: tensor.dtype for name, tensor in mechanism.state_dict().items()}
@@ -174,7 +174,7 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
     root = Path(place) if place is not None else own
     if root is not None:
         name = f"{variant}.safetensors"
-        # Whatever bears the name is it, also a pipe or a folder: reading it says what is wrong.
+        # Accept anything with this name, even a pipe or a folder: reading it raises a clear error.
         for path in (root / name, root / FOLDER / name) if root.is_dir() else (root,):
             if path.exists():
                 return path
@@ -248,8 +248,8 @@ class FitTTAME:
     where ``f`` is the classifier, ``CE`` the cross-entropy, ``c`` the output of the attention mechanism, ``a`` the
     maps, ``a_y`` the map of class ``y``, and ``B`` the batch size. ``dx`` and ``dy`` are differences of neighbouring
     pixels, and ``border`` are the values at the border. As in the authors' code, the last two terms use the maps of
-    every class in the batch. Differs from the authors' code: the classifier is in evaluation mode, so its normalisation
-    statistics stay constant.
+    every class in the batch. Where we differ from the authors' code: the classifier is in evaluation mode, so its
+    normalisation statistics stay constant.
 
     Args:
         variant: ``"t_tame"``, ``"tame"`` or ``"l_cam"``. TAME and L-CAM train biases at twice the learning rate; L-CAM
@@ -384,6 +384,6 @@ def explainer_folder(model: Explainable, output: Path | None) -> Path:
     own: Path | None = getattr(model, "folder", None)
     if own is None:
         raise InputError(
-            "An output folder is required, because the classifier was not loaded from a folder. Name one with -o."
+            "An output folder is required, because the classifier was not loaded from a folder. Give one with -o."
         )
     return own / FOLDER

@@ -23,8 +23,8 @@ class FullGrad(Attribution):
 
     ``x`` are the pixels and ``y`` is the target's logit. ``z`` is the output of a convolution or batch norm, and ``b``
     its bias; a batch norm's running mean counts as part of the bias. ``ψ`` takes the absolute value, scales it to 0…1
-    over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers and layer
-    norms are ignored.
+    over all channels of a layer, and enlarges it bilinearly. No value of the map is negative. Biases of linear layers
+    and layer norms are ignored.
     """
 
     name = "full_grad"
@@ -35,7 +35,7 @@ class FullGrad(Attribution):
     needs_pixels = True
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # the base has checked
+        assert look.pixels is not None  # checked by the base class
         parts = full_gradient(lambda pixels: eager_logits(model, pixels), look.pixels, target)
         size = (look.pixels.shape[2], look.pixels.shape[3])
         layers = [enlarged(stretched(part.abs(), (1, 2, 3)).sum(1, keepdim=True), size) for part in parts]
@@ -86,7 +86,7 @@ class Biases(TorchFunctionMode):
             return out
         self.outputs.append(out)
         self.biases.append(bias)
-        return out.clone()  # what follows may work in place
+        return out.clone()  # the next layer may work in place
 
 
 def _of_norm(

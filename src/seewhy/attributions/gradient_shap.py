@@ -18,7 +18,8 @@ class GradientShap(CaptumGradients):
         S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))        (paper, equation 2)
 
     ``S`` is the map, ``E`` the expectation, ``x`` the picture, ``y`` the target's logit, ``x′`` a baseline and ``a`` a
-    random number from 0 to 1. Differs from the paper, which draws baselines from the training pictures.
+    random number from 0 to 1. Where we differ: the baselines are a black, a mean-coloured and a white picture; the
+    paper draws them from the training pictures.
 
     Args:
         n_samples: number of random samples.

@@ -87,7 +87,7 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
     """Return the layer's outputs as autograd leaves, in chunks, and the trunk's features that are computed from
     them.
     """
-    assert look.pixels is not None  # the base has checked
+    assert look.pixels is not None  # checked by the base class
     cut = inner_cut(encoder, layer)
     if cut is not None:
         fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
@@ -163,10 +163,10 @@ class Taps:
     def take(self, name: str, out: Any) -> Any:
         if name in self.taken:
             raise ModelError(
-                f"The layer {name!r} must run once per picture, but it runs more often. Name its parent module."
+                f"The layer {name!r} must run once per picture, but it runs more often. Choose its parent module."
             )
         if not self.cut:
-            self.taken[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
+            self.taken[name] = tree_map_only(Tensor, Tensor.clone, out)  # the next layer may work in place
         elif torch.is_grad_enabled() and out.requires_grad:
             self.taken[name] = out
         else:
@@ -180,7 +180,7 @@ class Taps:
 
     def only(self, name: str) -> Any:
         if name not in self.taken:
-            raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
+            raise ModelError(f"The layer {name!r} does not run for these pictures. Choose one that does.")
         return self.taken[name]
 
 
@@ -230,7 +230,7 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
     """Arrange chunks of activations or gradients as ``(b, c, h, w)``; ``layer=None`` means the last feature map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
-    assert look.pixels is not None  # the base has checked
+    assert look.pixels is not None  # checked by the base class
     return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels, encoder.layout, layer)
 
 
@@ -245,7 +245,7 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
     """Infer a layer's layout from the picture's proportions and the layout of the last feature map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
-    # Of each head one row a token is no map, though it may be square.
+    # One row per token and head is not a map, even if it is square.
     heads = len(shape) == 4 and n_own > 0 and 0 <= shape[2] - n_own <= MOST_PREFIX_TOKENS
     if len(shape) == 4 and not heads:
         grids = (("nchw", shape[2:]), ("nhwc", shape[1:3]))
@@ -259,7 +259,7 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
             return layout
     raise ModelError(
         f"The layer {layer!r} must return a feature map (b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that fill a "
-        f"grid, got {shape} for a picture of {height} x {width}. Name another layer."
+        f"grid, got {shape} for a picture of {height} x {width}. Choose another layer."
     )
 
 
@@ -268,12 +268,12 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
     if len(out) != n_pictures:
         raise ModelError(
             f"The layer {layer!r} must return one feature map per picture, got {len(out)} maps for {n_pictures} "
-            "pictures, perhaps attention windows. Name its parent block."
+            "pictures, perhaps attention windows. Choose its parent block."
         )
     if is_attention(out):
         raise ModelError(
             f"The layer {layer!r} must return a feature map or tokens, got attention weights ({out.shape[1]} heads, "
-            f"{out.shape[2]} tokens). Name its parent block."
+            f"{out.shape[2]} tokens). Choose its parent block."
         )
 
 
@@ -331,7 +331,7 @@ def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
         inside = [(f"{run.name}.", run.before) for run in shrinking]
         last: dict[tuple[int, int], str] = {}
         for run in runs:
-            # What lies within the layer that leaves a resolution is not yet the end of that resolution's stage.
+            # A module inside the layer that changes the resolution does not end a stage.
             if run.after in finer and not any(run.name.startswith(p) and run.after == size for p, size in inside):
                 last[run.after] = run.name
         coarse = sorted(last, key=lambda grid: grid[0] * grid[1])[: n - 1]

@@ -72,7 +72,7 @@ class Dictionary:
                 f"Naming channels needs at least two words and two channels, got {len(texts)} words and directions "
                 f"{tuple(directions.shape)}. Give more classes or descriptions."
             )
-        # Against the mean word first: a channel on which every word leans alike distinguishes none.
+        # Subtract the mean word: a channel with the same value for all words distinguishes none.
         own = (directions - directions.mean(0)).double()
         own = own - own.mean(1, keepdim=True)
         lean = own / own.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)

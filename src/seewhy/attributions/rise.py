@@ -67,7 +67,7 @@ class RISE(Attribution):
         return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # the base has checked
+        assert look.pixels is not None  # checked by the base class
         n, size = len(look), look.pixels.shape[2:]
         weighted, plain, total = torch.zeros(n, *size), torch.zeros(size), torch.zeros(n)
         for masks in self.draw((size[0], size[1]), max(1, self.batch_size // max(n, 1))):

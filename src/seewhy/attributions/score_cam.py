@@ -43,7 +43,7 @@ class ScoreCAM(Attribution):
 
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # the base has checked
+        assert look.pixels is not None  # checked by the base class
         grid = model.encoder.layout.to_grid(look.features)
 
         def logits(pixels: Tensor) -> Tensor:

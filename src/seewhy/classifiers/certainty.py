@@ -225,7 +225,7 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
         with torch.no_grad():
             strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
             strange_logits = classifier.head(strange)
-        kept = compact(held.pooled).float()  # as it is when it is loaded again
+        kept = compact(held.pooled).float()  # the precision of a saved model
         return measure_trust(
             trust_inputs(classifier, kept, held.logits),
             held.labels,

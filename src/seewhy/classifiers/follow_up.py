@@ -73,7 +73,7 @@ class Captions(Reranking):
         return dict(found)
 
     def rows_of(self, label: int, ambiguous: Sequence[int]) -> list[int]:
-        """Return the rows of a class's captions against the other likely classes."""
+        """Return the rows of the captions that compare a class with the other ``ambiguous`` classes."""
         rows: set[int] = set()
         for rival in ambiguous:
             if rival != label:

@@ -49,7 +49,7 @@ class KnownPictures:
 
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
-        """Restore the saved pictures; ``None`` in archives of older versions."""
+        """Restore the saved pictures; ``None`` if an older version saved the model without them."""
         if facts is None:
             return None
         names = tuple(map(str, facts["names"]))

@@ -52,9 +52,9 @@ class PromptPairs:
     where ``u`` is the normalised picture embedding, ``t+`` and ``t-`` are the normalised mean embeddings of the
     sentences for and against the finding, and ``s`` is the logit scale.
 
-    The encoder must have been trained on texts with negations. The embedded encoder was not. On 200 ImageNet
-    photographs, ``t+ - t-`` ranked a picture of the class above another picture in 74 % of the cases, and the class
-    name did so in 99.9 %. Measure the accuracy before you rely on a finding.
+    The encoder must have been trained on texts with negations. The embedded encoder was trained on texts without
+    negations. On 200 ImageNet photographs, ``t+ - t-`` ranked a picture of the class above another picture in 74 % of
+    the cases, and the class name did so in 99.9 %. Measure the accuracy before you rely on a finding.
 
     Args:
         present: sentences with ``{}`` for the finding.

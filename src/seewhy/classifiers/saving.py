@@ -262,7 +262,7 @@ def _check(c: Classifier) -> None:
     pooled = [] if c.held_out is None else [c.held_out.pooled]
     joint = [] if c.words is None else [c.words.vectors]
     (pooled if isinstance(c.head.feature, Normalise) else joint).append(c.head.weight)
-    if c.bank is not None and c.network is None:  # a network's bank may be of the encoder it was grown on
+    if c.bank is not None and c.network is None:  # a network's bank may come from its original encoder
         pooled.append(c.bank.pooled)
     for tensors in (pooled, joint):
         if len({t.shape[1] for t in tensors}) > 1:

@@ -84,7 +84,7 @@ def measured_on(
 
 def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
     """Return the classifier with the accuracy of its descriptions on encoded pictures."""
-    if held.logits is None and classifier.held_out is None:  # it has learned from none of them
+    if held.logits is None and classifier.held_out is None:  # it was not trained on these pictures
         held = with_logits(classifier.head, held) or held
     changed = replace(classifier, held_out=held, trust=None)
     if classifier.words is None:
@@ -269,7 +269,7 @@ def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
 def _foreign_lists(classifier: Classifier) -> Float[Tensor, "k m d"]:
     """Return lists of ImageNet class definitions for every class, each as long as its own list of descriptions."""
     encoder, words = classifier.encoder, words_of(classifier)
-    if encoder not in _FOREIGN:  # those of the embedded ones are shipped
+    if encoder not in _FOREIGN:  # embedded encoders ship these vectors
         texts = [text for lines in imagenet_descriptions().values() for text in lines]
         some = torch.linspace(0, len(texts) - 1, N_FOREIGN).long()
         shipped = gloss_vectors(encoder)

@@ -139,6 +139,6 @@ def _exit_code(end: SystemExit) -> Any:
         behind.add(BrokenPipeError)
     if BrokenPipeError not in behind:
         return end.code
-    # Whoever read has what it wanted; nothing more may go there, not even when the interpreter closes the stream.
+    # The reader closed the pipe. Write nothing more, even when the interpreter closes the stream.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0

@@ -70,7 +70,7 @@ class Writing:
     def needed_desk(self, session: Session) -> WriterSession:
         desk = self.desk(session)
         if desk is None:
-            raise InputError("A language model is required. Name it with --writer.")
+            raise InputError("A language model is required. Give it with --writer.")
         return desk
 
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
@@ -230,7 +230,7 @@ def images(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Describe pictures in detail (Image Textualization). Run again to continue a stopped run."""
+    """Describe pictures in detail (Image Textualization). Resumes a stopped run."""
     from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
 

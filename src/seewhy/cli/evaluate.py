@@ -67,7 +67,7 @@ def evaluate(
     if write_contract is not None:
         _write_contract(session)
     if not data:
-        raise InputError("Labelled pictures are required. Name a folder or a table.")
+        raise InputError("Labelled pictures are required. Give a folder or a table.")
     if contract is not None:
         _audit(session, _only(data))
     if against is not None:
@@ -133,7 +133,7 @@ def _audit(session: Session, data: str) -> NoReturn:
 
     o = session.given
     if o.model is None:
-        raise InputError("--contract requires a saved classifier. Name it with -m.")
+        raise InputError("--contract requires a saved classifier. Give it with -m.")
     asked = None if o.contract == DEFAULT else Contract.load(Path(o.contract))
     check_report(o.output, "audit", session.force)
     if o.junit is not None:

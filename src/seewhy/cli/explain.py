@@ -51,7 +51,7 @@ def explain(
     workers: Count = 1,
     cluster: str | None = None,
 ) -> None:
-    """Explain pictures: print each decision with its reasons; with -o, write cards. Continues a stopped run.
+    """Explain pictures: print each decision with its reasons; with -o, write cards. Resumes a stopped run.
 
     With a saved segmenter or detector, or with --parts and --labels, each object found gets a card.
     """
@@ -143,7 +143,7 @@ def _check(output: Path | None, png: bool, force: bool) -> None:
 
     if png and (output is None or output.suffix):
         problem = "without -o" if output is None else f"with the single file {output}"
-        raise InputError(f"--png requires an output folder, but it was given {problem}. Name one with -o.")
+        raise InputError(f"--png requires an output folder, but it was given {problem}. Give one with -o.")
     if output is not None:
         check_output(output, force=force)
 

@@ -51,7 +51,7 @@ def fit(
             f"{data} has {learnt}, so these are learned; use --task classes to learn classes of whole pictures"
         )
     if output is None and learnt not in ("prototypes", "explainer"):
-        raise InputError("An output folder is required. Name one with -o.")
+        raise InputError("An output folder is required. Give one with -o.")
     run = {
         "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": _fit_prototypes,
         "explainer": _fit_explainer,
@@ -269,12 +269,12 @@ def _fit_prototypes(session: Session) -> NoReturn:
     o, terminal = session.given, session.terminal
     cls = prototypes[o.method or "epic"]
     if not cls.fitted_by:
-        raise InputError(f"{cls.name} needs no fitting, because it already has its prototypes. Name another method.")
+        raise InputError(f"{cls.name} needs no fitting, because it already has its prototypes. Give another method.")
     fit: Fitting = session.make(resolve_name(cls.fitted_by))
     classifier = session.classifier(o.model, o.labels)
     folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
-        raise InputError("The classifier has no folder for its prototypes. Name one with -o.")
+        raise InputError("The classifier has no folder for its prototypes. Give one with -o.")
     path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
     check_bank(folder, path.name)
     if folder.is_dir():

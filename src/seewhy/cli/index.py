@@ -60,10 +60,10 @@ def index(
         work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
         into_parquet(session, work, spread)
     if output is None:
-        raise InputError("The folder of the index is required. Name it with -o.")
+        raise InputError("The folder of the index is required. Give it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "No change to the index was given. Name pictures to add, or use --forget, "
+            "No change to the index was given. Give pictures to add, or use --forget, "
             "--forget-missing, --rebuild or --verify."
         )
     check_place(output)

@@ -201,7 +201,7 @@ def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
     if len(pictures) != 1 or pictures[0] == "-":
         raise InputError("--parquet requires one folder, table or address of shards as input.")
     if o.output is None:
-        raise InputError("--parquet requires an output folder. Name one with -o.")
+        raise InputError("--parquet requires an output folder. Give one with -o.")
     session.finish_settings()
     report = run(
         work, spread.input(session, pictures[0]), o.output, part=Part.read(o.shard), workers=o.workers,

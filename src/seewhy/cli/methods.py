@@ -112,7 +112,7 @@ def _version(name: str) -> str | None:
 
 
 def doctor(session: Session) -> None:
-    """Show which engines, models and extras work here, without a network. Exit code 1 if the default cannot run."""
+    """Show which engines, models and extras work here, without a network. The exit code is 1 if lite0 cannot run."""
     state = examine()
     session.say(state, *_doctor_lines(state))
     raise typer.Exit(0 if state["models"]["lite0"] else 1)

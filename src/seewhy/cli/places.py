@@ -71,7 +71,7 @@ def _paths(values: Any) -> Iterator[Path]:
             yield from _paths(value)
     elif isinstance(values, str | Path):
         name = os.fspath(values)
-        for part in {name, name.partition(":")[2], name.rpartition(":")[2], name.rpartition("@")[2]}:  # of an encoder
+        for part in {name, name.partition(":")[2], name.rpartition(":")[2], name.rpartition("@")[2]}:  # parts of a name
             with contextlib.suppress(OSError, ValueError):
                 if part and os.path.lexists(part):
                     yield Path(part)
@@ -85,7 +85,7 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
         endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
         if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
-            endings = ("",)  # weights of somebody else's: all of it may be read
+            endings = ("",)  # weights from elsewhere: any file may be read
         with contextlib.suppress(SeeWhyError):
             yield from map(Path, list_files(path, lambda name, _: name.lower().endswith(endings)))
         return

@@ -47,7 +47,7 @@ def faithfulness(
     masks: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Which explanations of this model can you believe? Continues a stopped run."""
+    """Which explanations of this model can you believe? Resumes a stopped run."""
     from ..studies.faithfulness import FaithfulnessStudy
 
     check_report(output, "study", session.force)
@@ -71,7 +71,7 @@ def background(
     object_: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Does the model rely on the background? Give pictures that it was not fitted on. Continues a stopped run."""
+    """Does the model rely on the background? Give pictures that it was not fitted on. Resumes a stopped run."""
     from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
@@ -95,7 +95,7 @@ def interpretability(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How much of an encoder's knowledge do a few concepts express? Continues a stopped run."""
+    """How much of an encoder's knowledge do a few concepts express? Resumes a stopped run."""
     from ..studies.interpretability import InterpretabilityStudy
 
     check_report(output, "interpretability", session.force)
@@ -137,7 +137,7 @@ def scaling(
     test: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """How many more pictures does a target accuracy need? Continues a stopped run."""
+    """How many more pictures does a target accuracy need? Resumes a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
@@ -162,7 +162,7 @@ def scaling(
 
 
 def transfer(session: Session, data: Path, *, test: Path | None = None, output: Path | None = None) -> None:
-    """Would another encoder be better? Compares several on the same pictures. Continues a stopped run."""
+    """Would another encoder be better? Compares several encoders on the same pictures. Resumes a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.transfer import TransferStudy
 
@@ -176,7 +176,7 @@ def transfer(session: Session, data: Path, *, test: Path | None = None, output: 
 def base_to_new(
     session: Session, data: Path, *, method: str = "coop", test: Path | None = None, output: Path | None = None
 ) -> None:
-    """What does prompt learning gain on its classes, and lose on new ones? Continues a stopped run."""
+    """What does prompt learning gain on its classes, and lose on new ones? Resumes a stopped run."""
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)
@@ -197,7 +197,7 @@ def compare(
     minutes: float | None = None,
     output: Path | None = None,
 ) -> None:
-    """Which method suits your pictures? Fits all that apply, within a time you give. Continues a stopped run."""
+    """Which method suits your pictures? Fits all applicable ones within a time limit. Resumes a stopped run."""
     from ..studies.compare import CompareStudy
 
     check_report(output, "compare", session.force)
@@ -224,7 +224,7 @@ def claims(
     device: str = "auto",
     output: Path | None = None,
 ) -> None:
-    """Which claims of papers hold for your weights? Lists your result beside the paper's. Continues a stopped run."""
+    """Which claims of papers hold for your weights? Lists your result beside the paper's. Resumes a stopped run."""
     from ..language.questions import read_pairs
     from ..pictures.pairs import load_pairs
     from ..pictures.pixel_classes import load_masks

@@ -63,7 +63,7 @@ class Terminal(Bars):
     def readable(
         self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
     ) -> Iterator[T]:
-        """Yield the results without failures, which are reported, and printed as JSON with ``as_json``."""
+        """Yield the results except failures. Failures are reported and, with ``as_json``, printed as JSON."""
         for result in self.track(results, what, total):
             if isinstance(result, Failure):
                 self.failed(result)
@@ -88,7 +88,7 @@ def take_standard_input() -> None:
     try:
         number = sys.stdin.fileno()
         copy = os.dup(number)
-    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+    except (AttributeError, OSError, ValueError):  # standard input is missing or not a file
         return
     _own[:] = [os.fdopen(copy, encoding=sys.stdin.encoding, errors="surrogateescape")]
     nothing = os.open(os.devnull, os.O_RDONLY)

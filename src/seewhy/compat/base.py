@@ -154,7 +154,7 @@ def scores(targets: Targets, output: Any) -> Tensor:
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
             f"The network must return a tensor or list with one row per picture, got a {type(output).__name__}. Wrap "
-            "the network in a module that does."
+            "the network in a module that returns one."
         )
     try:
         found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
@@ -333,7 +333,7 @@ def layout(out: Any, pixels: Tensor, name: str) -> Layout:
     """Return the layout of a layer's output."""
     if not isinstance(out, Tensor):
         raise InputError(
-            f"The layer {name!r} must return a tensor, got a {type(out).__name__}. Name a layer inside it, or give a "
+            f"The layer {name!r} must return a tensor, got a {type(out).__name__}. Choose a layer inside it, or give a "
             "reshape_transform that returns (b, c, h, w)."
         )
     refuse_windows(out, len(pixels), name)

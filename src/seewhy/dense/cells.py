@@ -74,7 +74,7 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
     kind, prefix = encoder.layout.kind, encoder.layout.prefix
     try:
         if kind == "nchw":
-            # Without the positions that it adds: a mean and one cell have none.
+            # Without position embeddings, because a mean and a single cell have no position.
             places = {
                 name: value.new_zeros(2, value.shape[1])
                 for name, value in encoder.head.named_parameters()
@@ -84,7 +84,7 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
         elif kind == "nhwc":
             pooled = encoder.head(cells[:, None, None, :])
         else:
-            # A token for each mark that the head looks for before the patches, and one patch.
+            # One token for each prefix token that the head expects, and one patch.
             pooled = encoder.head(cells[:, None].expand(-1, prefix + 1, -1))
     except (RuntimeError, IndexError, AssertionError, ValueError) as error:
         raise ModelError(
@@ -133,7 +133,7 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
     stages: list[Stage] = []
     times: list[int] = []
     if encoder.layout.kind == "nchw":
-        with suppress(ModelError):  # all its maps are of one size
+        with suppress(ModelError):  # all its maps have the same size
             *finer, last = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels=16)
             for stage in reversed(finer):
                 times_down, times_across = (a / b for a, b in zip(stage.grid, last.grid, strict=True))

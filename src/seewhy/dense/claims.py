@@ -24,7 +24,7 @@ def _over(
 
 
 def _maskclip(m: ClaimMaterial) -> Compared:
-    assert m.data.masks is not None  # the study has checked
+    assert m.data.masks is not None  # checked by the study
     masks = m.data.masks
     return _over(m, MaskCLIP().build(m.encoder, masks.classes, m.store), SHUFFLED, masks)
 
@@ -36,7 +36,7 @@ def halves(masks: MaskedPictures) -> tuple[MaskedPictures, MaskedPictures]:
 
 
 def _denseclip(m: ClaimMaterial) -> Compared:
-    assert m.data.masks is not None  # the study has checked
+    assert m.data.masks is not None  # checked by the study
     learn, test = halves(m.data.masks)
     return _over(m, DenseCLIP().fit(m.encoder, learn, progress=m.progress), PROBE, test, learn)
 

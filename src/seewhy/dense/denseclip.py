@@ -233,7 +233,7 @@ class DenseCLIP:
         behind = [c for c, _ in layout.finer]
         channels = [len(tensors["mean"]) - sum(behind), *behind]
         network = self._decoder(channels, tensors["fixed"], names)
-        unread = {"contexts"} - set(network.state_dict())  # read for the last time when training ended
+        unread = {"contexts"} - set(network.state_dict())  # used only in training
         network.load_state_dict({name: t for name, t in tensors.items() if name not in unread})
         return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
 

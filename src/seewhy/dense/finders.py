@@ -329,7 +329,7 @@ class Segmenter(NamesPixels):
         return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
 
     def named_in(self, looked: Looked) -> NamesThere | None:
-        """Return the names present in a picture, or ``None`` if presence is not computed."""
+        """Return which names are present in a picture; ``None`` if :attr:`presence` is ``None``."""
         if self.presence is None:
             return None
         cells = looked.windows.merged(joint_cells(self.encoder, looked.features))

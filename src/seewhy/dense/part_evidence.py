@@ -136,7 +136,7 @@ class PartExplainer:
                     "maskclip or word_regions."
                 )
             own = Descriptions.given(descriptions).texts
-            # What is no object has no words of the user's; its name stands for it.
+            # Classes other than objects have no user descriptions, so their name is used.
             rest = {name: (name,) for name in score.classes if name not in finder.classes}
             model = model.with_descriptions(Descriptions({**rest, **own}), store)
         return cls(finder, score, replace(model, trained_on=score.trained_on))
@@ -187,7 +187,7 @@ class PartExplainer:
             outside = measure_outside(watched, whole.pixels, place.inside, part.kind, options.seed)
             part = replace(part, outside=outside)
         decided = made.prediction
-        if part.label in model.classes:  # the name that the part was given, and the others after it
+        if part.label in model.classes:  # the part's own class first, then the others
             score = float(model.head.probabilities(seen.pooled)[0][model.classes.index(part.label)])
             others = [one for one in decided.top if one.label != part.label][: len(decided.top) - 1]
             decided = replace(decided, top=(Ranked(part.label, score), *others), decision=None)
@@ -295,7 +295,7 @@ def _looked(explainer: PartExplainer, image: str, examples: list[Example], numbe
 
 def _bank(known: list[Known]) -> PatchBank:
     built = PatchBank.build(known[0].model, [one.seen for one in known], [one.label for one in known])
-    # Things of one class are as alike as copies of a picture are; copies are told by their bytes alone.
+    # Parts of one class may be as similar as copies, so copies are recognised by bytes only.
     return replace(built, pooled=torch.zeros_like(built.pooled))
 
 
@@ -368,7 +368,7 @@ class PartBatch:
         with closing(CardFolder(self.output, force=self.force)) as folder:
             own = (name for name in names if not folder.is_own(name))
             if not (yield from streamed(self._explained(own, folder), folder, self._page)):
-                folder.finish([], self._page([], []))  # nothing was found is an answer
+                folder.finish([], self._page([], []))  # write an empty result
 
     def _page(self, entries: list[IndexEntry], failures: list[Failure]) -> str:
         nouns = ("box", "boxes") if isinstance(self.explainer.finder, Detector) else ("segment", "segments")

@@ -68,7 +68,7 @@ class DenseArchive:
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(
-                f"{folder} must contain a saved {self.what}, got a saved {other.what}. To use that: seewhy "
+                f"{folder} must contain a saved {self.what}, got a saved {other.what}. To use the {other.what}: seewhy "
                 f"{other.verb} PICTURE --model {folder}"
             )
         card = archive.load_card(folder)

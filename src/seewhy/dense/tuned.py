@@ -54,7 +54,7 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
         raise ModelError(
             f"The encoder {on.name!r} has no trainable weights. Choose another encoder or leave `train` out."
         )
-    if not pooled.requires_grad:  # none stands behind the layer
+    if not pooled.requires_grad:  # no trainable weight after the layer
         return _gradients(halves, on, own, "")
     return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
 
@@ -63,8 +63,8 @@ def _last_stage(on: Encoder) -> str:
     """Return the name of the layer before the last stage."""
     try:
         return stages_of(on.trunk, on.layout, on.transform.input_size, 2)[0].layer
-    except ModelError:  # maps of one size
-        blocks = find_layers(on, ALL_BLOCKS)[:-1]  # without the trunk's last
+    except ModelError:  # all maps have the same size
+        blocks = find_layers(on, ALL_BLOCKS)[:-1]  # without the trunk's last block
         return blocks[-max(1, (len(blocks) + 1) // 4)] if blocks else ""
 
 

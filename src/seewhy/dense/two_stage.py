@@ -59,7 +59,7 @@ class Found(NamedTuple):
         return Found(*(one[keep] for one in own))
 
     def proposal_of(self, box: Float[Tensor, "1 4"]) -> Float[Tensor, "1 4"] | None:
-        """Return the proposal of a refined box in a picture."""
+        """Return the proposal from which a box of the first picture was refined; ``None`` for an unknown box."""
         off, which = (self.boxes[0] - box).abs().amax(1).min(0)
         return self.proposals[0, which][None] if off <= LEAST else None
 

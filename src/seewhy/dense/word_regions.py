@@ -222,6 +222,6 @@ def cut_regions(
     h, w = lead.shape[1:]
     fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))
     top = fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
-    # Level by level: a piece of one level is none of another.
+    # Each level separately: pieces of different levels are not merged.
     which, boxes = pieces(torch.cat([fine > level * top for level in levels]))
     return which % len(maps), boxes / FINER

@@ -66,7 +66,7 @@ class Descriptions:
         texts: dict[str, tuple[str, ...]] = {}
         for label, lines in items:
             if label in texts:
-                raise DataError(f"{source} name the class {label!r} twice. Merge its texts.")
+                raise DataError(f"{source} must have each class once, got {label!r} twice. Merge its texts.")
             lines = [lines] if isinstance(lines, str) else lines
             if not isinstance(lines, list | tuple) or not all(isinstance(t, str) for t in lines):
                 raise DataError(f"{source}: the class {label!r} must have a list of texts.")

@@ -237,11 +237,11 @@ class Encoder:
         mean = np.tile(np.array(self.transform.mean, np.float32) * np.float32(255), width)
         std = np.tile(np.array(self.transform.std, np.float32) * np.float32(255), width)
         rows = np.empty((len(pictures), height, width * n_channels), np.float32)
-        # A picture at a time, in place: it stays in the cache, and costs a quarter of the same on the whole batch.
+        # One picture at a time, in place: it stays in the cache and takes a quarter of the time.
         for row, picture in zip(rows, pictures, strict=True):
             np.subtract(picture.reshape(row.shape), mean, out=row, dtype=np.float32)
             row /= std
-        # Channels stay last in memory, which is how torch convolves fastest.
+        # Keep channels last in memory, for the fastest convolutions.
         return torch.from_numpy(rows).unflatten(2, (width, n_channels)).permute(0, 3, 1, 2)
 
     def forward_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
@@ -278,7 +278,7 @@ class Encoder:
             maps, means = engine.maps_and_means(pixels)
             return EncoderOutput(maps, means, pixels)
         features = self.forward_features(pixels)
-        # A mean is no work; another head may be a whole block.
+        # A mean is cheap; another head may be a whole block.
         with beside(self.engine.name) if self.is_average else for_torch(), torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
 

@@ -34,7 +34,7 @@ class Reading:
     """Options that select features of a U-Net.
 
     Attributes:
-        block: number of the block, at least 1, as in the paper's code. The blocks are, in this order: the input
+        block: number of the block, counted from 1 as in the paper's code. The blocks are, in this order: the input
             convolution; each residual block with its attention, and each downsampler; the middle block; each residual
             block of the decoder, where the last block of a level includes the upsampler. 0 means :func:`usual_block`.
         t: timestep of the noise. The paper uses step 90 of a linear schedule with 1,000 steps; the follow-up paper uses

@@ -182,10 +182,10 @@ class TextSpace(nn.Module):
         return normalize(self(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """Map sentences with other coefficients.
+        """Map sentence vectors to image vectors with the coefficients in ``refit``.
 
-        ``refit`` has ``coefficients`` ``(k, d)``. Optional are ``centres`` ``(m, e)``, which are normalised, with
-        low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        ``refit`` must have the tensor ``coefficients`` ``(k, d)``. Optional are ``centres`` ``(m, e)``, which are
+        normalised, with low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
         """
         near = kernel(vectors, self.centres, self.width)
         placed = near @ refit["coefficients"]

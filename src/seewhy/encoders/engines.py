@@ -89,7 +89,7 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
                     _log.warning("The converted network %s was damaged, so SeeWhy converted it again.", kept)
                     drop_folder(kept, r"trunk\..+|digests\.json|precision")
         except OSError as error:
-            if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
+            if not _is_whole(kept):  # otherwise another process wrote the same folder first
                 why = (error.strerror or str(error)).lower()
                 raise DataError(f"{kept.parent} cannot be written to: {why}.") from error
         return kept
@@ -199,7 +199,7 @@ class PictureEngine:
 
     def _outputs(self, pixels: Float[Tensor, "b 3 h w"], *which: int) -> list[Tensor]:
         if self._n_forks != n_forks() and self.again is not None:
-            _left.append(dict(self.__dict__))  # to be freed, it would wait for its threads
+            _left.append(dict(self.__dict__))  # kept, because its destructor would wait for threads
             self.__dict__.update({**self.again().__dict__, "again": self.again})
         batch = pixels.detach().cpu().numpy()
         outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in which]
@@ -394,10 +394,10 @@ def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are for those with work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not use cores
         return onnxruntime.InferenceSession(folder / "trunk.onnx", options, providers=["CPUExecutionProvider"])
 
-    narrow = session(1)  # one session serves all threads
+    narrow = session(1)  # one session shared by all threads
 
     def make_run(wide: bool) -> Run:
         network = session(cores) if wide else narrow

@@ -78,7 +78,7 @@ def fenced(*, online: bool = False) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Libraries wrap what goes wrong inside them in errors of their own.
+        # Libraries wrap exceptions in their own.
         own: BaseException | None = error
         while own is not None and not isinstance(own, FenceError):
             own = own.__cause__ or own.__context__
@@ -98,7 +98,7 @@ def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> It
             yield
     except ModelError:
         raise
-    except Exception as error:  # a configuration that makes no sense raises anything
+    except Exception as error:  # a configuration that makes no sense may raise any exception
         raise refusal(reason(error)) from error
 
 
@@ -119,7 +119,7 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
         )
     elif event in NETWORK and not _fences.online:
         address = given[1] if len(given) == 2 else given[0]
-        if not isinstance(address, str | bytes) or len(given) > 2:  # else it is a pipe of this machine's
+        if not isinstance(address, str | bytes) or len(given) > 2:  # otherwise it is a local pipe
             raise FenceError(
                 "The model tried to download a file. All its files must be in its folder or in the cache. Copy the "
                 "whole folder."
@@ -327,7 +327,7 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
     if file is None:
         own: dict[str, Any] = {"use_safetensors": True}
         stored = Stored.beside(name, folder)
-    else:  # of less than two bits a number
+    else:  # GGUF, for formats below two bits per weight
         own = {"gguf_file": file}
         stored = Stored((folder / file).stat().st_size * 8, MOST_PARTS)
     told = {**options, **own, "ignore_mismatched_sizes": True, "output_loading_info": True}

@@ -113,7 +113,7 @@ def check_saved(name: str, folder: Path) -> None:
     weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{name!r} is only an adapter (adapter_config.json). Merge it into its model, and save the merged model."
+            f"{name!r} is only an adapter (adapter_config.json). Merge the adapter into its model, and save the model."
         )
     if not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise WeightsError(
@@ -229,7 +229,7 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
     try:
         with torch.no_grad():
             out = tower(pixels)
-    except (TypeError, ValueError):  # a network that wants more than pixels
+    except (TypeError, ValueError):  # the network needs more inputs than pixels
         out = None
     features = getattr(out, "last_hidden_state", None)
     if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:

@@ -112,7 +112,7 @@ def _runs(trunk: nn.Module, pixels: Tensor) -> list[_Run]:
     ticks, alive = count(), []
 
     def state(value: Any) -> tuple[int, int] | None:
-        alive.append(value)  # else another tensor may get its number
+        alive.append(value)  # else a new tensor may get the same id
         return (id(value), value._version) if isinstance(value, Tensor) else None
 
     def begin(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:

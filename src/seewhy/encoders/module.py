@@ -91,7 +91,7 @@ class Arrangements:
         if out.ndim != 4 or len(out) != 1:
             return None
         kind = next(self._votes(name, out), None) or self._by_proportion(out)
-        # Of each head one row a token: (1, heads, t, d) or (1, heads, t, t).
+        # One row per token and head: (1, heads, t, d) or (1, heads, t, t).
         heads = out.shape[2] in self._n_tokens and (kind == "nhwc" or out.shape[2] == out.shape[3])
         return None if heads or is_attention(out) else kind
 

@@ -125,12 +125,12 @@ def _encoder(reader: Reader, transform: Transform, name: str, engine: str) -> En
         n_tokens = trunk(pixels).shape[1]
         before, behind = reader.ids("")
         ids = torch.cat([before, torch.full((n_tokens,), reader.mark), behind])[None]
-        # As transformers puts picture and words together.
+        # Reference: the transformers library combines picture and text.
         whole = reader.core(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), use_cache=False)
     head = reader.head("", n_tokens)[0]
     patch = int(reader.model.config.vision_config.patch_size)
     height, width = (side // patch for side in transform.input_size)
-    layout = Layout("tokens", (height, width), max(0, n_tokens - height * width))  # what is left over stands before
+    layout = Layout("tokens", (height, width), max(0, n_tokens - height * width))  # extra tokens come first
     prove(Split(trunk, head, layout), pixels, whole.last_hidden_state[:, -1], name)
     digest = weights_digest({}, f"{fingerprint(reader.model, transform)}|{reader.prompt}")
 

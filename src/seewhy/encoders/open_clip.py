@@ -335,13 +335,13 @@ class TextHalf(nn.Module):
             states, pooled = _read_plain(model, tower, embeddings.vectors, embeddings.ids)
             return TokenVectors(_projected(tower, states), embeddings.words, pooled)
         given: Any = replaced(tower, {_words(tower): Given(embeddings.vectors)})
-        given.output_tokens = True  # of this view alone
-        if hasattr(tower, "pooler"):  # a network of transformers
+        given.output_tokens = True  # changes only this copy
+        if hasattr(tower, "pooler"):  # a text network of the transformers library
             mask = embeddings.ids != tower.config.pad_token_id
             out = given.transformer(input_ids=embeddings.ids, attention_mask=mask.long())
             pooled = tower.proj(tower.pooler(out, mask.long()))
             return TokenVectors(tower.proj(out.last_hidden_state), embeddings.words, pooled)
-        pooled, states = given(embeddings.ids)  # CoCa pools a token of its own, and norms after it
+        pooled, states = given(embeddings.ids)  # CoCa pools its own token and applies the norm after it
         return TokenVectors(_projected(tower, tower.ln_final(states)), embeddings.words, pooled)
 
 

@@ -203,12 +203,12 @@ def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Mod
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-            # A norm of maps is a layer norm of another's, and is looked for as one whole.
+            # Subclasses of LayerNorm that normalise maps are also kept as one module.
             return id(m) in leaves or isinstance(m, nn.LayerNorm) or super().is_leaf_module(m, qualified_name)
 
     try:
         graph = Tracer().trace(module)
-    except Exception:  # a network may do anything while it is traced; hooks are the other way
+    except Exception:  # tracing may raise any exception; hooks are used instead
         return None
     cuts = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
     ends = [n for n in graph.nodes if n.op == "call_module" and n.target == end]
@@ -245,7 +245,7 @@ def _copy(graph: fx.Graph, nodes: set[fx.Node], result: fx.Node, source: fx.Node
     twins: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         if source is not None and node is source:
-            # What follows may work in place, and the features are still needed.
+            # The next layer may work in place, and the features are still needed.
             twins[source] = new.call_method("clone", (new.placeholder("features"),))
         elif node in nodes:
             twins[node] = new.node_copy(node, lambda n: twins[n])
@@ -267,7 +267,7 @@ class UntilLayer(nn.Module):
         own = get_ident()
 
         def look(_: nn.Module, args: Any, out: Tensor) -> None:
-            if get_ident() != own:  # another thread looks through the same network
+            if get_ident() != own:  # another thread uses the same network
                 return
             # An exporter keeps a stack of modules that an exception leaves as it is. What follows is run too then; it
             # may work in place, and drops out of the graph.

@@ -125,7 +125,7 @@ def encode_stream(
             submit()
             yield from each_beside(encoder.engine.name, _encode(encoder, reads, store, request, batch_size))
     finally:
-        # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
+        # Do not wait: a stream that is dropped half-way may be closed by the garbage collector while a thread is
         # being started, which holds the very lock that joining a thread needs.
         pool.shutdown(wait=False, cancel_futures=True)
         if store is not None:
@@ -176,7 +176,7 @@ def _read(
             pictures = read_views(source, encoder.transform, views)
         except ImageError as error:
             return Failure(name, error.reason)
-    if pictures[0].digest != digest:  # or the file was replaced meanwhile
+    if pictures[0].digest != digest:  # the file was replaced in the meantime
         digest, known = pictures[0].digest, None
         keys = _keys(encoder, digest, views)
     small = miniature(pictures[0].pixels, pictures[0].original_size) if request.miniatures else None
@@ -252,7 +252,7 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
 def _as_stored(features: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
     """Yield the features of some rows at the precision of the cache: float16 if they are in its range."""
     low, high = features.aminmax()
-    fit = bool(low > -_TOO_LARGE and high < _TOO_LARGE)  # not so where one is no number
+    fit = bool(low > -_TOO_LARGE and high < _TOO_LARGE)  # False if a value is NaN
     for row in rows:
         kept = features[row].half()
         yield kept.float() if fit or kept.isfinite().all() else features[row].clone()

@@ -120,14 +120,14 @@ def _filled(
             with torch.device("meta"):
                 timm.create_model(architecture, pretrained=False, **options)
             model = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=given, **options)
-        model.pretrained_cfg.pop("state_dict", None)  # which would be held on to
+        model.pretrained_cfg.pop("state_dict", None)  # else the weights stay in memory
     return model, Missing.of(f"timm:{name}", model, missing)
 
 
 def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     cure = "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
     found = weights_in(f"timm:{name}", folder, "config.json", cure)
-    order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # of other names, safetensors first
+    order = {file: i for i, file in enumerate(WEIGHT_FILES)}  # among other names, safetensors first
     first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
     file = WeightsFile.open(first)
     data = read_config(f"timm:{name}", folder / "config.json", cure)

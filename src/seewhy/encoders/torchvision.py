@@ -39,7 +39,7 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         entry = models.get_model_weights(architecture)[weights]
         file = entry.url.rsplit("/", 1)[-1]
         tensors = WeightsFile(fetch_url(whole, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
-        # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
+        # The builders download and unpickle weights themselves, so replace only that step.
         entry.get_state_dict = lambda *_args, **_keywords: tensors
         try:
             with fenced():

@@ -64,7 +64,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     why = f"more than {LARGEST} pixels" if max(size) > LARGEST else ""
     try:
         with torch.no_grad():
-            _ = why or frozen(torch.zeros(1, 3, *size))  # one look at nothing
+            _ = why or frozen(torch.zeros(1, 3, *size))  # a forward pass on zeros
     except (RuntimeError, AssertionError, ValueError) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
     if why:
@@ -246,15 +246,15 @@ def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -
         )
 
     plain, _, revision = repo.partition("@")
-    with suppress(ValueError):  # no name that a repository can have
-        for file in weights:  # the cache is named, as the library binds its default when it is imported
+    with suppress(ValueError):  # not a valid name of a repository
+        for file in weights:  # pass the cache folder, because the library fixes its default at import
             cached = try_to_load_from_cache(plain, file, constants.HF_HUB_CACHE, revision or None)
             if isinstance(cached, str):
                 return Path(cached).parent
     if why := unreachable():
         raise missing(why)
     try:
-        # The first of the weights' names that the repository has, with its parts; the others are the same once more.
+        # Only the first of these files that the repository has, with its parts: the others have the same weights.
         there = HfApi(constants.ENDPOINT).list_repo_files(plain, revision=revision or None)
         first = next((file for file in weights if file in there), weights[0])
         wanted = [*others, first, *(["model-*-of-*.safetensors"] if first.endswith(".index.json") else [])]

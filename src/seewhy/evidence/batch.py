@@ -171,7 +171,7 @@ class Batch:
         with contextlib.closing(CardFolder(self.output, force=self.force)) as folder:
             if not (yield from streamed(self._explained(names, folder), folder, render_index)):
                 raise DataError(
-                    f"There are no pictures to explain. Cards in {self.output} do not count. Name pictures."
+                    f"There are no pictures to explain. Cards in {self.output} do not count. Give pictures."
                 )
 
     def _one_file(self, names: Iterable[str], output: Path) -> Iterator[Done | Failure]:

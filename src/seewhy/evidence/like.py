@@ -63,7 +63,7 @@ def show_like(case: Case) -> Like | Missing:
     against = None if case.contrast is None else torch.tensor([case.contrast])
     target = Target(torch.tensor([case.target]), against)
     groups = method(classifier, bank, Query(case.look, target, case.cells, case.picture.digest))
-    # The share of a lettered region may be that of a sentence.
+    # A lettered region may have a share from the sentences.
     lettered = dict(zip(case.cells, case.regions, strict=True))
     groups = [g if g.whole else replace(g, share=lettered[g.cell].share) for g in groups]
     grid = classifier.encoder.layout.to_grid(case.look.features).shape[2:]
@@ -242,13 +242,13 @@ def like_place(
             "columns. Count from 0."
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
-    found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own
+    found = find_prototypes(classifier, of_place=True)  # not all methods explain single places
     if found is None:
         return Place(box, float(share[cell]), ())
     method, bank = found
     groups = method(classifier, bank, Query(look, goal, [cell], seen.digest))
     rows = [(match.patch, match.similarity, group.channel) for group in groups for match in group.matches]
-    if rows and groups[0].channel is not None:  # a channel is as like as it is strong in this cell, of its peak
+    if rows and groups[0].channel is not None:  # a channel's value in this cell, as a share of its peak
         firsts = [group.matches[0].patch for group in groups if group.matches]
         activity = method.activation(classifier, bank, look, torch.tensor(firsts))[0]
         strength = (activity[:, cell[0], cell[1]] / activity.amax((1, 2)).clamp(min=1e-12)).clamp(min=0).tolist()

@@ -208,7 +208,7 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     words = pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), would_change)
     if classifier.words is not None:
         return words
-    # Concepts that were not written for these classes.
+    # The concepts were not written for these classes.
     foreign = "The concepts were not written for these classes, so meaningless concepts may fit as well."
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 

@@ -47,7 +47,7 @@ Model = dict[str, str]
 
 
 class PredictionOutput(TypedDict):
-    """The decision on a picture."""
+    """The predicted class of a picture, with its score."""
 
     image: Annotated[str, Doc("file name as given")]
     label: Annotated[str, Doc("the decision")]

@@ -93,7 +93,7 @@ def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
 
 
 def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> Condition:
-    """Return the target of similarity to a picture, by the cosine of the features."""
+    """Return a condition that generated pictures resemble a picture, by the cosine of their features."""
     read = Reader(on)
     vector = normalize(read(picture).detach(), dim=1)[0]
 

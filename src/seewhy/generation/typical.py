@@ -64,7 +64,7 @@ class Typicals:
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
 
-    def __repr__(self) -> str:  # by which a folder of cards knows whose they are
+    def __repr__(self) -> str:  # recorded in a folder of cards to recognise its model
         return f"Typicals({self.digest})"
 
     def of(self, label: int) -> Typical:

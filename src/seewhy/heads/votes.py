@@ -56,7 +56,7 @@ class Votes:
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """Return the row and the share of each picture that votes, largest share first.
+        """Return the voting pictures as pairs of a row and a share of the vote, largest share first.
 
         The shares of crops of the same picture are summed; the row is that of the most similar crop.
         """

@@ -83,7 +83,7 @@ class Textualizer:
     detector, segmenter and depth estimator measure the objects. In phase 3 a writer or a set of rules removes the
     hallucinations and adds the missing objects.
 
-    Differs from the authors' code: equal depths are not mentioned, and prompts and examples are SeeWhy's own.
+    Where we differ from the authors' code: equal depths are not mentioned, and prompts and examples are SeeWhy's own.
 
     Args:
         detector: finds the objects in the picture.
@@ -221,8 +221,8 @@ def mentions(text: str, phrase: str) -> bool:
 def without(text: str, phrases: Sequence[str]) -> str:
     """Remove statements about these objects from a text.
 
-    In a sentence that lists objects, only the items that name one of the ``phrases`` are removed. If the first item
-    names one, the whole sentence is removed.
+    In a sentence that lists objects, only the items that name one of the ``phrases`` are removed. If the first item of
+    the list names a phrase, the whole sentence is removed.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
     'There is a red cup and a plate. A cat sits.'

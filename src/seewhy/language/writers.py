@@ -189,7 +189,7 @@ class WriterSession:
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
-                f"{self.writer.model} cannot read pictures. Name a writer that can with --writer, for example a vision "
+                f"{self.writer.model} cannot read pictures. With --writer, choose a writer that can, such as a vision "
                 "model behind --base-url."
             )
         prompt = question = self.as_asked(prompt)

@@ -59,7 +59,7 @@ class Contrast(PairTask):
     """Contrastive training of an image and a text network.
 
     ``column`` is the name of the column with the pictures; the column ``"text"`` has ``n_texts`` texts per picture.
-    With micro-batches or several processes, networks with batch normalisation need ``hold``.
+    With micro-batches or several processes, set ``hold`` if a network has batch normalisation.
     """
 
     def __init__(

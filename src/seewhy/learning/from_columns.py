@@ -77,7 +77,7 @@ class Judged:
     after: Float[Tensor, "m k"]
 
     def right(self, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m 2"]:
-        """Return, for each picture, whether the nearest value of the column is the right one, with a weight of 1."""
+        """Return a row ``(hit, 1)`` per picture; ``hit`` is 1 if the nearest value of the column is the correct one."""
         hits = (scores.argmax(1) == self.own).float()
         return torch.stack([hits, torch.ones_like(hits)], 1)
 
@@ -238,7 +238,7 @@ def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress)
     if len(different) < 2:
         raise DataError(
             f"The column for {name!r} must have at least 2 different values in the training pictures, got "
-            f"{len(different)}{''.join(f' ({value!r})' for value in different)}. Name another column, or add pictures."
+            f"{len(different)}{''.join(f' ({value!r})' for value in different)}. Give another column, or add pictures."
         )
     if not are_names:
         return

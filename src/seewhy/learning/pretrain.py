@@ -41,7 +41,7 @@ TUNING_LR = 1e-4
 
 
 class Pretrained(Finished[PooledSet, Any]):
-    """The result of a training on pictures without texts."""
+    """The result of :func:`seewhy.pretrain`: an encoder trained on pictures without texts."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
     if without:
         raise DataError(
             f"The objective {objective.name} needs a class for each picture, but {len(without)} of {len(items)} "
-            f"pictures have none: {some(without, 3)}. Name the column of classes, or use an objective without classes."
+            f"pictures have none: {some(without, 3)}. Give the column of classes, or use an objective without classes."
         )
     counts = Counter(item.label for item in items)
     if len(counts) < 2:

@@ -67,7 +67,7 @@ class Finished(Generic[S, T]):
 
 
 class Way(ABC, Generic[S, T]):
-    """A kind of encoder training.
+    """Base class of the two kinds of encoder training: adaptation and pretraining.
 
     ``columns`` are the columns that a user may name. ``all_of_it`` are the default settings of :func:`seewhy.pretrain`,
     and ``stays`` is a note about weights that are not trained.

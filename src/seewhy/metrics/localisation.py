@@ -28,7 +28,7 @@ class Localisation(Metric):
     def mask(self, case: Case) -> Mask:
         """Return the object's mask, after checking its size."""
         mask, size = case.mask, tuple(case.pixels.shape[1:])
-        assert mask is not None  # the base has checked
+        assert mask is not None  # checked by the base class
         if tuple(mask.shape) != size:
             raise InputError(
                 f"`mask` must have the size of the picture, {size}, got {tuple(mask.shape)}. Crop and resize it like "

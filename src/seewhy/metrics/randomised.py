@@ -89,7 +89,7 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
 
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
     """Yield a copy of the model ``n_steps`` times, each time with more layers reset, output layer first."""
-    assert case.model is not None  # the base has checked
+    assert case.model is not None  # checked by the base class
     copied = twin(case.model)
     every = layers(copied)
     done = 0
@@ -261,7 +261,7 @@ class RandomLogit(Again):
     seed: int = 0
 
     def score(self, case: Case, maps: Maps) -> list[Score]:
-        assert case.model is not None  # the base has checked
+        assert case.model is not None  # checked by the base class
         others = [k for k in range(len(case.model.head.bias)) if k != case.target]
         if not others:
             raise InputError(f"{self.name} needs a model with at least two classes, got one. Leave this metric out.")

@@ -190,7 +190,7 @@ def column_of(source: Any, name: Any) -> list[Any]:
 def _is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, Real) and value != value  # NaN is not itself
+    return isinstance(value, Real) and value != value  # NaN differs from itself
 
 
 def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:

@@ -49,9 +49,9 @@ def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
 def main() -> None:
     """Answer requests on standard input until it is closed."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing a library prints may get among the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's prints must not mix with the answers
     seconds, n_bytes = int(sys.argv[1]), int(sys.argv[2])
-    with contextlib.suppress(ImportError, OSError, ValueError):  # where the system cannot, the limit of pixels holds
+    with contextlib.suppress(ImportError, OSError, ValueError):  # without such limits, only the pixel limit applies
         import resource
 
         with open("/proc/self/statm") as file:

@@ -80,17 +80,17 @@ _MUTE = _Mute()
 def _guarded(name: str, reason: str, work: Callable[[], T]) -> T:
     """Call ``work``, and replace errors of pydicom by ``reason``, because they may quote a patient."""
     for logger in _LOGGERS:
-        logging.getLogger(logger).addFilter(_MUTE)  # the same one is added once
+        logging.getLogger(logger).addFilter(_MUTE)  # adding the same filter again has no effect
     _MUTE.reading = True
     try:
         return work()
     except (ImageError, TooCostlyError, MemoryError):
         raise
-    except Exception as error:  # a decoder fed hostile bytes raises anything
+    except Exception as error:  # a decoder fed hostile bytes may raise any exception
         kind = type(error).__name__
     finally:
         _MUTE.reading = False
-    raise ImageError(name, reason.format(kind))  # outside of the handler, so that no trace of it is kept
+    raise ImageError(name, reason.format(kind))  # outside the handler, so that the exception is not chained
 
 
 class _DicomFile(ImageFile.ImageFile):

@@ -100,7 +100,7 @@ class _Hush(threading.local):
     """A warning filter that mutes Pillow's warnings about damaged metadata in the reading thread only."""
 
     reading = 0
-    pattern = "(?!)"  # of those who copy the list by its patterns, as scikit-learn does: matches nothing
+    pattern = "(?!)"  # matches nothing; needed by libraries that copy the filters, such as scikit-learn
 
     def match(self, module: str) -> bool:
         return self.reading > 0 and module.startswith(("PIL.", "pillow_heif", "pydicom"))
@@ -152,7 +152,7 @@ def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
                 yield name, _identify(name, data), data
         except InputError:
             raise
-        except Exception as error:  # a decoder fed hostile bytes raises anything
+        except Exception as error:  # a decoder fed hostile bytes may raise any exception
             raise ImageError(name, _why_not_decoded(error)) from error
 
 
@@ -297,7 +297,7 @@ def _decode(name: str, image: Image.Image, draft: _Draft) -> tuple[Image.Image, 
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
-    except Exception:  # damaged EXIF raises anything; the pixels may be sound
+    except Exception:  # damaged EXIF may raise any exception; the pixels may be sound
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

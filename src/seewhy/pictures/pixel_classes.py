@@ -250,7 +250,7 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
     roots = [pictures] if pictures is not None else [path.parent, path.parent / "images"]
     items, absent, bare = [], [], []
     for own, name, width, height in images:
-        file = next((r / name for r in roots if os.path.isfile(r / name)), None)  # any name: too long, say
+        file = next((r / name for r in roots if os.path.isfile(r / name)), None)  # isfile accepts any name
         known = tuple((c, shape) for c, shape in own if c in names)
         if file is None:
             absent.append(name)

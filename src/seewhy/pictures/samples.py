@@ -53,7 +53,7 @@ class Sample:
 
     @property
     def text(self) -> str | None:
-        """The first caption, or ``None``."""
+        """The first caption of the picture, or ``None`` if it has none."""
         return self.texts[0] if self.texts else None
 
     @property
@@ -94,7 +94,7 @@ class Samples:
         if without:
             raise DataError(
                 f"Every picture must have a class, but {len(without)} of {len(self)} have none: "
-                f"{some(without, 3)}. Name the column of classes, or leave these pictures out."
+                f"{some(without, 3)}. Give the column of classes, or leave these pictures out."
             )
         return self
 
@@ -260,7 +260,7 @@ def _from_table(
         if missing := [c for c in needed if c not in row]:
             raise DataError(
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}. Its columns are "
-                f"{', '.join(map(repr, row))}. Name the columns with --column image=NAME --column label=NAME."
+                f"{', '.join(map(repr, row))}. Give the columns with --column image=NAME --column label=NAME."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):
@@ -340,7 +340,7 @@ def check_apart(train: Samples, test: Samples) -> None:
     if both:
         raise DataError(
             f"{len(both)} picture(s) are in both the training and the test set: {some(both, 3)}. "
-            "Remove them from one of the two."
+            "Remove them from one of the two sets."
         )
 
 

@@ -90,7 +90,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     except SeeWhyError:
         raise
     except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:
-        # What tarfile makes of a damaged header is of many kinds.
+        # tarfile raises many exceptions for a damaged header.
         raise DataError(
             f"{shard} cannot be read as an uncompressed tar: {reason(error)}. Copy it again, or "
             "repack it without compression."

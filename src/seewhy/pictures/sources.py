@@ -56,7 +56,7 @@ def plain(source: Any) -> Plain:
             return plain(source.load())
         except InputError:
             raise
-        except Exception as error:  # somebody else's data set raises anything
+        except Exception as error:  # somebody else's data set may raise any exception
             reason = (
                 f"cannot be loaded ({type(error).__name__}: {error}); correct the data set that gives it, or leave it "
                 "out"
@@ -92,7 +92,7 @@ def several(source: Any) -> Iterable[Any] | None:
 
 
 def _is_tensor(source: Any) -> bool:
-    torch = sys.modules.get("torch")  # decoding alone does not load it
+    torch = sys.modules.get("torch")  # decoding does not import torch
     return torch is not None and isinstance(source, torch.Tensor)
 
 
@@ -160,18 +160,18 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
         try:
             with os.scandir(path) as entries:
                 shown = [e for e in entries if not e.name.startswith(".")]
-            # A link to itself makes is_dir() raise; isdir() calls it no folder.
+            # For a link to itself, is_dir() raises and isdir() returns False.
             found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
             links = {e.path: os.path.realpath(e.path).rstrip(os.sep) + os.sep for e in shown if e.is_symlink()}
         except FileNotFoundError as error:
             if path == os.fspath(folder):
                 raise unlistable(path, error) from error
-            continue  # it was taken away meanwhile
+            continue  # the folder was deleted in the meantime
         except OSError as error:
             raise unlistable(path, error) from error
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
         for name, path, is_folder in found:
-            leads_back = path in links and f"{real}{os.sep}".startswith(links[path])  # to its own folder, or above
+            leads_back = path in links and f"{real}{os.sep}".startswith(links[path])  # a link to a parent folder
             if not leads_back and (is_folder or wanted(name, path)):
                 pending.append((path, is_folder))
 

@@ -43,7 +43,7 @@ def parquet_batches(
             longest = _check(file.metadata, columns, size, where)
             left += BYTES_PER_BYTE * size
             for batch in file.iter_batches(max(1, min(most_rows, ROOM // max(longest, 1))), columns=columns):
-                # Of a text that is written once for many rows, the footer tells the length once.
+                # The footer counts a dictionary-encoded text once, even if many rows use it.
                 rows = RecordBatch.from_arrays([_plain(c, where) for c in batch.columns], batch.schema.names)
                 if (left := left - rows.nbytes) < 0:
                     raise _bomb(where, size, f"more than {FREE_BYTES + BYTES_PER_BYTE * size:,} bytes")
@@ -281,7 +281,7 @@ def texts_in(value: Any, where: str) -> list[str]:
     if isinstance(value, list | tuple):
         plain = [one.get("raw", one.get("caption", one)) if isinstance(one, dict) else one for one in value]
         return [t for one in plain for t in texts_in(one, where)]
-    if value is None or value != value:  # NaN is not itself
+    if value is None or value != value:  # NaN differs from itself
         return []
     if not isinstance(value, str):
         raise DataError(

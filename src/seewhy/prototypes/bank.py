@@ -34,7 +34,7 @@ class BankPicture:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Patches of the user's pictures.
+    """Patches of pictures, which an explanation shows as similar to the explained picture.
 
     Attributes:
         pooled: normalised pooled features of each picture, to find near-duplicates.

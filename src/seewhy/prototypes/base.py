@@ -140,7 +140,7 @@ class Prototypes(ABC):
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
-        """Return the bank of a classifier, or ``None``."""
+        """Return the patch bank of a classifier, or ``None`` if it has none."""
         if cls.kept_as is not None:
             return cls.kept_as.of(model, place)
         return None if cls.recipe not in ("", model.recipe) else model.bank

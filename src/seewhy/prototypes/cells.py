@@ -67,7 +67,7 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
         for candidate in _candidates(encoder, grid.shape[1]):
             try:
                 ours = candidate(grid).mean((2, 3))
-            except RuntimeError:  # a head that wants a whole map
+            except RuntimeError:  # a head that needs the whole map
                 continue
             least = TOLERANCE * pooled.abs().max().clamp(min=1e-12)
             if ours.shape == pooled.shape and bool((ours - pooled).abs().max() <= least):
@@ -84,7 +84,7 @@ def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
         if isinstance(norm, nn.LayerNorm) and tuple(norm.normalized_shape) == (width,):
             yield partial(_pooled_norm, norm)
             yield partial(_cell_norm, norm)
-    if encoder.layout.kind != "tokens" and not isinstance(encoder.head, FromLayer):  # which would run the whole network
+    if encoder.layout.kind != "tokens" and not isinstance(encoder.head, FromLayer):  # else it runs the whole network
         yield partial(_each_cell, encoder)
 
 

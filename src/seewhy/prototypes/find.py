@@ -47,7 +47,7 @@ def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
 
 
 def files_of(model: Any, name: str | None = None, place: str | Path | None = None) -> list[Path]:
-    """Return the files from which one method, or all methods, read their evidence."""
+    """Return the files with fitted prototypes that the given method reads; default: those of all methods."""
     asked = by_priority() if name is None else [prototypes[name]]
     found = (method.file_for(model, place) for method in asked if method.fitted_by)
     return [path for path in found if path is not None]

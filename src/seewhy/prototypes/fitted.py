@@ -169,8 +169,8 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
     if root is None:
         return None
     if root.name != name and root.stem in prototypes and root.is_file():
-        return None  # another method's
-    # Whatever bears the name is it, also a pipe or a folder: reading it says what is wrong.
+        return None  # the file of another method
+    # Accept anything with this name, even a pipe or a folder: reading it raises a clear error.
     found = [root / name, root / FOLDER / name] if root.is_dir() else [root]
     return next((path for path in found if path.exists()), None)
 

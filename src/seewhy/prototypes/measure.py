@@ -135,7 +135,7 @@ class LikenessMeasure:
 
 
 def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
-    """Return the smallest share of neighbours that wrong classes reach on at most a fraction ``part`` of pictures.
+    """Return the smallest neighbour share that a wrong class reaches on at most a fraction ``part`` of pictures.
 
     One standard error is added to the measured fraction.
 
@@ -237,7 +237,7 @@ UNKNOWN = "The picture is unlike anything the classifier knows: even the most si
 
 @dataclass(frozen=True)
 class Showing:
-    """The prototypes on a card before the verdict."""
+    """The prototypes of an explanation, with the measures from which their verdict is computed."""
 
     model: Any
     bank: Patches
@@ -281,7 +281,7 @@ class Showing:
         d = self.deletion
         figures = d.fall, d.fall_random, max(d.falls_random)
         apart = (n for n in range(1, 4) if round(figures[0], n) not in (round(v, n) for v in figures[1:]))
-        digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
+        digits = next(apart, 3)  # enough digits to tell the numbers of the verdict apart
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
             f" Hiding these parts lowers the lead of {self.subject.label} (logit minus the mean logit, {d.lead:.1f}) "
@@ -289,7 +289,7 @@ class Showing:
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
-        """Return the evidence with a verdict; ``more`` are further fields."""
+        """Return the evidence with its verdict; ``more`` are additional fields of :class:`Like`."""
         if self.subject.unknown:
             verdict = replace(verdict, level="do not rely", sentence=UNKNOWN)
         precision, chance = (None, None) if measure is None else (measure.precision, measure.chance)
@@ -371,7 +371,7 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
-    """Return the share of the class among the neighbours in words."""
+    """Return a sentence on the share of neighbours that have the class."""
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class, this share is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:

@@ -86,7 +86,7 @@ def non_local_mean(channels: _Channels, strength: float, patch: int = 7, search:
     scale = np.float32(-1 / (patch**2 * n_channels * strength**2))
     for down in range(reach + 1):
         for right in range(-reach if down else 1, reach + 1):
-            # From the first pixel of a pair whose second is on the picture to the last that is on it itself.
+            # Pairs of pixels with this offset that lie inside the picture.
             left, span = max(0, right), width + abs(right)
             y, x = reach - down, reach - left
             here = wide[:, y : y + height + down + 2 * half, x : x + span + 2 * half]

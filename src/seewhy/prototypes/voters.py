@@ -46,7 +46,7 @@ class Voters(Prototypes):
     The shares of crops of the same voter are added up.
 
     This method is for :class:`~seewhy.classifiers.neighbours.Neighbours`. A training picture is one of its own voters.
-    The marked regions are the most similar patches; they do not influence the vote. Voters without stored patches are
+    The marked regions are the most similar patches; they do not influence the vote. A voter without stored patches is
     not displayed.
 
     Args:
@@ -86,7 +86,7 @@ class Voters(Prototypes):
         parts = {label: sum(s for _, s, _ in mine) for label, mine in shown.items() if mine}
         order = sorted(parts, key=lambda label: -parts[label])
         chosen = order[: self.n_classes]
-        if target in order[self.n_classes :]:  # it takes the last place
+        if target in order[self.n_classes :]:  # the target replaces the last class
             chosen[-1] = target
         cells = patch_vectors(model.encoder.layout.to_grid(query.look.features))[0]
         return [_group(known, cells, shown[label]) for label in chosen]

@@ -67,7 +67,7 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
     e = explanation
     picture = Image.fromarray(e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7))
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    levels: dict[str, Level] = {} if e.part is None else {"part": "not measured"}  # of a part, that comes first
+    levels: dict[str, Level] = {} if e.part is None else {"part": "not measured"}  # for a part, this level comes first
     levels |= {answer.key: answer.level for answer in e.answers if answer.key not in ("seen", "typical")}
     second, decision = next(iter(e.prediction.top[1:]), None), e.prediction.decision
     return IndexEntry(

@@ -76,7 +76,7 @@ _FACTS: dict[str, Any] = {
     "columns": Annotated[Columns, Predicate(lambda columns: "look" in columns)],
     "totals": _Totals,
     "whitening": _Whitening | None,
-    "approximate": Any,  # of an earlier version, which is not read
+    "approximate": Any,  # written by an earlier version, and ignored
 }
 """Types of the settings in the catalogue."""
 
@@ -170,7 +170,7 @@ class Catalogue:
                 try:
                     before, self._scanned = self._db.total_changes, None
                     yield self._db
-                    if self._db.total_changes > before:  # else readers need not look again
+                    if self._db.total_changes > before:  # without changes, readers need not reload
                         self.set(version=self.get("version", 0) + 1)
                     self._db.execute("COMMIT")
                 except BaseException:

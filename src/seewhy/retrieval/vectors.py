@@ -77,7 +77,7 @@ class Column:
                     raise UnreadableError(f"it is truncated: it must have {n} rows")
         except UnreadableError as error:
             raise DataError(f"{path} is damaged ({error}). Make the index again from the pictures.") from error
-        # A reader who meant to write would be a mistake; mode "c" lets torch wrap the pages without a warning.
+        # Readers must not write; with mode "c", torch wraps the pages without a warning.
         return np.memmap(path, "<f4", "c", shape=(n, width))
 
     def drop(self) -> None:

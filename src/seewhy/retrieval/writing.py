@@ -169,7 +169,7 @@ class Adding:
             return Change()
         with self.catalogue.writing():
             known = self.catalogue.known("digest", [f.digest for f in fresh])
-            once = {f.digest: f for f in reversed(fresh) if f.digest not in known}  # the first of copies
+            once = {f.digest: f for f in reversed(fresh) if f.digest not in known}  # keep the first of several copies
             new = [f for f in fresh if once.get(f.digest) is f]
             n_updated = len(self.catalogue.known("name", [f.name for f in new]))
             append(self.catalogue, {c: torch.stack([f.vectors[c] for f in new]) for c in new[0].vectors} if new else {})

@@ -123,7 +123,7 @@ class Packed(Shard):
         path = Path(self.place, self.name)
         yield state_of(str(path))
         if path.suffix.lower() == ".parquet" and path.is_file():
-            with suppress(OSError, SeeWhyError), open_regular(path) as (file, _):  # told when its pictures are read
+            with suppress(OSError, SeeWhyError), open_regular(path) as (file, _):  # reported when its pictures are read
                 named = takewhile(lambda item: isinstance(item.source, str), self.rows_in_parquet(file, path))
                 yield from (state_of(item.source) for item in named)
 
@@ -169,7 +169,7 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
     column = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
     if column is None:
         raise DataError(
-            f"{path} has no column of pictures among {', '.join(map(repr, names))}. Name the column "
+            f"{path} has no column of pictures among {', '.join(map(repr, names))}. Give the column "
             f"with --column, or rename it to {IMAGE_COLUMNS[0]!r}."
         )
     return column
@@ -261,7 +261,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if per_shard < 1:
         raise InputError(f"`per_shard` must be at least 1, got {per_shard}.")
     if "://" in text:
-        from .places import RemoteInput  # which is made of what is here
+        from .places import RemoteInput  # imported here because it imports this module
 
         return RemoteInput(text, per_shard, column)
     path, suffix = Path(text), Path(text).suffix.lower()

@@ -109,9 +109,9 @@ class Job:
             found = sealed_metadata(BytesIO(end), len(end))
             facts = found.metadata or {}
             n_failed = int(facts.get(b"n_failed", 0))
-        except (OSError, ArrowException, ValueError):  # the last of names or numbers that are none
+        except (OSError, ArrowException, ValueError):  # ValueError: not a number or not UTF-8
             start = self.place.read(name, 0, len(MAGIC))
-            if start and start != MAGIC:  # a damaged shard is written again, and no other file
+            if start and start != MAGIC:  # only a damaged shard is overwritten, never another file
                 raise self._foreign(name) from None
             return None
         if MADE_BY.encode() not in facts:
@@ -160,10 +160,10 @@ class Job:
             rows = file.read(["digest"])["digest"].to_pylist() if "digest" in file.schema_arrow.names else None
         now = (_content(item) for item in shard.items())
         try:
-            if rows is None:  # of decisions and explanations no digests are kept
+            if rows is None:  # outputs with decisions and explanations have no digests
                 return None in now
             return all(digest in (None, row) for digest, row in zip(now, rows, strict=True))
-        except (ShardError, ValueError):  # other rows than it has, or none that can be read
+        except (ShardError, ValueError):  # the number of rows differs, or the shard is unreadable
             return False
 
     def write(self, shard: Shard, opened: Opened) -> Written:

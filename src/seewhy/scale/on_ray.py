@@ -32,9 +32,9 @@ def ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else what it still does when it is left starts it anew
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else Ray reconnects when its objects are deleted
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes give way to all others
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes run at low priority
     try:
         import ray
     except ImportError as error:

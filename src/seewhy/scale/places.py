@@ -59,7 +59,7 @@ class Remote:
             return question(self.files)
         except SeeWhyError:
             raise
-        except Exception as error:  # every file system has errors of its own
+        except Exception as error:  # every file system raises its own exceptions
             if gone and isinstance(error, FileNotFoundError):
                 raise
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
@@ -293,7 +293,7 @@ class ObjectStore:
                     f"{self.address} cannot be written: the bucket {bucket} does not exist. Create it, or "
                     "correct its name."
                 ) from error
-            except Exception:  # listing was allowed below the address alone
+            except Exception:  # listing the parent may be forbidden
                 return
 
     def names(self) -> set[str]:
@@ -318,10 +318,10 @@ class ObjectStore:
         files, path = self._remote.files, self._remote.at(name)
         try:
             files.pipe_file(path, data, mode="create")
-        except Exception as error:  # every file system has errors of its own
+        except Exception as error:  # every file system raises its own exceptions
             if name in self.names():
                 return False
-            if getattr(error, "errno", None) != errno.ENOSYS:  # else the service does not know of firsts
+            if getattr(error, "errno", None) != errno.ENOSYS:  # ENOSYS: the service has no "create only if absent"
                 raise self._unwritten(name, error) from error
             self._put(name, lambda: files.pipe_file(path, data))
         return True

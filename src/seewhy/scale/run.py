@@ -81,7 +81,7 @@ class LocalProcess:
         return self._answer("loaded the model")
 
     def do(self, job: Job, shard: Shard) -> Written | ShardError:
-        with suppress(OSError):  # it died: there is no answer
+        with suppress(OSError):  # the process died; ``_answer`` reports it
             self._pipe.send((job, shard))
         return self._answer("did this shard")
 
@@ -107,15 +107,15 @@ class LocalProcess:
 
 def serve(pipe: Connection, work: Work, threads: int) -> None:
     """Open the model, and process shards from the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the first process is gone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main process ends the others
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process ended
         try:
             alone = Alone(work, threads)
             pipe.send(alone.model())
             while True:
                 pipe.send(alone.do(*pipe.recv()))
         except SeeWhyError as error:
-            pipe.send(SeeWhyError(str(error)))  # others do not travel
+            pipe.send(SeeWhyError(str(error)))  # subclasses may not be picklable
 
 
 class Workers(AbstractContextManager["Workers"]):
@@ -126,7 +126,7 @@ class Workers(AbstractContextManager["Workers"]):
         self._model: Model | None = None
         self._workers: list[Worker] = []
         self._results: SimpleQueue[Result | BaseException | None] = SimpleQueue()
-        self._changed = Condition()  # guards all below
+        self._changed = Condition()  # guards the attributes below
         self._left: Iterator[Shard] = iter(())
         self._lost, self._deaths = deque[Shard](), Counter[int]()
         self._n_out, self._n_alive, self._ended = 0, n, False
@@ -320,7 +320,7 @@ def _doing(
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """Yield the shards of the part that are not written yet."""
+    """Yield the input shards of this part whose output is not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):
@@ -329,7 +329,7 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
         if not part.has(n):
             continue
         now = shard.stamped()
-        there = next(before) or job.written(n)  # another run may have done it meanwhile
+        there = next(before) or job.written(n)  # another run may have written it in the meantime
         if there is not None and job.is_of(now, there):
             report.there += 1
         else:

@@ -49,7 +49,7 @@ def cache_dir(*parts: str) -> Path:
     except OSError as error:
         said = (error.strerror or str(error)).lower()
         raise DataError(f"The cache folder {folder} cannot be used: {said}. {_CURE}") from error
-    except RuntimeError as error:  # pathlib's, where a user has no home
+    except RuntimeError as error:  # raised by pathlib if the user has no home folder
         raise DataError(f"No cache folder was found: {str(error).rstrip('.')}. {_CURE}") from error
     return folder
 

@@ -42,7 +42,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
     """Open or create a database with a write-ahead log; a database of another application is not changed."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _guard:  # nobody may look at the file between its being looked at and its being known as opened
+    with _guard:  # the check and the entry in ``_opened`` must be one step
         if not check(path, kind):
             _make(path, kind)
         db = sqlite3.connect(os.path.abspath(path), check_same_thread=False, **options)  # ``file:…`` would be a URI
@@ -50,7 +50,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             _opened.add(_identity(path))
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
-            # The number in a header is easily written. Triggers and views run whenever a table is written or read.
+            # The number in the header is no proof. Triggers and views run whenever a table is read or written.
             acting = db.execute(
                 "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%'"
             ).fetchone()
@@ -59,7 +59,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
                 raise sqlite3.DatabaseError(f"it has the {form} {acting[1]!r}, which SeeWhy never creates")
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(kind.schema)
-        except UnicodeDecodeError as error:  # what SQLite would say of it is itself no text
+        except UnicodeDecodeError as error:  # SQLite's error message is not UTF-8
             db.close()
             raise sqlite3.DatabaseError("it is damaged") from error
         except BaseException:
@@ -142,8 +142,8 @@ def _make(path: Path, kind: DatabaseKind) -> None:
         try:
             os.link(fresh, target)
         except FileExistsError:
-            return  # another process was first, and its database is as good
-        except OSError:  # a disk without links
+            return  # another process made the same database first
+        except OSError:  # a file system without hard links
             os.replace(fresh, target)
     finally:
         for leftover in (fresh, Path(f"{fresh}-journal")):

@@ -65,7 +65,7 @@ class FeatureStore:
         self._damaged: dict[str, set[bytes]] = {"looks_2": set(), "texts_2": set()}
         try:
             self._db = connect(self.path, STORE, timeout=60)
-            self._db.text_factory = bytes  # a damaged row may call its bytes a text that is none
+            self._db.text_factory = bytes  # a damaged row may have a text that is not UTF-8
             self._db.execute("PRAGMA synchronous=NORMAL")
         except ForeignFileError as error:
             if self._named:

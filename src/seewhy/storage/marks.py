@@ -29,7 +29,7 @@ _SEALED = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
 
 class Mark(Protocol):
-    """The mark of one kind of file."""
+    """Recognises the files of one kind that SeeWhy wrote."""
 
     def is_on(self, path: Path) -> bool:
         """Return whether a file has the mark; invalid contents raise no error."""
@@ -70,7 +70,7 @@ def _memory(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The mark of a safetensors file: a key in its header."""
+    """Recognises SeeWhy's safetensors files by a key in their header."""
 
     def is_on(self, path: Path) -> bool:
         with open(path, "rb") as file:
@@ -88,7 +88,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """The mark of a JSON card: the fields that it must have."""
+    """Recognises a JSON card by the fields that it must have."""
 
     fields: tuple[str, ...]
 
@@ -101,7 +101,7 @@ class Facts:
         return sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() == sealed[2]
 
     def is_on(self, path: Path) -> bool:
-        """Return whether a file is such a card; a damaged card is recognised by its first bytes."""
+        """Return whether a file is a JSON card with these fields; a damaged card is recognised by its first bytes."""
         with open(path, "rb") as file:
             data = file.read(LONGEST)
         try:
@@ -125,7 +125,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Lines:
-    """The mark of a file of JSON lines: every line has the fields of a :class:`Record`."""
+    """Recognises files of JSON lines in which every line has the fields of a :class:`Record`."""
 
     forms: tuple[Record, ...]
 

@@ -156,7 +156,7 @@ def check_target(path: Path) -> Path:
         code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         code = errno.EACCES
-    elif target.exists() and not target.stat().st_mode & 0o222:  # root may, but was told not to
+    elif target.exists() and not target.stat().st_mode & 0o222:  # root could write, but the mode forbids it
         raise DataError(f"{path} is write-protected. Choose another name.")
     else:
         return path

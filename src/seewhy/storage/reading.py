@@ -45,7 +45,7 @@ def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except (json.JSONDecodeError, SeeWhyError):  # the second by ``pairs``
+    except (json.JSONDecodeError, SeeWhyError):  # SeeWhyError is raised by ``pairs``
         raise
     except ValueError as error:
         raise ValueError("it has a number with too many digits") from error

@@ -94,7 +94,7 @@ def measure_retrieval(
     progress = progress or Progress()
     before = encoder.base if before is None else before
     encoders = [e for e in (before, encoder) if e is not None]
-    each = list(zip(encoders, (progress, Progress()), strict=False))  # what cannot be read is said once
+    each = list(zip(encoders, (progress, Progress()), strict=False))  # unreadable pictures are reported once
     told = [_measure(e, encoders[0], pairs.items, store, p) for e, p in each]
     seen, groups = told[-1].seen, groups_of(told[-1].seen.items)
     known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in set(trained_on)]
@@ -189,7 +189,7 @@ def run_report(
         classes = tuple(sorted({item.label for item in done.held.items} - {""}))
         held, after = Samples(done.held.items, classes), done.adaptation.encoder(name)
         report = measure_retrieval(after, held, before=done.adaptation.base, store=store, progress=progress)
-        if guarded:  # own classes' names keep their place, so that they do not say what becomes of others
+        if guarded:  # names of guarded classes stay fixed, so their texts say nothing about other texts
             heads: Any = done.adaptation.trained
             both = [agrees(heads, k, done.adaptation.base, done.held.pooled) for k in (0.0, done.adaptation.keep)]
             sums = [accuracy_sums(found) for found in both if found is not None]

@@ -242,8 +242,7 @@ def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
-    """Return a number for each test picture, so that the mean of all numbers is the measure; NaN for pictures not
-    tested.
+    """Return a number for each test picture, whose mean is the measure; NaN for pictures that are not tested.
 
     The harmonic mean ``h`` is linearised. A picture ``i`` of a learnt class has the value::
 

@@ -125,7 +125,7 @@ def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
 
 
 def harmonic(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """Return the harmonic mean of two accuracies, from the means of hits and tries."""
+    """Return the harmonic mean of two accuracies, each from two columns: mean hits and mean tries."""
     b, n = ratio(means[..., :2]), ratio(means[..., 2:])
     return 2 * b * n / (b + n).clamp(min=1e-12)
 
@@ -223,7 +223,7 @@ def one_sided(value: float, error: Error) -> float:
 
 
 def within(level: float, errors: Sequence[Error]) -> float:
-    """Return the half-width of the confidence interval at this level."""
+    """Return the half-width of the confidence interval at this level, given the standard errors."""
     low, high = 0.0, 50 * sum(error.size for error in errors)
     for _ in range(36 if high > 0 else 0):
         middle = (low + high) / 2

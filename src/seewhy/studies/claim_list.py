@@ -77,7 +77,7 @@ def _neighbours(m: ClaimMaterial) -> Compared:
 
 def _words(m: ClaimMaterial) -> Descriptions:
     """Return the descriptions of all classes."""
-    assert m.data.descriptions is not None  # the study has checked
+    assert m.data.descriptions is not None  # checked by the study
     return m.data.descriptions.limited_to(m.classes)
 
 
@@ -168,7 +168,7 @@ def _chance(pairs: Int[Tensor, "k 2"], n: int) -> Float[Tensor, " n"]:
 
 
 def _captions(m: ClaimMaterial) -> Compared:
-    assert m.data.captions is not None  # the study has checked
+    assert m.data.captions is not None  # checked by the study
     pairs = encode_pairs(m.encoder, m.data.captions.items, m.store, m.progress)
     chance = _chance(pairs.pairs, len(pairs))
     if not chance.any():

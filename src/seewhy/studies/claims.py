@@ -118,7 +118,7 @@ class ClaimData:
         """Return the contents of the table columns that answer the instructions."""
         try:
             return [_contents(load_pairs(self.table, text=column)) for column in self.instructions or {}]
-        except SeeWhyError as error:  # its claim says so
+        except SeeWhyError as error:  # reported by the claim about instructions
             return [str(error)]
 
 

@@ -110,9 +110,9 @@ class CompareStudy:
 
     Args:
         only: names of the methods to compare; default: all that apply.
-        minutes: time in minutes for all methods together. Methods that train no network come first, without a limit of
-            their own. Each of the other methods gets an equal share of the remaining time. A method that needs longer
-            is stopped; it continues if time is left, or in the next run.
+        minutes: time in minutes for all methods together. Methods that train no network run first, and only the total
+            time limits them. Each of the other methods gets an equal share of the remaining time. A method that needs
+            longer is stopped; it continues if time is left, or in the next run.
         n_explained: number of test pictures for which the evidence of each method is evaluated; with 0, it is not.
         held_out: fraction of the pictures to test on, 0 to 1, if no test pictures are given.
         seed: seed of the split and the resampling.

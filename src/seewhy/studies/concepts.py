@@ -174,7 +174,7 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class Looked:
-    """Input from which concept libraries are built."""
+    """The features, labels and options from which concept libraries are built."""
 
     encoder: Encoder
     pooled: Float[Tensor, "n d"]
@@ -304,7 +304,7 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
         agree = (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
         if best is None or float(agree.mean()) > best[0]:
             best = float(agree.mean()), found, agree
-    assert best is not None  # there are ridges
+    assert best is not None  # RIDGES is not empty
     return best[1], best[2]
 
 

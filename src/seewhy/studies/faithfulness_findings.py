@@ -63,7 +63,7 @@ class _Sets:
 def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Return the rows and differences of a metric; a difference is computed on the pictures of both methods."""
+    """Return a metric's rows and the differences between methods, each on the pictures that both methods explain."""
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row

@@ -63,7 +63,7 @@ class CurveForm(ABC):
 
 
 def relative(e: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
-    """Return weights, with mean 1, with which squared errors become relative errors."""
+    """Return weights proportional to ``1 / e²``, with mean 1, for a least-squares fit of relative errors."""
     weight = e.clamp(min=LEAST).pow(-2)
     return weight / weight.mean()
 
@@ -257,7 +257,7 @@ class LearningCurve:
         return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the fall of the error per doubling, for each resample and for the measured curve."""
+        """Return how fast the error falls when the size doubles, for each resample and for the measured curve."""
         return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 

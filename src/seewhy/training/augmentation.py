@@ -45,7 +45,7 @@ class TrainingPictures:
         self.transform = replace(own, input_size=(height, width))
         large = (round(height * border), round(width * border))
         resize: int | tuple[int, int] = large
-        if isinstance(own.resize, int) and not stretch:  # as far beyond the crop as it was, less the border
+        if isinstance(own.resize, int) and not stretch:  # the same margin around the crop, less the border
             resize = max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
         self.large: Transform = replace(own, input_size=large, resize=resize)
         self.encoder, self.pictures, self.progress = encoder, pictures, progress

@@ -106,7 +106,7 @@ class _Gather(torch.autograd.Function):
 
 
 def sizes_of(n: int) -> list[int]:
-    """Return the ``n`` of every process."""
+    """Gather the number ``n`` from every process, and return the list."""
     if not (dist.is_available() and dist.is_initialized()):
         return [n]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

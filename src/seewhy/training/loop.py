@@ -168,7 +168,7 @@ def train(
             if stops:
                 run.stop()
         run.read()
-        if run.interrupt.signal is not None:  # it came while the last step was written
+        if run.interrupt.signal is not None:  # the signal came while the last step was written
             run.stop()
     for p, value in zip(run.own, run.average.values(), strict=False):
         p.data.copy_(value)
@@ -230,7 +230,7 @@ class History:
         self.waiting.append([terms[name].detach() for name in self.names])
         if not any(term.is_cuda for term in self.waiting[-1]):
             return True
-        self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # a task may go on changing what it gave
+        self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # the task may change its tensors in place
         return len(self.waiting) == 32
 
     def resume(self, names: Any, numbers: Tensor) -> bool:
@@ -270,7 +270,7 @@ class _Run:
         self.task, self.data, self.how, self.among, self.progress = task, data, how, among, progress
         self.path: Path | None
         self.path, what = checkpoint or (None, "")
-        # What is trained on what, and how; but for how often it is kept, and how much is computed at once.
+        # Task, data and settings, except those that do not change the result.
         facts = {n: value for n, value in asdict(how).items() if n not in ("checkpoint_every", "micro_batch")}
         self.seal = json.dumps([what, facts, data.n_samples], sort_keys=True)
         self.history, self.interrupt = History(), Interrupt()
@@ -415,7 +415,7 @@ class _Run:
             return 0
         own = self.trained()
         try:
-            # Weights and what the optimiser keeps of each; a task may be larger than anything else that is read.
+            # Size limit for the weights and the optimiser state.
             most = MAX_JSON + 8 * sum(value.nbytes for value in own.values()) + 1024 * self.how.n_steps
             tensors, about = read_tensors(path, most)
             names, size = parse_json(about.get("history", "[]")), parse_json(about.get("at_once", "null"))

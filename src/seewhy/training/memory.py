@@ -125,7 +125,7 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
             features = task.features(batch)
             own = {p.untyped_storage().data_ptr() for p in task.parameters()}
             return sum(n for place, n in kept.items() if place not in own), has_rows(features, len(batch))
-    finally:  # running averages have moved
+    finally:  # restore the running averages
         with torch.no_grad():
             for name, value in task.named_buffers():
                 value.copy_(buffers[name])
@@ -145,7 +145,7 @@ def _of_machine() -> int | None:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return 1024 * int(line.split()[1])
-    with suppress(AttributeError, OSError, ValueError):  # no Linux: half of what there is
+    with suppress(AttributeError, OSError, ValueError):  # not Linux: half of the memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return None
 

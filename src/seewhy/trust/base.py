@@ -171,7 +171,7 @@ class Signs:
         decided = inputs.logits.argmax(1)
         mine = inputs.logits.log_softmax(1)
         second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
-        second = torch.where(gaussian.known, second, mine)  # of a class without a picture it has no opinion of its own
+        second = torch.where(gaussian.known, second, mine)  # it has no density for a class without pictures
         own = torch.stack([p.exp().gather(1, decided[:, None])[:, 0] for p in (mine, second)], 1)
         odds = torch.logit(own.double().clamp(LEAST, 1 - LEAST)).float()
         return cls(decided, odds, ((mine + second) / 2 * sharpness).softmax(1))
@@ -282,19 +282,20 @@ class Trust:
         strange, unusual = self.strangeness(inputs)
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
         sure = (sets.sum(1) == 1) & (fitted >= level) & self._familiar(strange, unusual)
-        # What few pictures leave open, and another day.
+        # Widen the interval for the small number of pictures and for later sessions.
         low, high = self.right.interval(signs.signs)
         low, high = torch.minimum(low, self.counted(fitted)).minimum(probability), high.maximum(probability)
         low, high = (low.logit(1e-6) - self.shift[0]).sigmoid(), (high.logit(1e-6) + self.shift[1]).sigmoid()
         return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
 
     def held_to_count(self, fitted: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return probabilities no higher than n right held-out decisions allow.
+        """Return the probabilities, lowered to at most ``(n + 1/2) / (n + 1)``.
 
             (1 − p) / p = (1 − fitted) / fitted + 1 / (2 n + 1)
 
-        A decision that the fit is certain of gets (n + 1/2) / (n + 1), the estimate for n right decisions and no wrong
-        one with Jeffreys' prior (Krichevsky & Trofimov 1981). The order of decisions stays.
+        ``p`` is the returned probability, and ``n`` the number of right held-out decisions. The upper limit is the
+        estimate with Jeffreys' prior if all ``n`` decisions are right (Krichevsky & Trofimov 1981). The order of the
+        decisions stays the same.
         """
         n = int(self.held.right.sum())
         return 1 / (1 / fitted.clamp(min=LEAST) + 1 / (2 * n + 1))
@@ -311,7 +312,7 @@ class Trust:
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
         """Return the number and the accuracy of sure held-out decisions."""
-        lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
+        lines = self.conformal(level).lines(level)[0]  # limits of the group that is not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
         sure = alone & (self.held.probability >= level) & self._familiar(self.held.strangeness, self.held.unusual)
         n = int(sure.sum())

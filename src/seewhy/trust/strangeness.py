@@ -81,7 +81,7 @@ class Gaussian:
 
     @property
     def known(self) -> Bool[Tensor, " k"]:
-        """Whether each class has a picture."""
+        """One boolean per class: whether the class has training pictures."""
         return self.bias != ABSENT
 
     def logits(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:

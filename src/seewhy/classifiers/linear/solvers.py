@@ -315,8 +315,8 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
     """Return the temperature ``T``, between 0.01 and 100, that minimises the log-loss of ``softmax(logits / T)``.
 
     This is temperature scaling (Guo et al. 2017, arXiv 1706.04599). Where we differ: each sample also counts as an
-    example of its second-best class, with weight ``1 / (n + 2)``. An optimum then exists even if all ``n`` predictions
-    are right.
+    example of its second-best class, with weight ``1 / (n + 2)``. The temperature is then finite even if all ``n``
+    predictions are right.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)

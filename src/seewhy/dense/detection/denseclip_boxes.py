@@ -201,7 +201,7 @@ class MappedBoxes:
         return self.network.stages.found(self.network(maps, joint)[0], self.how.n_proposed)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return the class probabilities of a box at its proposal, without the objectness."""
+        """Return a function of the features that gives the class scores of a box, without the objectness."""
         channels = len(self.network.mean)
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class MappedBoxes:
             def logits(copies: Tensor) -> Float[Tensor, "b k"]:
                 levels = self.network.stages.heads.levels(self.network(copies[:, :channels], copies[:, channels:])[0])
                 own, _ = self.network.stages.read(levels, start.expand(len(copies), 4), torch.arange(len(copies)))
-                return own.roll(-1, 1)  # nothing stands last
+                return own.roll(-1, 1)  # background is last
 
             return logits
 

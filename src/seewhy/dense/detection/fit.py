@@ -86,7 +86,7 @@ def fit_detector(
     looks = encoder if isinstance(encoder, Encoder) else find(encoder)
     able = [how for how in every if looks.has_text or not getattr(how, "needs_words", False)] or every
     readers = {how.zoom: Reader(looks, how.zoom).keeping() for how in able}
-    for reader in readers.values():  # pictures that can be read stay, looked at once
+    for reader in readers.values():  # encode each readable picture once
         given = usable(given.present())
         looked = progress.results(
             given.pictures, reader.looked([p.image for p in given.pictures]), "Looking at pictures"
@@ -305,7 +305,7 @@ class Ranked(NamedTuple):
         n[order] = np.arange(len(order)) - first
         before = np.append(0, right[order].cumsum())
         hits[order] = before[:-1] - before[first]
-        # What one box more adds to the sums over pictures of squares and products of their counts.
+        # Change of the sums of squares and products of counts per picture, for one more box.
         all_ = np.arange(1.0, len(order) + 1)
         p = right.cumsum() / all_
         square = ((2 * hits + 1) * right).cumsum() - 2 * p * (hits + right * (n + 1)).cumsum()

@@ -368,7 +368,7 @@ class RegionProbe:
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """Return the best windows after refinement, in grid cells, with their new scores."""
         windows, first, weighed = self.scan(grid)
-        # Behind the classes comes nothing, then what moves the window.
+        # Columns: classes, background, then four offsets of the window.
         top = first[:, :-4].softmax(1)[:, :-1].amax(1).topk(min(MOST, len(first))).indices
         boxes = torch.minimum(moved(windows[top], first[top, -4:]).clamp(min=0), corners_of(grid))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]

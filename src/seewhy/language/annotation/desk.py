@@ -215,8 +215,8 @@ class AnnotationDesk:
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != _token(pair, turned):
             raise DataError(
-                "Your answers were not saved, because somebody changed the texts meanwhile. Reload the page and "
-                "compare again."
+                "Your answers were not saved, because the texts have changed since the page was loaded. Reload the "
+                "page and compare again."
             )
         row = {"author": author, "first": pair[0][0], "second": pair[1][0], "swapped": turned}
         row |= {"answers": check_answers(answers, turned), "seconds": round(seconds, 1)}

@@ -120,7 +120,7 @@ def shown(version: Version) -> int:
 
 
 def as_row(version: Version) -> dict[str, Any]:
-    """Return a decision as a dictionary for pages and tables."""
+    """Return a decision as a dictionary, with its author and time."""
     own = {name: version.content[name] for name in ("decision", "label", "given")}
     about = {"author": version.author, "number": version.number, "made": version.made}
     return {**own, **about, "undone": "restores" in version.content}

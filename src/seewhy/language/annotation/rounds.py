@@ -1,7 +1,7 @@
 """Rounds of annotation: changes between versions, the rule for stopping, and merging.
 
-Annotators edit a text one after another for a fixed number of rounds (section 3.2 of the paper). Differs from the
-paper: a text may be finished earlier.
+Annotators edit a text one after another for a fixed number of rounds (section 3.2 of the paper). Where we differ: a
+text may be finished earlier.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ def _sign(score: int) -> int:
 
 
 def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
-    """Count the comparisons that an author of one of the two texts made."""
+    """Count the comparisons in which the judge wrote one of the two texts."""
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 

@@ -343,7 +343,7 @@ class OGEN(PromptLearning):
       T_y, x)`` as in the code, where ``M`` are the unknown names nearest to the class of the picture.
     * The number of epochs that the teacher averages increases as a cosine, as in the paper. The limits of this number
       and the decay could not be checked, because only abstract, captions and reviews of the paper were available.
-    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the class names of the test.
+    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the names of the test classes.
     * The prompt's learning rate is 4 times that of CoOp, because the loss of real pictures has the weight 1/4.
     * The generator has a separate number of steps and a higher learning rate.
 

@@ -87,7 +87,7 @@ class Placed(nn.Module):
 
 
 class Without(nn.Module):
-    """Layers applied after some tokens are removed."""
+    """A module that removes ``n`` tokens from position ``at`` and applies ``tail`` to the rest."""
 
     def __init__(self, tail: nn.Module, at: int, n: int) -> None:
         super().__init__()

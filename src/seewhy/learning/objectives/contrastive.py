@@ -42,7 +42,7 @@ class Objective(ABC):
 
     * ``name``: registered name.
     * ``paper``: reference of the paper.
-    * ``needs``: what a batch must contain, in words.
+    * ``needs``: description of the columns that a batch must contain.
     * ``cost``: number of additional forward passes per sample.
     * ``n_texts``: number of texts drawn per picture and step, as ``spans`` says.
     * ``uses_labels``: whether the loss uses classes or findings.

@@ -140,7 +140,7 @@ class DreamLIP(LearntScale, Regional):
         """Return the weights of the regions for each sentence; the weights of a sentence sum to 1."""
         near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
         least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
-        # Where all regions are alike none stands out, and all belong.
+        # If all similarities are equal, all weights are 1.
         part = torch.where(most > least, (near - least) / (most - least + 1e-10), 1.0)
         part = torch.where(part < self.sigma, 0.0, part)
         return part / part.sum(2, keepdim=True)
@@ -177,7 +177,7 @@ def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b 
     """Return ``max(cos(x_i, x_j), 0) ^ gamma`` between all patches."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
-    # A root has no slope at 0.
+    # The gradient of a square root is infinite at 0.
     return (cosine + EPSILON if gamma < 1 else cosine) ** gamma
 
 
@@ -192,8 +192,8 @@ class PixPro(Dense):
     * ``x``, ``x'``: projected feature maps of two views; ``x'`` is computed by the moving average of the network.
     * ``y``: the map ``x`` after propagation.
     * ``g``: learnt layer.
-    * ``i``, ``j``: in the loss, patches whose centres are nearer than ``threshold`` times the diagonal of the larger
-      patch.
+    * ``i``, ``j``: patches. The loss is over pairs whose centres are nearer than ``threshold`` times the diagonal of
+      the larger patch.
 
     Follows equations 1 and 3 of the paper. The loss is summed over both orders of the views, so its minimum is -4.
     Views that do not overlap contribute 0. ``form="plain"`` uses ``y_i = g(x_i)``. ``form="contrast"`` is PixContrast
@@ -257,7 +257,7 @@ class PixPro(Dense):
 def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> Float[Tensor, ""]:
     """Return the PixContrast loss, averaged over patches with a match, then over pictures."""
     has = pairs.any(2)
-    # All of what a cell without a pair sees is taken: it costs 0, and its slope is a number.
+    # For a cell without a match, take all cells: the loss is 0 and the gradient is finite.
     taken = torch.where(has[:, :, None], pairs, True)
     costs = scores.logsumexp(2) - scores.masked_fill(~taken, float("-inf")).logsumexp(2)
     return (costs.sum(1) / has.sum(1).clamp_min(1)).mean()

@@ -187,7 +187,7 @@ class CSV:
             image = find_picture(name, folders)
             found.picture(image, whole_size(one.get("width"), one.get("height")))
             if all(not str("" if one[e] is None else one[e]).strip() for e in self.edges):
-                continue  # nothing is on this picture
+                continue  # a picture without boxes
             left, top, right, bottom = (number(one[e]) for e in self.edges)
             score = number(one["score"]) if str(one.get("score") or "").strip() else None
             ignored = str(one.get("ignored") or "").strip().lower() in ("1", "true", "yes")
@@ -342,7 +342,7 @@ class YOLO:
         for folder in folders:
             try:
                 for image in list_pictures([folder]):
-                    if image not in labelled:  # nothing is on it
+                    if image not in labelled:  # a picture without boxes
                         found.picture(image)
             except EmptyFolderError:
                 continue

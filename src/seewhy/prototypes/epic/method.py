@@ -200,7 +200,7 @@ class EPIC(Prototypes):
         purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
         matters = deletion is not None and deletion.matters_most
         here, limit = showing.of_target, None if measure is None else measure.limit
-        # How many were right is not asked: the classifier may have been fitted on what was held out of the rotation.
+        # No accuracy here: the classifier may be fitted on pictures that the rotation holds out.
         share = None if here is None or limit is None else NeighbourShare(here, limit)
         level: Level = "not measured"
         figures = (

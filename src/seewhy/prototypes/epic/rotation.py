@@ -183,7 +183,7 @@ class Procrustes:
         for _ in range(self.n_rounds):
             prototypes = strongest(maps.pooled, matrix[moved], max(counts))
             n = prototypes.shape[1]
-            # Of the strongest, the second strongest, …: the mean over the numbers of prototypes of one part each.
+            # The weight of each rank: 1/c for the first c prototypes, averaged over the counts c.
             weights = torch.stack([(torch.arange(n) < c) / min(c, n) for c in counts]).mean(0)
             wanted = mean_unit_peaks(maps, matrix[moved], prototypes, weights)[:, moved]
             matrix = torch.eye(width)

@@ -222,7 +222,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
                 highest, best = pure, Choice(rotation, tried, best.tried)
     if best.how is None:
         return best
-    # The same setting with as many rounds as are best for the pictures to choose on.
+    # The same settings with the number of rounds that is best on the selection pictures.
     rounds = replace(best.how, n_rounds=MOST_ROUNDS).rounds(fit)
     rounds = progress.track(rounds, "Choosing how many rounds prototypes need", MOST_ROUNDS)
     highest, number, rotation = max(

@@ -39,7 +39,7 @@ class Heats:
     async def heat(self, request: Request, index: Index) -> Response:
         """A picture of `--data` with the heat map of its prediction. Empty if the client has disconnected."""
         self._state.sample(index)
-        await request.body()  # after which a message can only say that the reader has gone
+        await request.body()  # after this, the next message is a disconnect
         picture = self._cache.get(index)
         if picture is None:
             if self._n_waiting >= MOST_WAITING:

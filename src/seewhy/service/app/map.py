@@ -134,7 +134,7 @@ class Arrangement:
         }  # fmt: skip
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        if sys.platform == "linux":  # only Linux has a priority per thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
             if self._place_all():
@@ -252,7 +252,7 @@ def _classes(values: np.ndarray, names: Sequence[str], weight: np.ndarray | None
     order = np.arange(len(names))
     if len(names) > MOST_COLOURS:
         order = np.argsort(np.zeros(len(names)) if weight is None else -weight, kind="stable")[:MOST_COLOURS]
-    place = np.full(len(names) + 1, len(order))  # the last is for what is unknown
+    place = np.full(len(names) + 1, len(order))  # the last entry is for unknown values
     place[order], place[-1] = np.arange(len(order)), UNKNOWN
     places = place[values]
     legend = [{"name": names[int(k)], "n": int((places == i).sum())} for i, k in enumerate(order)]

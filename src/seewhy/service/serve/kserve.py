@@ -30,7 +30,7 @@ MOST_OBJECTS = 1000
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable():  # half a character is not
+    if not text.isprintable():  # an unpaired surrogate is not UTF-8
         raise ValueError("it is not printable")
     return text
 
@@ -202,7 +202,7 @@ def _file(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        return b"no base64"  # a broken picture, not a broken request
+        return b"no base64"  # reported for this picture; the request stays valid
 
 
 def _pixels(tensor: PixelsTensor, expected: tuple[int, ...]) -> Tensor:
@@ -211,7 +211,7 @@ def _pixels(tensor: PixelsTensor, expected: tuple[int, ...]) -> Tensor:
         raise InputError(
             f"'pixels' must have the shape [n, {', '.join(map(str, expected))}], got {shape}. Resize the pictures."
         )
-    # with one text among them, numpy would make texts of all, each as long as the longest
+    # checked one by one, because numpy would turn all numbers into texts if one is a text
     if len(data) != n or not all(type(value) in (int, float) for value in data):
         raise InputError(f"The data of 'pixels' must be {n} numbers, as its shape says.")
     with np.errstate(over="ignore"):

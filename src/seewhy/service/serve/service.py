@@ -41,7 +41,7 @@ RETRY_SECONDS = 60.0
 
 
 class Model:
-    """A loaded classifier, which stays usable for running requests after it was replaced."""
+    """A loaded classifier; after a newer version replaces it, running requests still use it."""
 
     def __init__(self, name: str, classifier: Classifier, digest: str, settings: Settings, metrics: Metrics) -> None:
         self.name = name

@@ -208,7 +208,7 @@ class Contract:
             ) from None
         try:
             tables = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:  # beside TOMLDecodeError, numbers of thousands of digits
+        except (ValueError, RecursionError) as error:  # ValueError: a number with too many digits for Python
             raise DataError(f"The contract {path} is not valid TOML: {reason(error)}.") from None
         if not tables:
             raise DataError(f"The contract {path} must have at least one section, such as [accuracy].")
@@ -258,7 +258,7 @@ def _limit(name: str, table: Any, lead: str) -> Limit:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except ValueError:  # more digits than Python writes
+    except ValueError:  # too many digits for Python to convert
         return "a number of thousands of digits"
     except RecursionError:
         return "tables within tables"

@@ -147,11 +147,11 @@ def known_of(classifier: Classifier) -> KnownPictures:
     """
     if (known := classifier.known) is None:
         raise DataError(
-            "The classifier has no features of its training pictures. Name its training pictures with --against."
+            "The classifier has no features of its training pictures. Give its training pictures with --against."
         )
     if known.encoder != classifier.encoder.fingerprint:
         raise DataError(
-            "The features of the training pictures are from another state of the encoder. Name the training pictures "
+            "The features of the training pictures are from another state of the encoder. Give the training pictures "
             "with --against."
         )
     return known

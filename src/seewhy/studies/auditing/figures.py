@@ -197,7 +197,7 @@ def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, An
 def copies(material: Material, limit: Limit) -> Figure:
     found = find_copies(material.classifier, material.files, material.pooled, material.right)
     if found is None:
-        return missing("The classifier does not know its training pictures. Name them with --against.")
+        return missing("The classifier does not know its training pictures. Give them with --against.")
     same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
     left = found["accuracy_without"]
     rest = (
@@ -314,9 +314,9 @@ def background(material: Material, limit: Limit) -> Figure:
 def one_place(material: Material, limit: Limit) -> Figure:
     """Measure how many predictions depend on one place in the frame, such as a watermark, a date or a border.
 
-    One half of the cards selects the place at the border with the most heat, and the other half tests it; then the
-    halves are exchanged. In the test, the pixels of this place, and for comparison those of other places, are replaced
-    by pixels of a picture with another prediction. This takes 4 forward passes per card.
+    On one half of the cards, the place at the border with the most heat is found, and on the other half it is tested;
+    then the halves are exchanged. In the test, the pixels of this place, and for comparison those of other places, are
+    replaced by pixels of a picture with another prediction. This takes 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
     cards = [card for card, _ in heated]

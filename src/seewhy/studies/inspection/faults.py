@@ -67,7 +67,7 @@ def find_copies(
     places: dict[str, list[int]] = defaultdict(list)
     for i, digest in enumerate(digests):
         places[digest].append(i)
-    files = list(places.values())  # those of the data come first
+    files = list(places.values())  # files of the data come first
     of = [file[0] for file in files]
     likeness = Likeness(stacked([miniatures[i] for i in of]), compact(pooled[of]).float() if n else None)
     found = [
@@ -152,7 +152,7 @@ def _blur(grey: torch.Tensor) -> float:
 def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float, str]]:
     """Yield the faults: position of the picture, kind, severity from 0 to 1, and a sentence.
 
-    A blank picture has no other fault of brightness or sharpness.
+    A picture that is reported as blank is not also reported as dark, bright or blurred.
     """
     areas = np.array([f.size[0] * f.size[1] for f in facts], float)
     shapes = np.array([f.size[0] / f.size[1] for f in facts], float)

@@ -329,7 +329,7 @@ def figures(played: Played) -> dict[str, Any]:
 
 
 def mask_alone(played: Played) -> float:
-    """Return the held-out accuracy of a linear classifier of masks."""
+    """Return the held-out accuracy of a linear classifier that sees only the masks, not the pictures."""
     x, train = played.masks, ~played.held
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-6)
     n_classes = played.shown.shape[1]

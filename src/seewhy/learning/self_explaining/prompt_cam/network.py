@@ -47,7 +47,7 @@ class Prompts(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def put(self, tokens: Float[Tensor, "b t d"], early: int | None = None) -> Float[Tensor, "b s d"]:
-        """Insert the prompts of an early layer, or the class prompts, before the tokens."""
+        """Prepend prompts to the tokens: those of layer ``early``, or the class prompts if it is ``None``."""
         prompts = self.dropout(self.own if early is None else self.early[early])
         return torch.cat([prompts.expand(len(tokens), -1, -1), tokens], 1)
 
@@ -85,7 +85,7 @@ class Scores(nn.Module):
 
 
 class PromptHead(nn.Module):
-    """Head that maps tokens before the last block to class scores and the network's own pooled vector."""
+    """Head that maps the input tokens of the last block to class scores and the network's own pooled vector."""
 
     def __init__(self, last: LastBlock, prompts: Prompts, inside: bool, first: int) -> None:
         super().__init__()
@@ -360,7 +360,7 @@ def prompt_head(model: Explainable) -> PromptHead:
     head = model.encoder.head
     if not isinstance(head, PromptHead):
         raise InputError(
-            f"prompt_cam can only explain a prompt_cam classifier, got another one on {model.encoder.name!r}. Use "
-            "grad_cam, or fit a classifier with: seewhy fit --method prompt_cam"
+            f"prompt_cam can only explain a prompt_cam classifier, got another classifier on {model.encoder.name!r}. "
+            "Use grad_cam, or fit a classifier with: seewhy fit --method prompt_cam"
         )
     return head
