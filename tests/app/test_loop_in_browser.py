@@ -20,8 +20,10 @@ from served_loop import app_of, corrected
 from served_map import serving
 
 from browser import NEEDS_BROWSER, Browser, until
+from seewhy.classifiers.base import Classifier
 from seewhy.pictures.samples import load_samples
-from seewhy.service.app import heats
+from seewhy.service.app import heats, make_app
+from seewhy.service.app.rows import Rows
 from tiny import CLASSES, class_folders
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
@@ -263,6 +265,19 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     until(tab, "!!document.getElementById('before-and-after')", 120)
     assert n_decided(decided) == 150
     assert listed(data) == before
+
+
+def test_a_view_that_nothing_matches_yet_fills_as_pictures_are_predicted(
+    tab: Browser, fitted: Classifier, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Rows.start
+    monkeypatch.setattr(Rows, "start", lambda _: None)
+    app = make_app(fitted, data=load_samples(folders))
+    with serving(app) as address:
+        tab.open(f"{address}/browse?predicted=rust", 1100)
+        until(tab, f"{COUNT} === '0 of 24 pictures; 24 still to be looked at'")
+        start(app.state.seewhy.rows)
+        until(tab, f"{COUNT} === '8 of 24 pictures'", 20)
 
 
 def test_data_that_change_under_an_open_page(tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

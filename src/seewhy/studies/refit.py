@@ -173,8 +173,7 @@ class RefitStudy:
         heads, folds, learnt = zip(*sides, strict=True)
         tested = [_held_out(pooled, *side).argmax(1) for side in zip(heads, folds, strict=True)]
         right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
-        groups = grouping.groups[keep].unique(return_inverse=True)[1]
-        data = self._findings(tested, right, groups, keep, labels, classes, names, progress)
+        data = self._findings(tested, right, grouping.groups[keep], keep, labels, classes, names, progress)
         some = keep[evenly(torch.ones_like(keep, dtype=torch.bool), MAX_HELD_OUT)]
         trusts = []
         for own, fold in zip(heads, folds, strict=True):

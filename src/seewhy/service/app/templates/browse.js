@@ -76,7 +76,7 @@
       if (row && !tiles.has(row.index) && row.state === "read") missing.push(row.index);
     }
     grid.firstElementChild.append(add);
-    for (let page = Math.floor(first / PAGE); page * PAGE < last; page += 1) load(page);
+    for (let page = Math.floor(first / PAGE); page * PAGE < Math.max(last, 1); page += 1) load(page); // the first also while nothing matches
     wanted = missing;
     fetchTiles();
   };
