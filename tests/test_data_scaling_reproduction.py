@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tiny import colours, tiny_cnn
+
 
 @pytest.fixture
 def scaling(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -49,7 +51,11 @@ def test_verdicts_follow_the_numbers(scaling: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_in_small_and_goes_on_where_it_was(scaling: ModuleType, tmp_path: Path) -> None:
+def test_it_runs_in_small_and_goes_on_where_it_was(
+    scaling: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quick = {"lite0": tiny_cnn(), "lite2": colours()}
+    monkeypatch.setattr(scaling, "encoder", quick.get)
     words = ["--planted", "--sizes", "3", "--seeds", "2", "--out", str(tmp_path / "data_scaling.json")]
     report = scaling.main(words)
     assert report.claims[1].measured == "too few sizes to hold any out"
