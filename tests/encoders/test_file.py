@@ -113,7 +113,7 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ),
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [2**40, 64]}},
-            "64 .more than 4096 pixels.. Use the size",
+            "64 .more than 4096 pixels.. Use the input size",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_published_file_is_known_by_its_name(tmp_path: Path) -> None:
 
 def test_unknown_preprocessing_is_refused(tmp_path: Path) -> None:
     path, _ = save(tmp_path, "shufflenet_v2_x0_5")
-    with pytest.raises(ModelError, match="must have a transform, unless the file has a published name"):
+    with pytest.raises(ModelError, match="must have a transform, because the file does not have the name of"):
         load(f"shufflenet_v2_x0_5@{path}")
 
 

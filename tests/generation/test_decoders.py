@@ -140,7 +140,7 @@ def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
 
 
 def test_what_does_not_fit_is_told() -> None:
-    with pytest.raises(InputError, match=r"must decode two codes of shape \(6,\) to two .*, got the shape \(2, 6\)"):
+    with pytest.raises(InputError, match=r"From codes of shape \(6,\), .* must make .*, got .* of shape \(2, 6\)"):
         Decoder(lambda codes: codes, (6,))
     with pytest.raises(InputError, match=r"your decoder must be in evaluation mode"):
         Decoder(nn.Sequential(nn.Dropout()), (3, 8, 8))

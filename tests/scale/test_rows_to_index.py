@@ -82,8 +82,8 @@ def test_a_run_that_does_not_fit_the_index_is_told(tmp_path: Path) -> None:
             index("abd"),
             ModelError,
             (
-                "features and the index must have the same encoder, got simulated and net, whose "
-                "weights differ. For a separate index, give the encoder of the run with --encoder."
+                "features and the index must have the same encoder, got simulated and net with different "
+                "weights. For a separate index, give the encoder of the run with --encoder."
             ),
         ),
         (

@@ -109,7 +109,7 @@ def test_when_time_is_up_no_method_is_begun_and_what_is_there_is_told(tmp_path: 
 
 
 def test_no_time_at_all_is_an_error_with_the_cure() -> None:
-    with pytest.raises(InputError, match="Give more time with --minutes"):
+    with pytest.raises(InputError, match="Raise --minutes"):
         CompareStudy(only=("neighbours",), minutes=1e-9).run({"colours": colours()}, drawn())
 
 

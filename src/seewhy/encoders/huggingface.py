@@ -234,8 +234,8 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
     features = getattr(out, "last_hidden_state", None)
     if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:
         raise ModelError(
-            f"The model type of {name} must be one of {', '.join(sorted(FAMILIES))} or return a feature map (b, c, h, "
-            f"w), got {tower.config.model_type!r}. Use seewhy.encoders.module.from_module with a target_layer."
+            f"{name} must be of the type {', '.join(sorted(FAMILIES))}, or return a feature map (b, c, h, w), got the "
+            f"type {tower.config.model_type!r}. Use seewhy.encoders.module.from_module with a target_layer."
         )
     layout = Layout("nchw")
     head = average_if_equal(MapTail(tower), features, layout)

@@ -108,8 +108,8 @@ class Watched:
         """Return three numbers per picture: the probability, its log odds, and the difference from the logit of the
         rival class.
 
-        With a contrast, probability and log-odds are for the target against the contrast. If a sentence is explained,
-        probability and log odds are both the cosine or the difference of cosines.
+        If there is a contrast, the probability and the log-odds compare the target with the contrast. If a
+        sentence is explained, both are the cosine or the difference of cosines.
         """
         sign = -1.0 if self.against else 1.0
         with torch.no_grad():

@@ -52,13 +52,13 @@ class Reader:
                 found = self(torch.zeros(1, 3, self.side, self.side))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ModelError(
-                f"The encoder {self.encoder.name!r} cannot read pictures with a side of {self.side} pixels. Leave the "
-                f"side out to use {self.encoder.transform.input_size[1]}."
+                f"The encoder {self.encoder.name!r} cannot read pictures with a side of {self.side} pixels. Leave out "
+                f"`side` to use {self.encoder.transform.input_size[1]}."
             ) from error
         if not found.isfinite().all():
             raise ModelError(
                 f"The encoder {self.encoder.name!r} returns non-finite features at a side of {self.side} pixels. Leave "
-                "the side out."
+                "out `side`."
             )
 
     def pixels(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:

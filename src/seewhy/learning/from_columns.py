@@ -68,7 +68,7 @@ class Right:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Similarities of pictures with all values of a column, before and after training."""
+    """The similarity of each picture to each value of a column, before and after training."""
 
     items: tuple[Sample, ...]
     words: Texts

@@ -67,7 +67,9 @@ class Shard(ABC):
         """Yield the shard's pictures in order; raises ShardError if the shard cannot be read completely."""
         try:
             yield from self._items()
-        except (OSError, SeeWhyError) as error:
+        except SeeWhyError as error:
+            raise ShardError(str(error)) from error
+        except OSError as error:
             raise ShardError(reason(error)) from error
 
 

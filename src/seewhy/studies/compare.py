@@ -88,8 +88,8 @@ class Held:
         parts = [[i for i, held in enumerate(pictures.held.tolist()) if held is side] for side in (False, True)]
         if not parts[1]:
             raise DataError(
-                "No picture can be held out, because each class has one picture or pictures that look alike. Add "
-                "pictures of other objects, or give test pictures."
+                "No picture can be held out, because all pictures of each class look alike. Add pictures of "
+                "other objects, or give test pictures."
             )
         learn, test = (gathered([pictures.items[i] for i in part]) for part in parts)
         digest = hashlib.sha256()
@@ -199,7 +199,7 @@ class CompareStudy:
         done = [row for row in rows if "right" in row]
         if not done:
             why = "; ".join(f"{row['method']}: {row['skipped']}" for row in rows)
-            raise InputError(f"No method could be fitted ({why}). Give more time with --minutes, or other pictures.")
+            raise InputError(f"No method could be fitted ({why}). Raise --minutes, or give other pictures.")
         right = torch.tensor([from_bits(row["right"]) for row in done], dtype=torch.double).T
         sums = group_sums(torch.stack([right, torch.ones_like(right)], 2), held.groups)
         resampled = paired(sums, ratio, n_draws=self.n_draws, seed=self.seed)

@@ -271,7 +271,7 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     """Return how many more pictures the target needs, as one of these kinds.
 
     * ``"more"``: an interval of numbers.
-    * ``"enough"``: about as many as now.
+    * ``"enough"``: the present number of pictures is about enough.
     * ``"open"``: an interval whose upper end is beyond the predicted range.
     * ``"unlikely"``: few resamples reach the target within this range, or most never reach it.
     * ``"far"``: more than this range.

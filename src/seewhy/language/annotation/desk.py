@@ -176,7 +176,7 @@ class AnnotationDesk:
         return None
 
     def covered(self, key: str, text: str) -> list[dict[str, Any]]:
-        """Compute how well a text covers the latest objects of a picture."""
+        """Compute how many of the objects in a picture, by their latest version, a text mentions."""
         latest = self.store.latest(key, "objects")
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 

@@ -265,7 +265,7 @@ class TooLong(Rule):
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Remove pairs whose text has less than a fraction ``part`` of its letters in the Unicode script ``script``."""
+    """Remove pairs if less than a fraction ``part`` of the letters of the text is in the Unicode script ``script``."""
 
     script: str = ""
     part: float = 0.5

@@ -182,8 +182,8 @@ class MedCLIP(LearntScale):
 
     Follows section 3.3 of the paper and ``_soft_clip_loss`` of the authors' code. Where SeeWhy differs: ``l`` and ``m``
     are not normalised, because the paper's normalisation makes the targets nearly uniform, and the code's second term,
-    for augmented texts, is left out. Labels may also be classes, or a pair of label sets for unpaired pictures and
-    texts. Without labels, the loss is CLIP's.
+    for augmented texts, is left out. Instead of findings, labels may be
+    class indices. For unpaired pictures and texts, they are two sets, one for each. Without labels, the loss is CLIP's.
 
     Args:
         alike: similarity of findings: ``"dot"`` (authors' code) or ``"cosine"`` (paper).

@@ -31,7 +31,7 @@ _log = logging.getLogger("seewhy")
 
 
 def file_key(name: str) -> bytes:
-    """Return a key from the path, the size and the times of change of a file, which is not read.
+    """Return a key from the path, size and modification times of a file, without reading the file.
 
     A copy can set ``mtime``, as ``cp -p`` does, but not ``ctime``.
     """

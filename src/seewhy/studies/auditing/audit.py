@@ -179,7 +179,7 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
 
 
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
-    """Return a copy of the classifier that has stored these training pictures."""
+    """Return a copy of the classifier with these training pictures stored in it."""
     data = train if isinstance(train, Samples) else load_samples(train)
     _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
     names, digests, small = zip(*files, strict=True)

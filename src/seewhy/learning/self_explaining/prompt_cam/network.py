@@ -260,7 +260,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Return the class scores if the class prompt's attention in some heads is uniform."""
+    """Return the class scores after the class prompt's attention in some heads is made uniform."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
