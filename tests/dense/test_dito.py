@@ -319,6 +319,6 @@ def test_a_box_is_explained_by_what_changes_its_own_score(fitted: TrainedDetecto
         assert one.part is not None
         assert one.part.outside is not None
     for wrong in ("grad_cam", "attention_rollout"):
-        with pytest.raises(InputError, match=r"Choose (grad_cam, )?occlusion or rise"):
+        with pytest.raises(InputError, match=r"(Choose|Use only grad_cam,) occlusion or rise"):
             detector.explain(image, most=1, where=wrong)
     assert detector.explain(image, most=1, where="rise", settings={"n_masks": 8}, measure=False)

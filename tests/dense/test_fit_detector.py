@@ -379,7 +379,7 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
     told = run(*fit, "--precision", "0.9", "--folds", "2").splitlines()
     assert told[0].startswith(f"{tmp_path / 'det'}: linear, 2 class(es), ")
     assert re.match(r"Expect an AP50 of \d+ to \d+ on 10 new pictures like the training pictures\.", told[1])
-    assert re.match(r"red\tfrom a score of 0\.\d\d: precision \d+% \(\d+% to \d+%\).*, recall .*, 10 boxes$", told[2])
+    assert re.match(r"red\tfrom a score of 0\.\d\d: precision \d+ % \(\d+ to \d+ %\).*, recall .*, 10 boxes$", told[2])
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "what was kept on the way is gone"
     saved = ["-m", str(tmp_path / "det"), "-e", "colours"]
     found = json.loads(run("detect", data.pictures[0].image, *saved, "--json"))

@@ -251,7 +251,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 def test_unknown_family_is_refused(tmp_path: Path) -> None:
     config = transformers.BeitConfig(**VISION)
     save(tmp_path, transformers.BeitModel(config, add_pooling_layer=False), transformers.ViTImageProcessor(**PLAIN))
-    with pytest.raises(ModelError, match="got 'beit'"):
+    with pytest.raises(ModelError, match="got the type 'beit'"):
         load(str(tmp_path))
 
 

@@ -32,6 +32,8 @@ NUMBERS = Lines(
         Record(("key", "fits")),
     )
 )
+ANY = Lines((Record(("key",), None),))
+"""Form of the records of user-defined studies."""
 
 
 def _plain(data: Row) -> Document:
