@@ -72,7 +72,6 @@ def main() -> None:
         small(still(wall(Path(temporary))), "card")
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
         why = gravel(Path(temporary))
-        small(still(why), "fitted")
         small(numbered(why), "numbered")
         (ROOT / "docs/images/numbered.json").write_text(json.dumps(said(why), indent=1) + "\n", "utf-8")
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
