@@ -13,7 +13,7 @@ from PIL import Image
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.certainty import _worded, check_level, listed
+from seewhy.classifiers.certainty import FIT, _worded, check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
@@ -64,6 +64,15 @@ def test_what_is_not_sure_says_why() -> None:
     assert said(0.97).replace("\u202f", " ") == unusual
     assert said(0.8).replace("\u202f", " ") == "It is right in 80 % of cases like this; the next class is rust."
     assert said(0.8, ("moss",)).replace("\u202f", " ") == "It is right in 80 % of cases like this."
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked"),
+    [(("a",), "Something else?"), (("a", "b"), "Neither?"), (("a", "b", "c"), "None of these?")],
+)
+def test_the_cure_asks_for_what_was_not_named(classes: tuple[str, ...], asked: str) -> None:
+    decision = Decision("one of few", "", classes, 0.9, probability=0.8, interval=(0.5, 1.0), fit=0.3, n=48)
+    assert _worded(decision, ("a", "b", "c", "d")).cure == f"{asked} Add pictures of it and fit again: {FIT}"
 
 
 def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Classifier) -> None:

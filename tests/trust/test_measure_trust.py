@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seewhy.progress import Progress
-from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, Trust
+from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, ConformalLines, Trust
 from seewhy.trust.measure import auroc, drawn_folds, measure_trust, trust_features
 from seewhy.trust.strangeness import KINDS, Inputs, strangers
 
@@ -68,10 +68,23 @@ def test_no_decision_is_as_certain_as_its_fit_where_few_were_held_out(trust: Tru
     assert torch.allclose(found[1:3], fitted[1:3], atol=0.5 / n)
 
 
-def test_a_decision_is_sure_by_its_fit_and_its_interval_holds_its_probability(world: World, trust: Trust) -> None:
-    judged = trust.judge(world.inputs(world.draw(200)[0]))
-    n = int(trust.held.right.sum())
-    assert float(judged.probability.max()) <= (n + 0.5) / (n + 1)
+def test_what_few_pictures_leave_open_changes_the_probability_alone(
+    world: World, trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sure, the classes named and the count of surer decisions go by the fit, whose order the probability keeps."""
+    inputs, counted = world.inputs(world.draw(300)[0]), []
+    monkeypatch.setattr(Trust, "counted", lambda _, fitted: counted.append(fitted) or torch.ones_like(fitted))
+    doubtful, sets = [], ConformalLines.sets
+    monkeypatch.setattr(ConformalLines, "sets", lambda *given: doubtful.append(given[-1]) or sets(*given))
+    few = replace(trust, held=replace(trust.held, right=torch.arange(len(trust.held.right)) < 4))
+    judged, as_before = few.judge(inputs, 0.95), trust.judge(inputs, 0.95)
+    assert float(judged.probability.max()) < 0.91
+    assert bool(as_before.sure.any())
+    assert torch.equal(judged.sure, as_before.sure)
+    assert torch.equal(judged.sets, as_before.sets)
+    assert torch.equal(judged.probability, few.held_to_count(counted[0]))
+    assert torch.equal(counted[0], counted[1])
+    assert torch.equal(doubtful[0], counted[0] < 0.95)
     assert bool(((judged.low <= judged.probability) & (judged.probability <= judged.high)).all())
 
 

@@ -101,10 +101,10 @@ class Fits:
         n = int(self._seen(side, i).sum())
         about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
         head, trust = self.heads[side][int(self.folds[side, i])], self.trusts[side]
-        made = Classifier(
+        classifier = Classifier(
             self.recipe.name, self.recipe.parameters(), self.encoder, self.classes, head, trained_on=about
         )
-        return replace(made, trust=trust) if isinstance(trust, Trust) else replace(made, held_out=trust)
+        return replace(classifier, trust=trust) if isinstance(trust, Trust) else replace(classifier, held_out=trust)
 
     def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
         """Return the training pictures most similar to picture ``i``, the most similar first."""
@@ -179,8 +179,8 @@ class RefitStudy:
         for own, fold in zip(heads, folds, strict=True):
             logits = _held_out(pooled[some], own, fold[some])
             held = HeldOut(pooled[some], labels.after[some], logits, grouping.groups[some])
-            made = Classifier(self.recipe.name, {}, encoder, tuple(classes), next(iter(own.values())))
-            inputs = trust_inputs(made, held.pooled, logits)
+            classifier = Classifier(self.recipe.name, {}, encoder, tuple(classes), next(iter(own.values())))
+            inputs = trust_inputs(classifier, held.pooled, logits)
             trusts.append(measure_trust(inputs, held.labels, held.groups, progress=progress) or held)
         fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt), tuple(trusts))
         return Findings(data, page), fits

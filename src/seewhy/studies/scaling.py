@@ -323,8 +323,8 @@ def sentence(data: dict[str, Any]) -> str:
     if answer is None:
         ahead = arm["predictions"][0]
         a, b = ahead["interval_90"]
-        told = f"With {ahead['n']:,} pictures, accuracy will be {100 * a:.1f} to {100 * b:.1f} % (90 % interval)."
-        return f"{told} {points} {tested}"
+        outlook = f"With {ahead['n']:,} pictures, accuracy will be {100 * a:.1f} to {100 * b:.1f} % (90 % interval)."
+        return f"{outlook} {points} {tested}"
     target, most = f"{100 * data['target']:.1f} %".replace(".0 %", " %"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {

@@ -59,11 +59,13 @@ class News:
         """A sentence for the page; empty if nothing has changed."""
         what = {"new picture": self.new, "new class": len(self.classes), "missing picture": self.gone}
         what |= {"changed picture": self.changed, "changed table": len(self.tables)}
-        told = [f"{n:,} {name}{'' if n == 1 else 'es' if name.endswith('s') else 's'}" for name, n in what.items() if n]
-        if not told:
+        parts = [
+            f"{n:,} {name}{'' if n == 1 else 'es' if name.endswith('s') else 's'}" for name, n in what.items() if n
+        ]
+        if not parts:
             return ""
         return (
-            f"The data have changed since the page was started: {', '.join(told)}. Start the page again to see the "
+            f"The data have changed since the page was started: {', '.join(parts)}. Start the page again to see the "
             "data as they are now. All decisions are kept."
         )
 
@@ -106,30 +108,30 @@ class Folders:
 
     def _listings(self, before: Mapping[str, Listing]) -> dict[str, Listing]:
         """List the folders of the pictures, and all folders below those of ``sources``."""
-        found: dict[str, Listing] = {}
-        seen: set[tuple[int, int]] = set()
+        listings: dict[str, Listing] = {}
+        visited: set[tuple[int, int]] = set()
         pending = [*self._known, *(tree.rstrip(os.sep) or os.sep for tree in self._trees)]
         while pending:
             folder = pending.pop()
             changed, place = _changed(folder)
-            if folder in found or (place in seen and folder not in self._known):
+            if folder in listings or (place in visited and folder not in self._known):
                 continue  # links may lead in a circle
-            seen.add(place)
-            kept = before.get(folder)
-            if kept is None or kept.changed != changed or changed < 0:
-                kept = _listing(folder, changed, self._known.get(folder, ()))
-            found[folder] = kept
+            visited.add(place)
+            listing = before.get(folder)
+            if listing is None or listing.changed != changed or changed < 0:
+                listing = _listing(folder, changed, self._known.get(folder, ()))
+            listings[folder] = listing
             if self._in_tree(folder):
-                pending += [os.path.join(folder, name) for name in kept.folders]
-        return found
+                pending += [os.path.join(folder, name) for name in listing.folders]
+        return listings
 
     def _in_tree(self, folder: str) -> bool:
         return any(f"{folder}{os.sep}".startswith(tree) for tree in self._trees)
 
     def _counted(self) -> News:
         first, now, none = self._first, self._now, Listing(0)
-        given = bool(self._trees or self._tables)
-        grows = (f for f in now if f"{f}{os.sep}" != self._classes_in and (self._in_tree(f) or not given))
+        has_sources = bool(self._trees or self._tables)
+        grows = (f for f in now if f"{f}{os.sep}" != self._classes_in and (self._in_tree(f) or not has_sources))
         new = sum(len(now[f].pictures - first.get(f, none).pictures) for f in grows)
         gone = sum(len((names & first[f].pictures) - now[f].pictures) for f, names in self._known.items())
         changed = sum(differs for _, differs in self._compared.values())
