@@ -15,6 +15,7 @@ from seewhy.errors import DataError, ForeignFileError
 from seewhy.language.annotation.store import ANNOTATIONS, AnnotationStore
 from seewhy.language.writers import ANSWERS, Written
 from seewhy.retrieval.catalogue import CATALOGUE, FILE, Catalogue
+from seewhy.storage import database as database_of
 from seewhy.storage.database import DatabaseKind
 from seewhy.storage.features import STORE, FeatureStore
 
@@ -70,11 +71,8 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("linked", ["", "symlink", "hardlink"])
 def test_somebody_else_s_file_is_not_touched(
-    opened: tuple[Callable[[Path], object], DatabaseKind], foreign: str, linked: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    # A file of an earlier test, since deleted, may have had the same inode.
-    monkeypatch.setattr("seewhy.storage.database._opened", set())
+    opened: tuple[Callable[[Path], object], DatabaseKind], foreign: str, linked: str, tmp_path: Path
+) -> None:
     there, path = tmp_path / "theirs" / "a.sqlite", tmp_path / "ours" / "a.sqlite"
     there.parent.mkdir()
     path.parent.mkdir()
@@ -93,6 +91,49 @@ def test_somebody_else_s_file_is_not_touched(
     if not linked:
         after["copy"] = next(iter(contents(path.parent).values()))
     assert after == before
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_somebody_else_s_file_with_the_inode_of_a_deleted_one_is_not_touched(closed: bool, tmp_path: Path) -> None:
+    path, inodes = tmp_path / "a.sqlite", set()
+    for _ in range(3):
+        ours = FeatureStore(path)
+        inodes.add(path.stat().st_ino)
+        if closed:
+            ours.close()
+        del ours
+        for left in tmp_path.iterdir():
+            left.unlink()
+    for _ in range(50):
+        database(path, MINE, wal=True)
+        if path.stat().st_ino in inodes:
+            break
+        path.rename(tmp_path / f"kept{path.stat().st_ino}")
+    else:
+        pytest.skip("this file system did not use an inode again")
+    before = contents(tmp_path)
+    with pytest.raises(ForeignFileError, match="exists and is not"):
+        FeatureStore(path)
+    assert contents(tmp_path) == before
+
+
+def test_a_database_that_is_open_is_read_by_sqlite_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.sqlite"
+    first, second = FeatureStore(path), FeatureStore(path)
+    read: list[Path] = []
+    number = database_of._number
+
+    def read_by_python(path: Path) -> int:
+        read.append(path)
+        return number(path)
+
+    monkeypatch.setattr(database_of, "_number", read_by_python)
+    first.close()
+    FeatureStore(path).close()
+    assert read == [], "one connection is still open"
+    second.close()
+    FeatureStore(path).close()
+    assert read == [path]
 
 
 def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,6 @@ _BESIDE: dict[str, tuple[bytes, ...]] = {
 }
 """Suffixes of SQLite's own files next to a database, and their first bytes."""
 _guard = threading.RLock()
-_opened: set[tuple[int, int]] = set()
-"""Identities of the databases that this process has opened. Only SQLite may read them: by a rule of POSIX, closing
-such a file elsewhere releases the process's locks, so that two processes could write at once."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,33 @@ class DatabaseKind:
     schema: str
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that ``_open`` lists until it closes. Only SQLite may read a database that is open here: by a rule
+    of POSIX, closing such a file elsewhere releases the process's locks, so that two processes could write at once."""
+
+    identity: tuple[int, int]
+
+    def close(self) -> None:
+        with _guard:
+            super().close()
+            _open.discard(self)
+
+
+_open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
     """Open or create a database with a write-ahead log; a database of another application is not changed."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _guard:  # the check and the entry in ``_opened`` must be one step
+    with _guard:  # the check and the entry in ``_open`` must be one step
         if not check(path, kind):
             _make(path, kind)
-        db = sqlite3.connect(os.path.abspath(path), check_same_thread=False, **options)  # ``file:…`` would be a URI
+        name = os.path.abspath(path)  # ``file:…`` would be a URI
+        db = sqlite3.connect(name, check_same_thread=False, factory=_Connection, **options)
         try:
-            _opened.add(_identity(path))
+            db.identity = _identity(path)
+            _open.add(db)
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
             # The number in the header is no proof. Triggers and views run whenever a table is read or written.
@@ -80,7 +95,7 @@ def check(path: Path, kind: DatabaseKind) -> bool:
         raise ForeignFileError(f"{path} must be a file to store {kind.what}.")
     target = Path(os.path.realpath(path))
     with _guard:
-        if target.exists() and _identity(target) in _opened:
+        if target.exists() and _identity(target) in {db.identity for db in _open}:
             number: int | None = _asked_number(target)
         else:
             _check_beside(path, target)
