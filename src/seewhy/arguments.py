@@ -99,8 +99,8 @@ def _refuse(
 def _check(function: str, name: str, value: Any, hint: Any) -> None:
     if not fits(value, hint):
         kind, cure = article(type(value).__name__), _cure(value, hint)
-        given = f"{value!r} ({kind})" if _is_plain(value) else kind
-        raise InputError(f"`{name}` of {function}() must be {expected(hint)}, got {given}.{cure}")
+        shown = f"{value!r} ({kind})" if _is_plain(value) else kind
+        raise InputError(f"`{name}` of {function}() must be {expected(hint)}, got {shown}.{cure}")
 
 
 @functools.cache

@@ -26,14 +26,14 @@ def first_repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def suggestion(near: Sequence[str], known: Sequence[str]) -> str:
+def suggestion(near: Sequence[str], choices: Sequence[str]) -> str:
     """Return the similar names as a question or, if there are none, the first known names.
 
     >>> suggestion(["wren"], ["robin", "wren"]), suggestion([], ["robin", "wren"])
     ("Did you mean 'wren'?", "The first are 'robin', 'wren'.")
     """
     return (
-        f"Did you mean {', '.join(map(repr, near))}?" if near else f"The first are {', '.join(map(repr, known[:5]))}."
+        f"Did you mean {', '.join(map(repr, near))}?" if near else f"The first are {', '.join(map(repr, choices[:5]))}."
     )
 
 

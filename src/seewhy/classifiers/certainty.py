@@ -101,20 +101,20 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if how["by"] == "given":
         lines = [f"{of} pictures {between}; each group is held out as a whole, so expect this accuracy on new groups"]
     else:
-        kept = f"similar-looking shots are held out together ({how['n_groups']:,} groups)"
+        rule = f"similar-looking shots are held out together ({how['n_groups']:,} groups)"
         if how["by"] == "copies":
-            kept = "held out at random; if several pictures show the same object, this accuracy is too high"
+            rule = "held out at random; if several pictures show the same object, this accuracy is too high"
         first = "these pictures do not show the accuracy in another place or on another day"
         if (expected := measures.get("expected_range")) is not None:  # rounded outwards
             first += f": expect {math.floor(expected[0] * 100)} to {math.ceil(expected[1] * 100)} % right"
         first += (
             ". To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
         )
-        lines = [first, f"{of} pictures {between}; {kept}"]
-    if (flattered := measures.get("random_accuracy")) is not None:
+        lines = [first, f"{of} pictures {between}; {rule}"]
+    if (at_random := measures.get("random_accuracy")) is not None:
         lines.append(
             f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
-            f"is {100 * flattered:.1f} %"
+            f"is {100 * at_random:.1f} %"
         )
     unknown = "may show only one object each, so the accuracy on other objects is unknown"
     for key, what in (
@@ -225,9 +225,9 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
         with torch.no_grad():
             strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
             strange_logits = classifier.head(strange)
-        kept = compact(held.pooled).float()  # the precision of a saved model
+        saved = compact(held.pooled).float()  # the precision of a saved model
         return measure_trust(
-            trust_inputs(classifier, kept, held.logits),
+            trust_inputs(classifier, saved, held.logits),
             held.labels,
             held.groups,
             fit=partial(linear_fit, c=classifier.measures.get("C")) if "n_pictures" in classifier.measures else None,
@@ -294,20 +294,20 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     right, n = _part(d.probability), len(d.classes)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
     strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
-    cure, said = "", f"It is right in {right} of cases like this, measured on {d.n:,} held-out pictures."
+    cure, sentence = "", f"It is right in {right} of cases like this, measured on {d.n:,} held-out pictures."
     if d.is_unknown:
-        said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
+        sentence = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
         figures[:0] = [f"The most similar class is {names[0]}."]
         cure = f"Something new? Add pictures of it and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
-        said = f"It is right in {right} of cases like this" + (
+        sentence = f"It is right in {right} of cases like this" + (
             ", but the picture is less typical of its class than most." if (d.probability or 0) >= d.level
             else f"; the next class is {names[1]}." if len(names) > 1 else "."
         )  # fmt: skip
         cure = f"Something else? Add pictures of it and fit again: {FIT}"
     elif n > 1:
         one = "one of these two" if n == 2 else f"one of these {n}"
-        said = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
+        sentence = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
         day = (
             []
             if d.another_day is None
@@ -322,7 +322,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         else []
     )
     figures += [] if d.unknowns is None else [d.unknowns.sentence]
-    return replace(d, sentence=said, figures=" ".join(figures), cure=cure)
+    return replace(d, sentence=sentence, figures=" ".join(figures), cure=cure)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -342,18 +342,18 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     n = int((values.cumsum(0) < level).sum()) + 1
     names, best = tuple(classifier.classes[k] for k in order[:n].tolist()), float(values[0])
     poorly = why.by_names and best < HALF
-    said = f"How often a score of {_part(best)} is right is not known: {why.reason}."
+    sentence = f"How often a score of {_part(best)} is right is not known: {why.reason}."
     if why.by_names:
-        said = f"How often a score of {_part(best)} is right was not measured."
+        sentence = f"How often a score of {_part(best)} is right was not measured."
     if poorly:
-        said = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
+        sentence = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
-        said = f"The classifier knows only one class, {names[0]}."
+        sentence = f"The classifier knows only one class, {names[0]}."
     own = f"{listed(names)}: their scores add up to {_part(level)} or more." if n > 1 else ""
     reason = f"How often this guess is right is not known: {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)
     return Decision(
-        "not measured", said, names, level, missing=str(why), figures=figures, cure=why.cure, fits_poorly=poorly
+        "not measured", sentence, names, level, missing=str(why), figures=figures, cure=why.cure, fits_poorly=poorly
     )
 
 

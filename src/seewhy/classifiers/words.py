@@ -58,8 +58,8 @@ def _measured(classifier: Classifier, kind: str = "held-out") -> Classifier:
     held = classifier.held_out
     if held is None:
         return classifier
-    told = "" if words_of(classifier).nameless is None else ", without the class names"
-    on = f"{len(held.labels)} {kind} pictures{told}"
+    without_names = "" if words_of(classifier).nameless is None else ", without the class names"
+    on = f"{len(held.labels)} {kind} pictures{without_names}"
     return replace(classifier, words_accuracy=words_alone(classifier, held), words_accuracy_on=on)
 
 

@@ -288,15 +288,15 @@ def export(
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     pictures = None if check_on is None else list(session.pictures(check_on))
-    made = write(classifier, output, pictures=pictures, progress=session.terminal)
-    for failure in made.failures:
+    exported = write(classifier, output, pictures=pictures, progress=session.terminal)
+    for failure in exported.failures:
         session.terminal.failed(failure)
-    check = made.card["check"]
+    check = exported.card["check"]
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
     kind = "generated pictures" if check["drawn"] else "pictures"
     lines = [
-        f"{made.graph}: {len(classifier.classes)} classes",
+        f"{exported.graph}: {len(classifier.classes)} classes",
         f"{check['pictures']} {kind}, largest differences from SeeWhy: {far}",
     ]
-    session.say(made.to_json(), *lines)
+    session.say(exported.to_json(), *lines)
     session.end(check["pictures"])

@@ -207,20 +207,22 @@ def _adapt_names(session: Session) -> NoReturn:
         also={str(place): session.samples(place) for place in o.also or ()},
     )
     with session.checkpoint(output) as checkpoint:
-        made = adapt_names(recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint)
-        made = replace(made, trust=made.measured_trust)
-        made.save(output)
-    document = _document(made, output, terminal)
-    head = f"{len(made.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
-    session.say(document, f"{output}: {made.recipe}, {head}", *measure_lines(document["measures"]))
+        classifier = adapt_names(
+            recipe, on, data, old=old, store=session.store, progress=terminal, checkpoint=checkpoint
+        )
+        classifier = replace(classifier, trust=classifier.measured_trust)
+        classifier.save(output)
+    document = _document(classifier, output, terminal)
+    head = f"{len(classifier.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
+    session.say(document, f"{output}: {classifier.recipe}, {head}", *measure_lines(document["measures"]))
     raise typer.Exit(terminal.exit_code(document["n_pictures"] + len(terminal.failures)))
 
 
-def _document(made: Classifier, output: Path, terminal: Terminal) -> dict[str, Any]:
-    measures = made.measures
-    told = {name: measures[name] for name in ("n_pictures", "n_held_out", "n_chosen_on", "shots", "keep", "tried")}
+def _document(classifier: Classifier, output: Path, terminal: Terminal) -> dict[str, Any]:
+    measures = classifier.measures
+    counts = {name: measures[name] for name in ("n_pictures", "n_held_out", "n_chosen_on", "shots", "keep", "tried")}
     return {
-        "model": str(output), "method": made.recipe, "classes": list(made.classes), **told,
-        "measures": measures["forgetting"], "parameters": made.parameters, "notes": terminal.notes,
+        "model": str(output), "method": classifier.recipe, "classes": list(classifier.classes), **counts,
+        "measures": measures["forgetting"], "parameters": classifier.parameters, "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
     }  # fmt: skip

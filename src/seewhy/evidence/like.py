@@ -242,10 +242,10 @@ def like_place(
             "columns. Count from 0."
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
-    found = find_prototypes(classifier, of_place=True)  # not all methods explain single places
-    if found is None:
+    prototypes = find_prototypes(classifier, of_place=True)  # not all methods explain single places
+    if prototypes is None:
         return Place(box, float(share[cell]), ())
-    method, bank = found
+    method, bank = prototypes
     groups = method(classifier, bank, Query(look, goal, [cell], seen.digest))
     rows = [(match.patch, match.similarity, group.channel) for group in groups for match in group.matches]
     if rows and groups[0].channel is not None:  # a channel's value in this cell, as a share of its peak

@@ -160,14 +160,14 @@ class Explanation:
     @property
     def answers(self) -> tuple[Answer, ...]:
         like = Display.title if isinstance(self.like, Missing) else self.like.display.title
-        made = "" if self.typical is None else f"Generated: {self.typical.label}"
+        title = "" if self.typical is None else f"Generated: {self.typical.label}"
         every = (
             Answer("seen", "What it saw", self.seen),
             Answer("part", "Inside it, or outside", None if self.part is None else self.part.outside),
             Answer("where", "Where it looked", self.where),
             Answer("like", like, self.like),
             Answer("words", "In words", self.words),
-            Answer("typical", made, self.typical),
+            Answer("typical", title, self.typical),
         )
         return tuple(answer for answer in every if answer.evidence is not None)
 

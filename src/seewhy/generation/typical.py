@@ -107,19 +107,19 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    told = [one.agrees for one in pictures if one.agrees is not None]
+    agreements = [one.agrees for one in pictures if one.agrees is not None]
     level: Level = "not measured"
     figures = f"{climbed} guided the generator, and agrees with any picture made for it."
     if judge is None:
-        said = "No second network has judged these pictures."
-    elif not told:
-        seen = ", ".join(sorted({str(one.seen) for one in pictures}))
-        said = f"The second network, {judge}, does not know {label}, and predicts {seen}."
+        sentence = "No second network has judged these pictures."
+    elif not agreements:
+        predictions = ", ".join(sorted({str(one.seen) for one in pictures}))
+        sentence = f"The second network, {judge}, does not know {label}, and predicts {predictions}."
     else:
-        level = "believable" if all(told) else "partly" if any(told) else "do not rely"
-        said = f"A second network recognises {sum(told)} of {len(told)} pictures."
+        level = "believable" if all(agreements) else "partly" if any(agreements) else "do not rely"
+        sentence = f"A second network recognises {sum(agreements)} of {len(agreements)} pictures."
         figures = f"The second network is {judge}. {figures}"
     if poor:
-        level, figures = "do not rely", f"{said} {figures}"
-        said = "The generator's pictures are hardly more like real pictures than the mean picture is."
-    return Believed(level, said, RULE, figures)
+        level, figures = "do not rely", f"{sentence} {figures}"
+        sentence = "The generator's pictures are hardly more like real pictures than the mean picture is."
+    return Believed(level, sentence, RULE, figures)

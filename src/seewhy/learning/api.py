@@ -193,24 +193,26 @@ def two_kinds(
     """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
-    told = [i for i, several in enumerate(captions) if len(several)]
-    if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(told)) < 2:
+    captioned = [i for i, several in enumerate(captions) if len(several)]
+    if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(captioned)) < 2:
         raise DataError(
             "Classes and captions must have one entry per picture, and at least 2 classes and 2 captions must not be "
             f"empty, got {len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} "
-            f"lists of captions ({len(told)} not empty)."
+            f"lists of captions ({len(captioned)} not empty)."
         )
     choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
-    choices += [[(1, caption) for caption in captions[i]] for i in told]
-    keys: list[tuple[str, ...]] = [("class", classes[i]) for i in named] + [("caption", *captions[i]) for i in told]
+    choices += [[(1, caption) for caption in captions[i]] for i in captioned]
+    keys: list[tuple[str, ...]] = [("class", classes[i]) for i in named] + [
+        ("caption", *captions[i]) for i in captioned
+    ]
     number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
 
-    def made(drawn: list[tuple[int, str]]) -> Tokenised:
-        return torch.tensor([source for source, _ in drawn]), *tower.tokens([text for _, text in drawn])
+    def made(sample: list[tuple[int, str]]) -> Tokenised:
+        return torch.tensor([source for source, _ in sample]), *tower.tokens([text for _, text in sample])
 
     with torch.no_grad():
-        image: Tensor = tower.project(pooled[[*named, *told]])
-    kinds = torch.tensor([0] * len(named) + [1] * len(told))
+        image: Tensor = tower.project(pooled[[*named, *captioned]])
+    kinds = torch.tensor([0] * len(named) + [1] * len(captioned))
     columns = {"image": image, "text": Drawn(choices, made), "labels": torch.tensor([number[key] for key in keys])}
     return TrainingData(len(keys), columns, apart=kinds if objective.debiased else None)
 

@@ -52,7 +52,7 @@ MOST_FLIPS = 200
 def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
-    found = "The search is exact: SeeWhy compared every picture."
+    note = "The search is exact: SeeWhy compared every picture."
     facts = {
         "encoder": data["encoder"],
         "fingerprint": data["fingerprint"][:12],
@@ -64,8 +64,8 @@ def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
         if hits
         else Note("Nothing was found. Index some pictures first: seewhy index PHOTOS -o INDEX")
     )
-    asked, above = _asked(data["query"]), f"Search among {among} {'picture' if n == 1 else 'pictures'}"
-    return Document(asked, asked, [shown, Section("The index", [Facts(facts)])], above, (found,))
+    title, above = _asked(data["query"]), f"Search among {among} {'picture' if n == 1 else 'pictures'}"
+    return Document(title, title, [shown, Section("The index", [Facts(facts)])], above, (note,))
 
 
 def _hit(hit: Any) -> Picture:

@@ -343,10 +343,12 @@ def _typical(typical: Typical, e: Explanation) -> Shown:
     )
     pictures, rows = [], []
     for number, one in enumerate(typical.pictures, 1):
-        said = "not judged" if one.seen is None else f"seen as {one.seen}"
+        judgement = "not judged" if one.seen is None else f"seen as {one.seen}"
         kind: Any = "other" if one.agrees is False else ""
-        pictures.append(Picture(one.pixels, f"Generated picture {number}, {said}", (Unseen(said),), kind=kind))
-        rows.append((str(number), percent(one.value), said))
+        pictures.append(
+            Picture(one.pixels, f"Generated picture {number}, {judgement}", (Unseen(judgement),), kind=kind)
+        )
+        rows.append((str(number), percent(one.value), judgement))
     table = Table(("picture", f"probability by {typical.climbed}", "judged"), rows)
     return [Pictures(pictures, "pixels")], (), [lead, table, Note(f"The generator was {typical.drawn}.")]
 

@@ -240,7 +240,9 @@ def _graph(model: Classifier, home: Path, progress: Progress | None = None) -> t
         ) from error
 
 
-def _write(fresh: Path, model: Classifier, views: np.ndarray, given: bool, progress: Progress | None) -> dict[str, Any]:
+def _write(
+    fresh: Path, model: Classifier, views: np.ndarray, has_pictures: bool, progress: Progress | None
+) -> dict[str, Any]:
     opset, run = _graph(model, fresh, progress)
     differences = compare(model, run, views, progress)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
@@ -265,7 +267,7 @@ def _write(fresh: Path, model: Classifier, views: np.ndarray, given: bool, progr
         "preprocessing": preprocessing(model),
         "check": {
             "pictures": len(views),
-            "drawn": not given,
+            "drawn": not has_pictures,
             "runtime": f"{RUNTIME} {made_with[RUNTIME]}",
             "against": "SeeWhy in eager torch, float32",
             "tolerance": TOLERANCE,

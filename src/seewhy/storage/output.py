@@ -169,8 +169,8 @@ def check_folder(path: Path) -> Path:
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        said = "is not writable" if there.is_dir() else "is a file"
-        raise DataError(f"{path} cannot be created, because {there} {said}. Choose another place.")
+        fault = "is not writable" if there.is_dir() else "is a file"
+        raise DataError(f"{path} cannot be created, because {there} {fault}. Choose another place.")
     return path
 
 

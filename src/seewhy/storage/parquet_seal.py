@@ -45,8 +45,8 @@ class Verification:
         n = len(self.files)
         unchecked = sum(not one.has_sums for one in self.files)
         whole = n - unchecked - len(self.damaged)
-        said = f"{self.output}: {whole:,} of {n:,} files are unchanged, {len(self.damaged):,} damaged"
-        yield said + (f", {unchecked:,} without checksums, from an earlier version" if unchecked else "")
+        summary = f"{self.output}: {whole:,} of {n:,} files are unchanged, {len(self.damaged):,} damaged"
+        yield summary + (f", {unchecked:,} without checksums, from an earlier version" if unchecked else "")
         yield from (f"  {one.file}: {one.error}" for one in self.damaged)
 
 

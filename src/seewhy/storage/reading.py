@@ -278,8 +278,8 @@ def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str
     ends = [about.get("data_offsets") if isinstance(about, dict) else None for about in header.values()]
     if not all(isinstance(end, list) and len(end) == 2 and all(type(e) is int for e in end) for end in ends):
         raise ValueError("its header does not give the offsets of its tensors")
-    if (said := max((end[1] for end in ends if end), default=0)) != size - 8 - length:
-        raise ValueError(f"its tensors end at byte {said:,} instead of {size - 8 - length:,}")
+    if (last := max((end[1] for end in ends if end), default=0)) != size - 8 - length:
+        raise ValueError(f"its tensors end at byte {last:,} instead of {size - 8 - length:,}")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("the metadata in its header must be texts")
     return header, texts

@@ -167,8 +167,8 @@ def _examples(examples: Sequence[Mapping[str, Any]], compared: bool) -> Iterator
         shown = [Picture(views.get(e["picture"]), e["picture"], ("its own",), kind="known")]
         for when in ("before", "after"):
             if when in e:
-                told = f"{when if compared else 'nearest'}, its own picture is number {e[when]['place']}"
+                caption = f"{when if compared else 'nearest'}, its own picture is number {e[when]['place']}"
                 for i, name in enumerate(e[when]["nearest"]):
                     own = name in e.get("own", [e["picture"]])
-                    shown.append(Picture(views.get(name), name, ("" if i else told,), kind="known" if own else ""))
+                    shown.append(Picture(views.get(name), name, ("" if i else caption,), kind="known" if own else ""))
         yield Pictures(shown, "row")

@@ -95,16 +95,18 @@ def measure_retrieval(
     before = encoder.base if before is None else before
     encoders = [e for e in (before, encoder) if e is not None]
     each = list(zip(encoders, (progress, Progress()), strict=False))  # unreadable pictures are reported once
-    told = [_measure(e, encoders[0], pairs.items, store, p) for e, p in each]
-    seen, groups = told[-1].seen, groups_of(told[-1].seen.items)
-    known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in set(trained_on)]
-    if known:
+    measured = [_measure(e, encoders[0], pairs.items, store, p) for e, p in each]
+    encoded, groups = measured[-1].seen, groups_of(measured[-1].seen.items)
+    reused = [
+        item.image for item, d in zip(encoded.items, encoded.digests, strict=True) if d[:DIGITS] in set(trained_on)
+    ]
+    if reused:
         progress.note(
-            f"The encoder was trained on {len(known)} of these pictures, so its results are too good: {known[0]}, …"
+            f"The encoder was trained on {len(reused)} of these pictures, so its results are too good: {reused[0]}, …"
         )
-    rows = [measure_row(name, [t.hits[name] for t in told], groups, seed) for name in told[-1].hits]
-    if told[-1].named is not None:
-        rows += told_rows("these classes by name", [t.named for t in told if t.named is not None], groups, seed)
+    rows = [measure_row(name, [t.hits[name] for t in measured], groups, seed) for name in measured[-1].hits]
+    if measured[-1].named is not None:
+        rows += told_rows("these classes by name", [t.named for t in measured if t.named is not None], groups, seed)
     for name, samples in (also or {}).items():
         items = [Sample(s.image, s.label, (s.label.replace("_", " "),), s.group, s.pixels) for s in samples.items]
         named = [_by_name(e, encode_pairs(e, items, store, p)) for e, p in each]
@@ -112,7 +114,8 @@ def measure_retrieval(
     data = {
         "encoder": encoder.describe(),
         "before": None if before is None else before.describe(),
-        "n_pictures": len(seen), "n_texts": len(seen.pairs), "measures": rows, "examples": _pair_examples(told, seed),
+        "n_pictures": len(encoded), "n_texts": len(encoded.pairs), "measures": rows,
+        "examples": _pair_examples(measured, seed),
         "notes": [*pairs.notes, *progress.notes],
         "failures": [f.to_json() for f in {f.image: f for f in progress.failures}.values()],
     }  # fmt: skip

@@ -288,19 +288,19 @@ def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
 
 def _masks(masks: Mapping[str, Any]) -> Iterator[Block]:
     boxes, check = masks["boxes"], masks["check"]
-    known = "" if masks["by_hand"] else " The masks were not checked with boxes."
+    coverage = "" if masks["by_hand"] else " The masks were not checked with boxes."
     if boxes:
-        known = (
+        coverage = (
             f" On {boxes['n']} pictures, the masks cover {points(boxes['covered'])} % of the objects' boxes, and "
             f"{points(boxes['within'])} % of the area of the masks lies inside these boxes."
         )
     yield Note(
-        f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture after preprocessing.{known}"
+        f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture after preprocessing.{coverage}"
     )
-    found = "So the masks cover what the model uses."
+    conclusion = "So the masks cover what the model uses."
     if not check["hit"]:
-        found = "So the masks may miss the object, or the model may not use it."
+        conclusion = "So the masks may miss the object, or the model may not use it."
     yield Note(
         f"Control: painting over the object changes the score by {check['value']:+.3f} "
-        f"({between(check['interval'], '+.3f')}) more than painting over the same shape elsewhere. {found}"
+        f"({between(check['interval'], '+.3f')}) more than painting over the same shape elsewhere. {conclusion}"
     )

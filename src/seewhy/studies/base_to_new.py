@@ -266,7 +266,7 @@ def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, 
 
 def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
     """Return sentences on the gains and losses of each method at the largest number of pictures per class."""
-    told, found = [], []
+    changes, verdicts = [], []
     for name in methods:
         parts, real = [], []
         for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
@@ -278,10 +278,10 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
                 real.append(
                     f"{'loses' if d['difference'] > 0 else 'gains'} {abs(100 * d['difference']):.1f} points {where}"
                 )
-        found.append(f"{name} {' and '.join(real) or 'shows no real change'}.")
-        told.append(f"{name} {', '.join(parts)}")
+        verdicts.append(f"{name} {' and '.join(real) or 'shows no real change'}.")
+        changes.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(found)} Change of accuracy against class names alone, in points, with {shots} pictures per class: "
-        f"{'; '.join(told)}. Level: {100 * level:.0f} %, corrected for {n} comparisons."
+        f"{' '.join(verdicts)} Change of accuracy against class names alone, in points, with {shots} pictures per "
+        f"class: {'; '.join(changes)}. Level: {100 * level:.0f} %, corrected for {n} comparisons."
     )

@@ -334,8 +334,8 @@ class _Runner:
         without = [f"{label} was not measured on {n} pictures without a mask." for label, n in self._unmasked.items()]
         if not (again and slow):
             return without
-        told = f"{', '.join(again)} need many maps per picture. So SeeWhy did not measure {', '.join(slow)} on them:"
-        return [f"{told} they take more than {self.study.most_passes} forward passes per map.", *without]
+        lead = f"{', '.join(again)} need many maps per picture. So SeeWhy did not measure {', '.join(slow)} on them:"
+        return [f"{lead} they take more than {self.study.most_passes} forward passes per map.", *without]
 
 
 def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:

@@ -109,10 +109,10 @@ class Fits:
     def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
         """Return the training pictures most similar to picture ``i``, the most similar first."""
         feature = self.heads[side][int(self.folds[side, i])].feature
-        seen = self._seen(side, i).nonzero()[:, 0]
+        candidates = self._seen(side, i).nonzero()[:, 0]
         own = feature(pooled(torch.tensor([i])))[0]
-        scores = torch.cat([feature(pooled(part)) @ own for part in seen.split(AT_ONCE)])
-        return seen[scores.topk(min(N_ALIKE, len(seen))).indices].tolist()
+        scores = torch.cat([feature(pooled(part)) @ own for part in candidates.split(AT_ONCE)])
+        return candidates[scores.topk(min(N_ALIKE, len(candidates))).indices].tolist()
 
     def _seen(self, side: int, i: int) -> Bool[Tensor, " n"]:
         return (self.learnt[side] >= 0) & (self.folds[side] != self.folds[side, i])

@@ -277,14 +277,14 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     * ``"far"``: more than this range.
     * ``"unreachable"``: the target cannot be reached.
     """
-    reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
+    reached, largest = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
-            f"`target` must be above {reached:.3f}, the accuracy that {int(seen)} training pictures already reach, "
+            f"`target` must be above {reached:.3f}, the accuracy that {int(largest)} training pictures already reach, "
             f"got {target:.3f}. Give a higher target, or leave it out."
         )
-    most = seen * beyond
-    needed = curve.curve.crossing(1 - target, seen * NEVER, 3000)
+    most = largest * beyond
+    needed = curve.curve.crossing(1 - target, largest * NEVER, 3000)
     low, high = _pair(needed, LEVELS[0])
     reach = float((needed <= most).double().mean())
     never = float(needed.isinf().double().mean())
@@ -292,13 +292,13 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     if low <= most:
         kind = "enough" if high <= have else "more" if high <= most else "open" if reach >= UNLIKELY else "unlikely"
 
-    def told(size: float, less: int = 0) -> int | None:
+    def more(size: float, less: int = 0) -> int | None:
         return None if size > most else max(0, rounded(size - less))
 
     sides, median = (low, high), _pair(needed, 0.0)[0]
     return {
-        "kind": kind, "level": LEVELS[0], "more": [told(v, have) for v in sides], "needed": [told(v) for v in sides],
-        "median": told(median), "reached_within": round(reach, 4), "most": int(most),
+        "kind": kind, "level": LEVELS[0], "more": [more(v, have) for v in sides], "needed": [more(v) for v in sides],
+        "median": more(median), "reached_within": round(reach, 4), "most": int(most),
     }  # fmt: skip
 
 

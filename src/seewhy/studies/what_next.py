@@ -54,12 +54,12 @@ class NextStudy:
         """Run the study; copies of a picture have equal ``keys``."""
         progress = progress or Progress()
         items = [Sample(str(i), label) for i, label in enumerate(labels)]
-        seen = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
+        encoded = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
         for _ in progress.track([0], "Finding pictures that look alike", 1):
-            pictures = hold_out(items, seen, HoldOut(self.scaling.held_out, self.seed), progress)
+            pictures = hold_out(items, encoded, HoldOut(self.scaling.held_out, self.seed), progress)
         groups = pictures.groups.unique(return_inverse=True)[1]
         for _ in progress.track([0], "Testing on held-out pictures", 1):
-            scores = held_out_scores(encoder, items, seen, pictures.classes, groups, self.seed)
+            scores = held_out_scores(encoder, items, encoded, pictures.classes, groups, self.seed)
         return {
             "n": len(labels), "n_classes": len(pictures.classes), "n_judged": int(scores.judged.sum()),
             "accuracy": round(scores.accuracy, 4) if bool(scores.judged.any()) else None,

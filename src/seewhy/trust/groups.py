@@ -147,14 +147,14 @@ class Individuality:
         if len(present) < 2 or pairs == 0:
             return None
         draw = random.Random(0)
-        found: dict[tuple[int, ...], Tensor] = {}
-        drawn = [tuple(sorted(draw.sample(present, 2))) for _ in range(N_PAIRS)]
-        for pair in set(drawn):
+        cosines: dict[tuple[int, ...], Tensor] = {}
+        sampled = [tuple(sorted(draw.sample(present, 2))) for _ in range(N_PAIRS)]
+        for pair in set(sampled):
             mine, others = ((self.labels == k).nonzero()[:MOST_LINKED, 0] for k in pair)
             some = torch.cat([torch.arange(len(mine))[:N_DRAWN], len(mine) + torch.arange(len(others))[:N_DRAWN]])
             n = min(len(mine), N_DRAWN)
-            found[pair] = self.cosines(torch.cat([mine, others]), some)[:n, n:].flatten()
-        values = torch.cat([found[pair] for pair in drawn])
+            cosines[pair] = self.cosines(torch.cat([mine, others]), some)[:n, n:].flatten()
+        values = torch.cat([cosines[pair] for pair in sampled])
         place = min(len(values) - 1, int(CHANCE * float(count.sum()) / pairs * len(values)))
         return max(float(values.topk(place + 1).values[-1]), 1e-6)
 

@@ -179,11 +179,11 @@ class Trial:
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int]) -> list[float]:
     """Return the 95 % prediction interval of the AP50 on a new set with the same number of pictures."""
     of, n = np.array(fold), max(fold) + 1
-    drawn = np.array([mean(one[:, 0]) for one in measured.resampled(N_DRAWS, 0)])
+    resampled = np.array([mean(one[:, 0]) for one in measured.resampled(N_DRAWS, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
-    apart = max(0.0, float(each.var(ddof=1) - n * drawn.var())) * (1 + 1 / n)
-    wider = (1 + apart / max(2 * float(drawn.var()), 1e-12)) ** 0.5
-    off = wider * np.percentile(drawn[:, None] - drawn[None], [2.5, 97.5])
+    apart = max(0.0, float(each.var(ddof=1) - n * resampled.var())) * (1 + 1 / n)
+    wider = (1 + apart / max(2 * float(resampled.var()), 1e-12)) ** 0.5
+    off = wider * np.percentile(resampled[:, None] - resampled[None], [2.5, 97.5])
     return [round(float(v), 6) for v in np.clip(measured.ap50 + off, 0, 1)]
 
 

@@ -189,12 +189,12 @@ class PromptLearning(PromptRecipe):
     may_forget: Part = 0.1  # type: ignore[misc]
 
     def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
-        made: Classifier = network.classifier(pictures.classes)
-        held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
+        classifier: Classifier = network.classifier(pictures.classes)
+        held = with_logits(classifier.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)
-        told = f"{n:,} of your pictures, {len(pictures.classes)} classes, for a prompt before their names"
-        made = replace(made, held_out=held, trained_on=told)
-        return Outcome(made, pictures, figures, measured=held, index=measured)
+        trained_on = f"{n:,} of your pictures, {len(pictures.classes)} classes, for a prompt before their names"
+        classifier = replace(classifier, held_out=held, trained_on=trained_on)
+        return Outcome(classifier, pictures, figures, measured=held, index=measured)
 
 
 def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:

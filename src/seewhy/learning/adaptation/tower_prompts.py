@@ -264,14 +264,14 @@ class TowerPromptLearning(PromptRecipe):
         return TrainingPictures(on, [item.source for item in items], None, progress)
 
     def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
-        made = network.classifier(pictures.classes)
-        index, held = pictures.held_by(made.encoder, progress)
+        classifier = network.classifier(pictures.classes)
+        index, held = pictures.held_by(classifier.encoder, progress)
         if held is not None:
-            held = with_logits(made.head, replace(held, before=pictures.own_crops(index).pooled))
+            held = with_logits(classifier.head, replace(held, before=pictures.own_crops(index).pooled))
         n = len(pictures.trained)
-        told = f"{n:,} of your pictures, {len(pictures.classes)} classes, for prompts in both encoders"
-        made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
-        return Outcome(made, pictures, figures, measured=held, index=places, keep=False)
+        trained_on = f"{n:,} of your pictures, {len(pictures.classes)} classes, for prompts in both encoders"
+        classifier, places = replace(classifier, held_out=held, trained_on=trained_on), None if held is None else index
+        return Outcome(classifier, pictures, figures, measured=held, index=places, keep=False)
 
 
 @classifiers.register

@@ -121,9 +121,9 @@ class ShiftedNetwork(PromptNetwork):
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         own = replace(self, classes=check_names(classes))
-        told = "nothing but the names of the classes, after a learnt prompt that each picture shifts"
+        trained_on = "nothing but the names of the classes, after a learnt prompt that each picture shifts"
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
-        made = Classifier(self.recipe, dict(self.parameters), self.on, own.classes, head, trained_on=told)
+        made = Classifier(self.recipe, dict(self.parameters), self.on, own.classes, head, trained_on=trained_on)
         return replace(made, network=own)
 
     def facts(self) -> dict[str, Any]:

@@ -192,8 +192,8 @@ class Browse:
         """Return the cosine similarity of each encoded picture with words or with a picture."""
         rows, encoder = self.rows, self.rows.classifier.encoder
         key = (query if isinstance(query, str) else query.like, rows.n_done)
-        if (found := self._matches.get(key)) is not None:
-            return found
+        if (similarity := self._matches.get(key)) is not None:
+            return similarity
         project: Callable[[Tensor], Tensor] = partial(normalize, dim=1)
         if isinstance(query, Example):
             wanted = query.pooled
@@ -203,12 +203,12 @@ class Browse:
             raise InputError(
                 "Search by words requires an image-text encoder, which this model does not have. Search by file name."
             )
-        found, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
+        similarity, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
         for part in np.array_split(index, len(index) // 4096 + 1):
             if len(part):
-                found[part] = (project(rows.pooled(part)) @ normalize(wanted, dim=1)[0]).detach().numpy()
-        self._matches.put(key, found)
-        return found
+                similarity[part] = (project(rows.pooled(part)) @ normalize(wanted, dim=1)[0]).detach().numpy()
+        self._matches.put(key, similarity)
+        return similarity
 
     def tiles(self, places: Places) -> Response:
         """Thumbnails of some pictures as JPEG, after a header with the size of each in bytes as a 32-bit integer."""

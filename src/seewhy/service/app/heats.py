@@ -58,13 +58,13 @@ class Heats:
         """Return the picture with its heat map as JPEG; empty if the client has disconnected."""
         if await request.is_disconnected():
             return b""
-        seen = await self._state.see_sample(index)
+        encoded = await self._state.see_sample(index)
         if await request.is_disconnected():
             return b""
-        picture = await self._state.compute(lambda: self._draw(seen))
+        picture = await self._state.compute(lambda: self._draw(encoded))
         self._cache.put(index, picture)
         return picture
 
-    def _draw(self, seen: Encoded) -> bytes:
-        (case,) = cases(Question.of(self._state.classifier, ExplainOptions(measure=False)), [seen])
+    def _draw(self, encoded: Encoded) -> bytes:
+        (case,) = cases(Question.of(self._state.classifier, ExplainOptions(measure=False)), [encoded])
         return encode_thumbnail(blend(case.picture.pixels, case.heat.numpy()), QUALITY)

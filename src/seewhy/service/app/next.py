@@ -56,7 +56,7 @@ class Next:
         state = self.job.state()  # first: a job that ends in between is followed by the page
         result = self.job.result or {"more": None, "classes": None}
         data = {**state, **result, "label": to_label(self.rows, decided)}
-        known = {
+        settings = {
             "decisions": self._corrections is not None,
             "order": ORDER,
             "advice": CLASSES,
@@ -64,8 +64,8 @@ class Next:
             "state": state,
         }
         if self._corrections is not None:
-            known["labels"] = self._corrections.decisions.classes
-        return answer(format, lambda: data, lambda: render("next.html", **data, **known, **self._bar("next")))
+            settings["labels"] = self._corrections.decisions.classes
+        return answer(format, lambda: data, lambda: render("next.html", **data, **settings, **self._bar("next")))
 
     def state(self) -> Response:
         """The current step and its progress."""

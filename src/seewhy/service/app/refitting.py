@@ -75,17 +75,16 @@ class Refitting:
             raise HTTPException(
                 404, "The comparison has no picture with this number. Choose a picture of the comparison."
             )
-        seen = await state.see_sample(index)
-        both = await state.compute(lambda: [self._side(comparison, side, place, seen) for side in (0, 1)], LATER)
+        encoded = await state.see_sample(index)
+        both = await state.compute(lambda: [self._side(comparison, side, place, encoded) for side in (0, 1)], LATER)
         row = next((r for r in comparison.findings.data["changed"] if r["index"] == index), None)
         about = {"index": index, "image": self.rows.name(index), "label": state.sample(index).label}
         after = int(comparison.labels.after[place])
         about |= {"now": self.rows.classes[after] if after >= 0 else "", "effect": row and row["effect"]}
-        sides = ("before", "after")
 
         def data() -> dict[str, Any]:
-            made = zip(sides, both, strict=True)
-            return {**about, **{side: {**card.to_json(), "learnt": learnt} for side, (card, learnt) in made}}
+            before, after = ({**card.to_json(), "learnt": learnt} for card, learnt in both)
+            return {**about, "before": before, "after": after}
 
         def rendered() -> str:
             shown = [{**card_context(card), "learnt": learnt} for card, learnt in both]
@@ -95,12 +94,12 @@ class Refitting:
         return answer(format, data, rendered)
 
     def _side(
-        self, comparison: Compared, side: int, place: int, seen: Encoded
+        self, comparison: Compared, side: int, place: int, encoded: Encoded
     ) -> tuple[Explanation, list[dict[str, Any]]]:
         """The card of a picture before or after the decisions, and the most similar training pictures."""
         rows, fits = self.rows, comparison.fits
         options = ExplainOptions(measure=self._app.settings.measure)
-        card = next(explain_seen(fits.classifier(side, place), [seen], options))
+        card = next(explain_seen(fits.classifier(side, place), [encoded], options))
         learnt = []
         for k in fits.alike(side, place, lambda part: rows.pooled(comparison.index[part.numpy()])):
             before, as_what = (int(of[k]) for of in (comparison.labels.before, fits.learnt[side]))
@@ -120,9 +119,9 @@ class Refitting:
     def _compare(self, progress: Progress) -> Compared:
         rows, decided = self.rows, self._corrections.decisions.standing()
         index = np.array([i for i in rows.whole() if rows.items[i].label or rows.key[i].decode() in decided], int)
-        given = [rows.items[i].label for i in index]
+        before = [rows.items[i].label for i in index]
         keys = [rows.key[i].decode() for i in index]
-        labels = Labels.of(given, keys, decided, rows.classes)
+        labels = Labels.of(before, keys, decided, rows.classes)
         names = [rows.name(i) for i in index]
         encoder, pooled = rows.classifier.encoder, rows.pooled(index)
         findings, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)

@@ -45,8 +45,8 @@ def name_of(file: str) -> str:
 
 def with_unlabelled(data: Samples, others: Samples) -> Samples:
     """The labelled pictures, then the unlabelled ones; a file in both sets is labelled."""
-    known = {os.path.abspath(s.image) for s in data.items}
-    more = [replace(s, label="") for s in others.items if os.path.abspath(s.image) not in known]
+    labelled = {os.path.abspath(s.image) for s in data.items}
+    more = [replace(s, label="") for s in others.items if os.path.abspath(s.image) not in labelled]
     return replace(data, items=(*data.items, *more))
 
 
@@ -159,8 +159,8 @@ class Rows:
         start = self.n_done
         part = self.items[start : start + CHUNK]
         tiles, keys = self.tiles, [file_key(s.image) for s in part]
-        known = set() if tiles is None else tiles.known(keys)
-        bare = [tiles is not None and key not in known for key in keys]
+        stored = set() if tiles is None else tiles.known(keys)
+        bare = [tiles is not None and key not in stored for key in keys]
         request = EncodeRequest(pictures=lambda i: bare[i])
         sources = [s.source for s in part]
         encoded = list(
@@ -322,10 +322,10 @@ class View:
         return np.argsort(values, kind="stable")
 
 
-def _place(what: str, asked: str, known: Sequence[str]) -> int:
-    if asked not in known:
-        raise DataError(f"The {what} must be one of {', '.join(known)}, got {asked!r:.80}.")
-    return known.index(asked)
+def _place(what: str, name: str, choices: Sequence[str]) -> int:
+    if name not in choices:
+        raise DataError(f"The {what} must be one of {', '.join(choices)}, got {name!r:.80}.")
+    return choices.index(name)
 
 
 def _class(rows: Rows, asked: str) -> int:

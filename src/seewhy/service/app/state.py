@@ -102,8 +102,8 @@ class Memory:
         self.editors: Bounded[Reader] = Bounded(n_readers)
         self.n_recent = n_recent
 
-    def keep(self, seen: Encoded, label: str | None = None) -> Shown:
-        shown = Shown(secrets.token_urlsafe(16), seen, label)
+    def keep(self, encoded: Encoded, label: str | None = None) -> Shown:
+        shown = Shown(secrets.token_urlsafe(16), encoded, label)
         self.pictures.put(shown.id, shown)
         return shown
 
@@ -181,7 +181,7 @@ class State:
         """Encode one of the pictures of ``--data``, if it is still the one that was predicted."""
         path = self.sample(index).image
         try:
-            seen = await self.see(path, name_of(path))
+            encoded = await self.see(path, name_of(path))
         except ImageError as error:
             if os.path.exists(path):
                 raise
@@ -190,12 +190,12 @@ class State:
                 "decisions are kept."
             ) from error
         assert self.rows is not None
-        self.rows.check_same(index, seen.digest)
-        return seen
+        self.rows.check_same(index, encoded.digest)
+        return encoded
 
-    def keep(self, seen: Encoded, reader: Reader, label: str | None = None) -> Shown:
+    def keep(self, encoded: Encoded, reader: Reader, label: str | None = None) -> Shown:
         """Keep a picture for a reader, with its label if known."""
-        shown = self.memory.keep(seen, label)
+        shown = self.memory.keep(encoded, label)
         reader.recent.appendleft(shown.id)
         self.memory.remember(reader)
         return shown

@@ -74,11 +74,11 @@ def calibration_gap(material: Material, limit: Limit) -> Figure:
     again = _errors(confidence[drawn], material.right[drawn])
     lucky = _errors(confidence.expand(N_DRAWS, n), torch.rand(N_DRAWS, n, generator=generator) < confidence)
     low, high = torch.quantile(again, torch.tensor([0.025, 0.975])).tolist()
-    said = (
+    sentence = (
         f"The calibration error is {value:.3f}. On {n} pictures, a perfectly calibrated model would have "
         f"{float(lucky.mean()):.3f}."
     )
-    return Figure(value, (min(low, value), max(high, value)), n, said)
+    return Figure(value, (min(low, value), max(high, value)), n, sentence)
 
 
 def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Float[Tensor, " d"]:
@@ -94,15 +94,17 @@ def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Flo
     Limit("at_least", 0.9, "best"), low=0.5, high=0.99,
 )  # fmt: skip
 def coverage(material: Material, limit: Limit) -> Figure:
-    found = trust_figures(material.classifier, material.pooled, material.logits, material.labels, level=limit.value)
-    low, high = found["coverage_interval"]
-    by = "from held-out pictures" if found["by"] == "held-out pictures" else "from its own probabilities"
-    said = (
-        f"The named classes include the true class on {100 * found['coverage']:.1f} % of the pictures; the share "
-        f"promised "
-        f"{by} is {100 * limit.value:.0f} %. A prediction names {found['set_size']:.2f} classes on average."
+    reliability = trust_figures(
+        material.classifier, material.pooled, material.logits, material.labels, level=limit.value
     )
-    return Figure(found["coverage"], (low, high), len(material.labels), said)
+    low, high = reliability["coverage_interval"]
+    by = "from held-out pictures" if reliability["by"] == "held-out pictures" else "from its own probabilities"
+    sentence = (
+        f"The named classes include the true class on {100 * reliability['coverage']:.1f} % of the pictures; the share "
+        f"promised "
+        f"{by} is {100 * limit.value:.0f} %. A prediction names {reliability['set_size']:.2f} classes on average."
+    )
+    return Figure(reliability["coverage"], (low, high), len(material.labels), sentence)
 
 
 @check(
@@ -113,12 +115,12 @@ def coverage(material: Material, limit: Limit) -> Figure:
 )
 def unseen_sure(material: Material, limit: Limit) -> Figure:
     trust = material.classifier.measured_trust
-    found = None if trust is None else trust.unknowns
-    if found is None or found.near_found is None:
+    unknowns = None if trust is None else trust.unknowns
+    if unknowns is None or unknowns.near_found is None:
         return missing("The classifier was fitted on too few pictures, or on fewer than three classes.")
-    sure, unknown = 100 * (found.near_sure or 0), 100 * found.near_found
-    said = f"Of pictures of an unknown class, {sure:.0f} % are called sure and {unknown:.0f} % unknown."
-    return Figure(found.near_sure, found.near_sure_interval, found.n_near, said)
+    sure, unknown = 100 * (unknowns.near_sure or 0), 100 * unknowns.near_found
+    sentence = f"Of pictures of an unknown class, {sure:.0f} % are called sure and {unknown:.0f} % unknown."
+    return Figure(unknowns.near_sure, unknowns.near_sure_interval, unknowns.n_near, sentence)
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
@@ -195,19 +197,21 @@ def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, An
     Limit("at_most", 0.0, required=False),
 )
 def copies(material: Material, limit: Limit) -> Figure:
-    found = find_copies(material.classifier, material.files, material.pooled, material.right)
-    if found is None:
+    counts = find_copies(material.classifier, material.files, material.pooled, material.right)
+    if counts is None:
         return missing("The classifier does not know its training pictures. Give them with --against.")
-    same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
-    left = found["accuracy_without"]
+    same, near, n = counts["n_same_bytes"], counts["n_near"], len(material.files)
+    left = counts["accuracy_without"]
     rest = (
         ""
         if not same + near or left is None
         else f" Of the other pictures, {100 * left:.1f} % are predicted correctly."
     )
-    looked = "" if found["n_compared"] else " An older version saved this classifier, so near copies are not found."
-    said = f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
-    return Figure((same + near) / n, None, n, said + rest + looked, found["pictures"])
+    caveat = "" if counts["n_compared"] else " An older version saved this classifier, so near copies are not found."
+    sentence = (
+        f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
+    )
+    return Figure((same + near) / n, None, n, sentence + rest + caveat, counts["pictures"])
 
 
 def _verdicts(material: Material, limit: Limit, *, evidence: str, needed: str) -> Figure:
@@ -257,11 +261,11 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     noise = [random_words(described, material.seed + i) for i in range(N_NOISE)]
     by_noise = torch.stack([right(with_texts(classifier, texts, material.store)) for texts in noise]).mean(0)
     both = torch.stack([right(classifier), by_noise], 1)
-    found = paired_means(both, seed=material.seed)
-    value, interval, _ = found.difference(0, 1)
-    said, alone = found.values.tolist()
-    meaning = f"The descriptions alone predict {100 * said:.1f} % of the pictures correctly"
-    return Figure(value, interval, len(both), f"{meaning}, and random words {100 * alone:.1f} %.")
+    means = paired_means(both, seed=material.seed)
+    value, interval, _ = means.difference(0, 1)
+    by_words, by_random = means.values.tolist()
+    meaning = f"The descriptions alone predict {100 * by_words:.1f} % of the pictures correctly"
+    return Figure(value, interval, len(both), f"{meaning}, and random words {100 * by_random:.1f} %.")
 
 
 @check(
@@ -334,17 +338,17 @@ def one_place(material: Material, limit: Limit) -> Figure:
     for half, place in zip(halves, places, strict=True):
         for i in half:
             changed[i] = torch.tensor(_changed(material.classifier, cards, i, place, material.seed + i))
-    found = paired_means(changed, seed=material.seed)
-    value, interval, _ = found.difference(0, 1)
-    here, elsewhere = found.values.tolist()
+    effect = paired_means(changed, seed=material.seed)
+    value, interval, _ = effect.difference(0, 1)
+    here, elsewhere = effect.values.tolist()
     boxes = [_box(place) for place in places]
-    said = (
+    sentence = (
         f"Pasting {_in_words(boxes)} of another picture changes {100 * here:.1f} % of predictions; pasting other "
         f"places "
         f"changes {100 * elsewhere:.1f} %."
     )
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
-    return Figure(value, interval, len(cards), said, {
+    return Figure(value, interval, len(cards), sentence, {
         "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
         "changed": round(here, 4), "changed_elsewhere": round(elsewhere, 4),
     })  # fmt: skip
@@ -407,11 +411,11 @@ def _drifted(material: Material) -> Drifted | Figure:
     Limit("at_least", 0.01, required=False),
 )
 def drift_p(material: Material, limit: Limit) -> Figure:
-    found = _drifted(material)
-    if isinstance(found, Figure):
-        return found
-    said = f"The p value is {found.p:.3g} (energy distance {found.energy:.4f})."
-    return Figure(found.p, None, len(material.items), said)
+    drift = _drifted(material)
+    if isinstance(drift, Figure):
+        return drift
+    said = f"The p value is {drift.p:.3g} (energy distance {drift.energy:.4f})."
+    return Figure(drift.p, None, len(material.items), said)
 
 
 @check(

@@ -252,25 +252,27 @@ class ProtoPNetPrototypes(Prototypes):
             f"speak for {showing.subject.of_class} ({100 * showing.share:.0f} %).{showing.hidden}"
         )
         if measure is None:
-            said = "No held-out pictures show whether these prototypes match their own class."
-            return showing.like(self, Verdict("not measured", said, self.rule, figures))
+            sentence = "No held-out pictures show whether these prototypes match their own class."
+            return showing.like(self, Verdict("not measured", sentence, self.rule, figures))
         figures += (
             f" Of {measure.n} held-out pictures, those nearest to a prototype have its class "
             f"{100 * measure.precision:.0f} % "
             f"of the time (by chance {100 * measure.chance:.0f} %)."
         )
-        said = f"On held-out pictures, prototypes match their own class {measure.precision * 100:.0f} % of the time."
+        sentence = (
+            f"On held-out pictures, prototypes match their own class {measure.precision * 100:.0f} % of the time."
+        )
         level: Level = "partly"
         if measure.precision < 1 / 3 or not beats_chance(measure):
             level = "do not rely"
         elif measure.precision >= 2 / 3 and showing.matters:
             level = "believable"
         elif measure.precision >= 2 / 3:
-            said = (
+            sentence = (
                 "Prototypes match their own class, but hiding their places weakens the class no more than hiding "
                 "other places."
             )
-        return showing.like(self, Verdict(level, said, self.rule, figures), measure)
+        return showing.like(self, Verdict(level, sentence, self.rule, figures), measure)
 
 
 def beats_chance(measure: LikenessMeasure) -> bool:
