@@ -86,9 +86,8 @@ def _from_file(
     else:
         raise ModelError(
             f"The metadata of {str(file.path)!r} must have a transform, because the file does not have the name of "
-            f"published weights of {architecture} "
-            f"({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). Write it into "
-            f"{file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+            f"published weights of {architecture} ({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). "
+            f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
     n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
     # Two networks draw slow random weights and carry training-only heads.

@@ -351,8 +351,7 @@ def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progr
     outer, chance, beyond = (round(float(v.mean()), 4) for v in (share, area, share - area))
     sentence = (
         f"{100 * outer:.0f} % of the heat lies outside the object; by chance it would be {100 * chance:.0f} %. The "
-        f"difference is "
-        f"{100 * beyond:+.0f} points ({100 * low:+.0f} to {100 * high:+.0f}) on {len(pairs)} pictures."
+        f"difference is {100 * beyond:+.0f} points ({100 * low:+.0f} to {100 * high:+.0f}) on {len(pairs)} pictures."
     )
     interval = [round(low, 4), round(high, 4)]
     means = {"share": outer, "area": chance, "beyond": beyond, "interval": interval}

@@ -74,9 +74,8 @@ class Decoder:
             made = self.decode(torch.zeros(2, *self.shape))
         if made.ndim != 4 or made.shape[:2] != (2, 3) or made.shape[2] != made.shape[3] or not made.isfinite().all():
             raise InputError(
-                f"From codes of shape {self.shape}, {self.name} must make square RGB pictures with finite values, "
-                f"got an "
-                f"output of shape {tuple(made.shape)} for two codes. Correct shape or decode."
+                f"From codes of shape {self.shape}, {self.name} must make square RGB pictures with finite values, got "
+                f"an output of shape {tuple(made.shape)} for two codes. Correct shape or decode."
             )
         return int(made.shape[3])
 

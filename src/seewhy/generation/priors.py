@@ -142,7 +142,6 @@ def check_noise(name: str, facts: dict[str, Any]) -> None:
     if facts["noise_left"] >= 1:
         raise ModelError(
             f"The prior of {name} ({facts['prior']}) must remove noise from held-out codes, but "
-            f"{100 * facts['noise_left']:.0f} % of the noise remains. Give the diffusion model of these codes with "
-            f"its own "
-            "scheduler, give more pictures, or change prior or noise."
+            f"{100 * facts['noise_left']:.0f} % of the noise remains. Give the diffusion model of these codes with its "
+            f"own scheduler, give more pictures, or change prior or noise."
         )

@@ -63,8 +63,7 @@ class GLoRIAAttention(Attribution):
         if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
             raise InputError(
                 "`attention_scale` and `word_scale` must be greater than 0, and `sentence` must contain {} for the "
-                "class "
-                f"name, got attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g} and "
+                f"class name, got attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g} and "
                 f"sentence={self.sentence!r}."
             )
 

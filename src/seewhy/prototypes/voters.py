@@ -142,9 +142,8 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
         figures += " How often removing such pictures changes a decision was not measured."
         return Verdict("not measured", f"{said}.", rule, figures.strip())
     figures += (
-        f" On {removal.n_held_out} held-out pictures, the decision changes {100 * removal.changed:.0f} % of the "
-        f"time without "
-        f"such voters, and {100 * removal.changed_random:.0f} % of the time without equally many random voters."
+        f" On {removal.n_held_out} held-out pictures, the decision changes {100 * removal.changed:.0f} % of the time "
+        f"without such voters, and {100 * removal.changed_random:.0f} % of the time without equally many random voters."
     )
     if loo is not None:
         figures += f" The leave-one-out accuracy is {100 * loo:.0f} %."

@@ -130,9 +130,8 @@ def _fitting(index: Index, run: Where) -> Job:
         raise DataError(f"{place} has no vectors of whole pictures. Give the output folder of seewhy index --parquet.")
     if made.get("fingerprint") != index.encoder.fingerprint:
         raise ModelError(
-            f"{place} and the index must have the same encoder, got {made.get('encoder')} and "
-            f"{index.encoder.name} with different weights. For a separate index, give the encoder of "
-            "the run with --encoder."
+            f"{place} and the index must have the same encoder, got {made.get('encoder')} and {index.encoder.name} "
+            f"with different weights. For a separate index, give the encoder of the run with --encoder."
         )
     if index.settings.parts != "none":
         raise DataError(

@@ -240,9 +240,8 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     )
     changed = (
         f"Small numbers are intervals over pictures at {100 * how['level']:.0f} %, and the change from the original "
-        f"pictures. "
-        "“Same class” and “other classes”: the object on the background of another picture. “Background alone”: the "
-        "object is painted over with the colours around it."
+        f"pictures. “Same class” and “other classes”: the object on the background of another picture. “Background "
+        "alone”: the object is painted over with the colours around it."
     )
     sections = [
         Section("The same objects, other backgrounds", [*_examples(examples)]),

@@ -79,8 +79,7 @@ def forgetting(
     if not isinstance(network, NamesClasses):
         raise ModelError(
             f"Forgetting can be measured only for a classifier with a learnt prompt, got {after.recipe!r}. Fit one "
-            "with "
-            f"seewhy adapt DATA --method coop -o {{folder}}"
+            f"with seewhy adapt DATA --method coop -o {{folder}}"
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)

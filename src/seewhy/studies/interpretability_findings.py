@@ -207,9 +207,8 @@ def answer(data: dict[str, Any]) -> str:
     above = [r for r in concepts if not encoders[r["encoder"]]["below_floor"]]
     if not above:
         return (
-            f"No encoder reaches an accuracy of {100 * data['floor']:.0f} % with all features. Below this floor, "
-            f"the score is "
-            f"not meaningful. {CAVEAT}"
+            f"No encoder reaches an accuracy of {100 * data['floor']:.0f} % with all features. Below this floor, the "
+            f"score is not meaningful. {CAVEAT}"
         )
     best = max(above, key=lambda r: float(r["iis"]["value"]))
     last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
@@ -268,10 +267,9 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
         f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
         f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy has little to lose, so "
-        f"its score can be high. So SeeWhy ignores encoders with an accuracy below {100 * study['floor']:.0f} %, "
-        f"and shows all "
-        "accuracies. A difference is real, and coloured, if its paired bootstrap interval over test pictures at "
-        f"{how['level'] * 100:g} % excludes 0."
+        f"its score can be high. So SeeWhy ignores encoders with an accuracy below {100 * study['floor']:.0f} %, and "
+        f"shows all accuracies. A difference is real, and coloured, if its paired bootstrap interval over test "
+        f"pictures at {how['level'] * 100:g} % excludes 0."
     )
     sections.append(Section("How the score works", [Note(rule)]))
     sections += closing(study, "Notes on these figures")

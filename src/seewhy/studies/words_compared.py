@@ -121,7 +121,6 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     shown = "narrows" if gap["difference"] < 0 else "widens"
     how = f"{shown} it" if gap["real"] else "is not shown to change it"
     return (
-        f"{said} The gap in accuracy between groups is {100 * gap['before']:.1f} % before and "
-        f"{100 * gap['after']:.1f} % after. "
-        f"The edit {how}."
+        f"{said} The gap in accuracy between groups is {100 * gap['before']:.1f} % before and {100 * gap['after']:.1f} "
+        f"% after. The edit {how}."
     )

@@ -114,9 +114,8 @@ class EPICBank(FittedBank):
         ]
         if likeness is not None:
             lines.append(
-                f"prototypes shown for held-out pictures carry the predicted class "
-                f"{100 * likeness['precision']:.0f} % of the "
-                f"time (chance {100 * likeness['chance']:.0f} %)"
+                f"prototypes shown for held-out pictures carry the predicted class {100 * likeness['precision']:.0f} % "
+                f"of the time (chance {100 * likeness['chance']:.0f} %)"
             )
         return lines
 

@@ -164,8 +164,7 @@ def group_gap(material: Material, limit: Limit) -> Figure:
     few = len(rows) - len(judged)
     said = (
         f"On {worst['group']} ({worst['n']} pictures) the accuracy is {100 * worst['accuracy']:.1f} %, on all other "
-        f"pictures "
-        f"{100 * worst['accuracy_rest']:.1f} % (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
+        f"pictures {100 * worst['accuracy_rest']:.1f} % (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
     ) + (f" {few} groups with fewer than {FEWEST} pictures were not tested." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
 
@@ -344,8 +343,7 @@ def one_place(material: Material, limit: Limit) -> Figure:
     boxes = [_box(place) for place in places]
     sentence = (
         f"Pasting {_in_words(boxes)} of another picture changes {100 * here:.1f} % of predictions; pasting other "
-        f"places "
-        f"changes {100 * elsewhere:.1f} %."
+        f"places changes {100 * elsewhere:.1f} %."
     )
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
     return Figure(value, interval, len(cards), sentence, {

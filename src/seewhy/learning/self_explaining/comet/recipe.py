@@ -208,8 +208,7 @@ def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
     return (
         f"{text}; on {n_held:,} held-out pictures the mask alone predicts the class "
         f"{100 * found['mask_alone_accuracy']:.0f} % of the time (chance {100 * found['chance']:.0f} %), and the "
-        f"hidden rest does so "
-        f"{100 * found['complement_accuracy']:.0f} % of the time"
+        f"hidden rest does so {100 * found['complement_accuracy']:.0f} % of the time"
     )
 
 

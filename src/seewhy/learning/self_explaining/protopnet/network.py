@@ -256,8 +256,7 @@ class ProtoPNetPrototypes(Prototypes):
             return showing.like(self, Verdict("not measured", sentence, self.rule, figures))
         figures += (
             f" Of {measure.n} held-out pictures, those nearest to a prototype have its class "
-            f"{100 * measure.precision:.0f} % "
-            f"of the time (by chance {100 * measure.chance:.0f} %)."
+            f"{100 * measure.precision:.0f} % of the time (by chance {100 * measure.chance:.0f} %)."
         )
         sentence = (
             f"On held-out pictures, prototypes match their own class {measure.precision * 100:.0f} % of the time."
