@@ -1,6 +1,4 @@
-"""Check the arguments of public functions against their type annotations; ``Annotated`` arguments are checked
-elsewhere.
-"""
+"""Check arguments of public functions against their annotations; ``Annotated`` arguments are checked elsewhere."""
 
 from __future__ import annotations
 

@@ -165,7 +165,6 @@ def _named(given: Encoder) -> str:
 
 
 def _pictures(X: Any) -> list[Any]:
-    """Return the pictures as a list."""
     array = X if hasattr(X, "ndim") else None
     if array is not None and array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "OUS":
         X = array[:, 0]

@@ -169,7 +169,6 @@ def _check_card(card: dict[str, Any]) -> None:
 
 
 def find_file(model: Explainable, variant: str, place: str | None) -> Path:
-    """Return the path of a trained explainer."""
     own: Path | None = getattr(model, "folder", None)
     root = Path(place) if place is not None else own
     if root is not None:
@@ -185,7 +184,6 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
 
 
 def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEExplainer:
-    """Load the trained explainer of a classifier."""
     path = find_file(model, variant, place)
     status = path.stat()
     found = _loaded(path, status.st_mtime_ns, status.st_size)

@@ -84,9 +84,7 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 
 
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the layer's outputs as autograd leaves, in chunks, and the trunk's features that are computed from
-    them.
-    """
+    """Return the layer's outputs as autograd leaves, in chunks, and the trunk's features computed from them."""
     assert look.pixels is not None  # checked by the base class
     cut = inner_cut(encoder, layer)
     if cut is not None:
@@ -302,9 +300,7 @@ def layer_maps(
 
 
 class _Run(NamedTuple):
-    """The call of a layer: its name, the grid size of its input (``None`` if the input is not a map) and of its
-    output.
-    """
+    """The call of a layer: its name, the grid size of its input (``None`` if it is no map) and of its output."""
 
     name: str
     before: tuple[int, int] | None

@@ -85,9 +85,7 @@ def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """Return the ``n`` channels with the largest range and, for every channel, the index of the most similar of these
-    ``n``.
-    """
+    """Return the ``n`` channels with the largest range, and each channel's most similar one among these."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

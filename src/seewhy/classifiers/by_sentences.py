@@ -363,9 +363,7 @@ class SparseConcepts(PictureRecipe):
     def _fit(
         self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
     ) -> tuple[LinearFit, float]:
-        """Fit with the penalty and temperature that are best on a fifth of the rows, or with defaults if rows are too
-        few.
-        """
+        """Fit with the penalty and temperature that are best on a fifth of the rows; with defaults if rows are few."""
         n_classes = len(pictures.classes)
         fold = torch.where(group_folds(labels, pictures.groups[of], N_FOLDS, self.seed) == 0, 0, -1)
         if len(fold.unique()) < 2:

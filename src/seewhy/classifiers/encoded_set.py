@@ -189,9 +189,7 @@ class EncodedSet:
         return KnownPictures.of(names, part.digests, part.pooled, encoder.fingerprint, miniatures)
 
     def held_by(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
-        """Encode the held-out pictures with another encoder; return the indices of readable pictures and their
-        features.
-        """
+        """Encode the held-out pictures with another encoder; return the readable ones' indices and features."""
         index = self.held.nonzero()[:, 0].tolist()
         stream = encode_stream(encoder, [self.items[i].source for i in index])
         again = list(progress.track(stream, "Looking at pictures again", len(index)))

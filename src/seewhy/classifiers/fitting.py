@@ -143,7 +143,6 @@ class PictureRecipe(Recipe):
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Check that the method takes the given inputs."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]

@@ -321,9 +321,7 @@ class EmbeddedText(OpenedText):
         return load_minilm().n_cut(texts)
 
     def refit(self) -> dict[str, Tensor]:
-        """Return coefficients fitted to every text of the 1,000 classes, and the emoji term; the result is cached on
-        disk.
-        """
+        """Return coefficients fitted to every text of the 1,000 classes, and the emoji term, from a disk cache."""
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])

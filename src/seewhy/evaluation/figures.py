@@ -111,7 +111,6 @@ def explained_of(
     progress: Progress,
     objects: MaskSource | None = None,
 ) -> list[Explanation]:
-    """Return explanations of ``n`` random pictures."""
     drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
     stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
     made = progress.track(stream, "Explaining pictures to measure on", len(drawn))
@@ -121,9 +120,7 @@ def explained_of(
 def find_copies(
     classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
-    """Return the evaluated pictures that the classifier was fitted on; ``None`` if its training pictures are
-    unknown.
-    """
+    """Return the evaluated pictures that the classifier was fitted on; ``None`` if these are unknown."""
     known = classifier.known
     if known is None:
         return None

@@ -104,7 +104,6 @@ class Where(Result):
     ) -> Annotated[
         bool, Doc("whether the map is zero everywhere, because no evidence supports the class"), Json("all_zero")
     ]:
-        """Whether the map is zero everywhere."""
         return not bool((self.heat > 0).any())
 
     @property

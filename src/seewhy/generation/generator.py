@@ -88,7 +88,6 @@ def shown_at(encoder: Encoder, side: int) -> Transform:
 
 
 def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:
-    """Read a picture with a transform."""
     return unit(torch.from_numpy(read_picture(picture, cut).pixels.copy())[None])
 
 

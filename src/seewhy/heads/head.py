@@ -134,9 +134,7 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Return the gradient of the target with respect to the row scores; without ``against``, the target is the
-        logit minus the mean logit.
-        """
+        """Return the target's gradient by row scores; without ``against``, it is the logit minus the mean logit."""
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)

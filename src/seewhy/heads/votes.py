@@ -44,9 +44,7 @@ class Votes:
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
 
     def within(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Return ``∂ logit_c / ∂ s_i``, the share of picture ``i`` in the logit of its class; shares of a class sum to
-        1.
-        """
+        """Return ``∂ logit_c / ∂ s_i``, picture ``i``'s share in the logit of its class; shares of a class sum to 1."""
         with torch.enable_grad():
             leaf = scores.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]

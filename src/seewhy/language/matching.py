@@ -183,7 +183,6 @@ def read_short(answer: str) -> str:
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """Return the caption with its texts shortened by a writer."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 

@@ -101,9 +101,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """Return the answer; raise ``NoWriterError`` without a writer, and ``CutOffError`` for an answer that is too
-        long.
-        """
+        """Return the answer; raise ``NoWriterError`` without a writer, ``CutOffError`` if it is too long."""
 
 
 class Written:

@@ -262,7 +262,6 @@ class HeadsTask(PairTask):
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """Return the training task for the encoders."""
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:

@@ -209,7 +209,6 @@ class FromColumns(Way[PooledSet, Right]):
 def read_columns(
     source: Any, columns: Mapping[str, Any], image: str | None, group: str | None, progress: Progress
 ) -> Columns:
-    """Return the values of the columns for each picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)

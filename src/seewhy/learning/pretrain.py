@@ -197,7 +197,6 @@ def is_of_pictures(objective: str) -> bool:
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """Check that the pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]

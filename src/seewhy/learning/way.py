@@ -191,7 +191,6 @@ class Way(ABC, Generic[S, T]):
     def _split(
         self, on: Encoder, items: Any, validation: Any, store: FeatureStore | None, progress: Progress
     ) -> tuple[S, S]:
-        """Return training data and held-out data."""
         encoded = self.look(on, items, store, progress)
         if validation is None:
             own, held = encoded.split(self.held_out, self.seed, by_class=self.by_class)
@@ -212,7 +211,6 @@ class Way(ABC, Generic[S, T]):
 
 
 def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
-    """Return the samples and report their notes."""
     for note in samples.notes:
         progress.note(note)
     return samples.items

@@ -223,9 +223,7 @@ def _overlap(
 def confusion(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], n_classes: int, least: float, overlap: float = 0.5
 ) -> Int[np.ndarray, "rows columns"]:
-    """Return the confusion matrix: true classes in rows, detected classes in columns; the last row and column mean no
-    box.
-    """
+    """Return the confusion matrix, true classes in rows, detected in columns; the last of each mean no box."""
     table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     for given, all_ in zip(there, found, strict=True):
         sure = all_.scores >= least

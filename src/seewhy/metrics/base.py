@@ -316,9 +316,7 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
-    """Return height and width of the blocks in which a map is shuffled: 1 for feature maps, otherwise the width of the
-    map's spots.
-    """
+    """Return height and width of the blocks in which a map is shuffled: 1 for feature maps, else its spots' width."""
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 
 

@@ -51,7 +51,6 @@ def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Floa
 
 
 def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Return a constant map."""
     return torch.ones(len(look), *_pixels(look).shape[2:])
 
 

@@ -1,6 +1,4 @@
-"""Samples from folders, tables, lists, arrays, and the data sets of torch, Hugging Face and pandas; pictures are read
-on access.
-"""
+"""Samples from folders, tables, lists, arrays, torch, Hugging Face and pandas; pictures are read on access."""
 
 from __future__ import annotations
 
@@ -87,9 +85,7 @@ def pictures_of(source: Any) -> list[Any]:
 
 
 def samples_or_pictures(source: Any, **columns: str) -> Samples:
-    """Return pictures from any supported source, with or without classes; ``columns`` are passed to
-    :func:`load_pictures`.
-    """
+    """Return pictures from any supported source, with or without classes; see :func:`load_pictures`."""
     if isinstance(source, Samples):
         return source
     if isinstance(source, str | os.PathLike):

@@ -30,7 +30,6 @@ def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> N
 
 
 def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
-    """Return the requested picture."""
     try:
         head = json.loads(source.readline(MOST_HEAD))
         if "error" in head:

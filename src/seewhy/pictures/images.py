@@ -136,9 +136,7 @@ FILES = Room(MAX_BYTES, free=2**26)
 
 @contextmanager
 def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
-    """Open a picture, and yield its name, the undecoded picture and its bytes; errors inside become
-    :class:`ImageError`.
-    """
+    """Open a picture; yield its name, the undecoded picture and its bytes; errors become :class:`ImageError`."""
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with FILES.taken(_n_bytes(source)), _HUSH:

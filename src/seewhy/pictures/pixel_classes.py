@@ -59,9 +59,7 @@ class MaskedPictures:
         return len(self.items)
 
     def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-        """Return the class of each pixel ``(height, width)``, with 255 for ignored pixels, and the counts of values
-        without a name.
-        """
+        """Return the class of each pixel ``(height, width)``, 255 if ignored, and counts of values without a name."""
         if not isinstance(item.mask, str):
             return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)

@@ -345,9 +345,7 @@ def check_apart(train: Samples, test: Samples) -> None:
 
 
 def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
-    """Return a fold from 0 to ``n - 1`` for each picture; copies and groups stay together, and folds have similar
-    sizes.
-    """
+    """Return a fold from 0 to ``n - 1`` per picture; copies and groups stay together, and folds have similar sizes."""
     owners = _together(samples)
     sizes = Counter(owners)
     order = sorted(sizes)

@@ -50,7 +50,6 @@ def shards_of(source: str | Path) -> list[Path]:
 
 
 def in_shard(shard: Path, member: str) -> InMemory:
-    """Return a picture in a shard by its name."""
     name = f"{shard}/{member}"
 
     def load() -> Any:

@@ -308,7 +308,6 @@ class Document:
 
 
 def text_of(value: Any) -> str:
-    """Return a cell as text."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):

@@ -129,7 +129,6 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a CSS colour for each class name."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}
 
 

@@ -296,7 +296,6 @@ class Index:
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
-        """Yield a snapshot of the index."""
         for _ in range(10):
             with self._catalogue.reading():
                 version = self._catalogue.get("version", 0)

@@ -91,7 +91,6 @@ class Query:
         return bool(self.text.strip() or self.without.strip())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the query as JSON."""
         return {**vars(self), "like": _names(self.pictures), "unlike": _names(self.unlike_pictures)}
 
 

@@ -291,7 +291,6 @@ class Snapshot:
         return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
 
     def check_width(self, column: str, width: int) -> None:
-        """Check that vectors have the dimension of the column."""
         own = self.columns[column].width if column in self.columns else 0
         if own != width:
             folder = self.columns["look"].folder

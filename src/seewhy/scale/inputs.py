@@ -258,7 +258,6 @@ class ParquetFiles(Input):
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
-    """Return the input at a path or address."""
     text = os.fspath(place)
     if per_shard < 1:
         raise InputError(f"`per_shard` must be at least 1, got {per_shard}.")

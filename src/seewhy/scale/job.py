@@ -218,7 +218,6 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_job(output: Where) -> Job:
-    """Read the job in an output folder."""
     place = find_place(output)
     manifest = place.at(MANIFEST)
     try:

@@ -13,7 +13,6 @@ T = TypeVar("T")
 
 
 def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensor fields by name."""
     found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 

@@ -67,7 +67,6 @@ def reason(error: Exception) -> str:
 
 
 def check_regular(path: str | Path) -> None:
-    """Check that a path is a regular file."""
     with open_regular(path):
         pass
 

@@ -76,7 +76,6 @@ def _neighbours(m: ClaimMaterial) -> Compared:
 
 
 def _words(m: ClaimMaterial) -> Descriptions:
-    """Return the descriptions of all classes."""
     assert m.data.descriptions is not None  # checked by the study
     return m.data.descriptions.limited_to(m.classes)
 

@@ -363,9 +363,7 @@ def _gap(value: float, interval: Sequence[float], real: bool) -> Row:
 
 
 def sentence(data: Row) -> str:
-    """Return a sentence that names the recommended method and its accuracy, and a more accurate method if there is
-    one.
-    """
+    """Return a sentence on the recommended method, its accuracy, and a more accurate method if there is one."""
     row = next(r for r in data["rows"] if r["against"] is None)
     of = f" with {data['encoder']}" if len({r["encoder"] for r in data["rows"]}) > 1 else ""
     right, low, high = (100 * row[key] for key in ("accuracy", "low", "high"))

@@ -236,7 +236,6 @@ def _beside_fit(
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
-    """Return a recipe by name with these parameters, or the given recipe."""
     if not isinstance(method, str):
         return replace(cast(Any, method), **parameters) if parameters else method
     kind = classifiers[method]

@@ -118,9 +118,7 @@ class ScalingStudy:
     def on(
         self, materials: Mapping[str, Material], folder: Path | None = None, *, is_cut: bool, progress: Progress
     ) -> Findings:
-        """Run the study on encoded pictures; ``is_cut`` says that the test pictures were split off from the training
-        pictures.
-        """
+        """Run the study on encoded pictures; ``is_cut``: test pictures were split off from the training pictures."""
         for each in materials.values():
             _check_enough(each)
         first = next(iter(materials))
@@ -151,17 +149,13 @@ class ScalingStudy:
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """Encode all pictures with each encoder; the test pictures are the same for all. Arguments and errors are those
-        of :meth:`run`.
-        """
+        """Encode all pictures with each encoder; the test pictures are the same for all. See :meth:`run`."""
         return look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
 
     def _measured(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
     ) -> dict[Arm, dict[int, list[list[int]]]]:
-        """Return, for each arm, size, seed and test picture, 1 for a correct prediction, 0 for a wrong one and -1 for
-        none.
-        """
+        """Return, per arm, size, seed and test picture, 1 for a correct prediction, 0 for a wrong one, -1 for none."""
         digests = {name: material.digest() for name, material in materials.items()}
         planned = [
             (arm, size, seed)
@@ -242,9 +236,7 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """Return the labels with a share ``noise`` of the training labels changed; the changes are the same for every
-    size.
-    """
+    """Return the labels with a share ``noise`` of the training labels changed, the same ones for every size."""
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")

@@ -292,9 +292,7 @@ class Corrupted(Task):
 
 
 def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_class: int, seed: int) -> Tensor:
-    """Return the positions of ``per_class`` random pictures per class; with one seed, larger draws contain smaller
-    ones.
-    """
+    """Return positions of ``per_class`` random pictures per class; of one seed, larger draws contain smaller ones."""
     chosen = []
     for k in range(n_classes):
         mine = pool[labels[pool] == k].tolist()

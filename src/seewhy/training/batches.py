@@ -117,9 +117,7 @@ def sizes_of(n: int) -> list[int]:
 
 
 def gathered(own: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Return the rows of all processes with gradients, and the range of this process's rows; every process must call
-    it.
-    """
+    """Return the rows of all processes with gradients, and this process's range; every process must call it."""
     sizes = sizes_of(len(own))
     if len(sizes) == 1:
         return own, (0, len(own))

@@ -107,9 +107,7 @@ def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.dev
 
 
 def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
-    """Return the bytes that a forward pass saves for the backward pass, and whether the features have one row per
-    sample.
-    """
+    """Return the bytes a forward pass saves for the backward pass, and whether features have a row per sample."""
     kept: dict[int, int] = {}
 
     def pack(value: Tensor) -> Tensor:
@@ -239,6 +237,5 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def has_rows(features: Any, n: int) -> bool:
-    """Return whether features have one row for each of ``n`` samples."""
     every = tensors_in(features)
     return bool(every) and all(value.shape[:1] == (n,) for value in every)

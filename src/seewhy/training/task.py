@@ -40,9 +40,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return scalar terms by name, the same names at every step; ``"loss"`` or the term of each player is
-        minimised.
-        """
+        """Return scalar terms with the same names at every step; ``"loss"`` or each player's term is minimised."""
 
     def players(self) -> Mapping[str, nn.Module]:
         """Return, for each loss term, the module that it trains; all modules are updated in the same step."""

@@ -115,7 +115,6 @@ def check_author(name: object) -> str:
 
 
 def check_content(task: str, content: object) -> Content:
-    """Check the content of a task and return it."""
     if task not in (*TASKS, LABEL):
         raise InputError(f"The task must be one of {', '.join(TASKS)}, got {task!r}.")
     if not isinstance(content, dict):
@@ -153,7 +152,6 @@ def _object(given: object) -> BoxedObject:
 
 
 def check_version(row: dict[str, Any]) -> Version:
-    """Check the fields of a version and return the version."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
@@ -175,14 +173,12 @@ def _is_number(value: object) -> bool:
 
 
 def check_seconds(seconds: Any) -> float:
-    """Check a number of seconds and return it."""
     if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
     raise InputError(f"The time must be from 0 to {MAX_SECONDS:.0e} seconds, got {seconds!r:.40}.")
 
 
 def check_box(box: object) -> FractionBox:
-    """Check a box in fractions of the picture and return it."""
     if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
         left, top, right, bottom = (round(float(v), 5) for v in box)
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:

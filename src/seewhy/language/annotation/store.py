@@ -137,7 +137,6 @@ class AnnotationStore:
         return self._checked(lambda one: (one["row"], one["picture"], _version(one)), query, row, task)
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
-        """Return the versions by picture and task."""
         histories: dict[str, dict[str, list[Version]]] = {}
         query = "SELECT * FROM versions ORDER BY picture, task, number"
         for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):

@@ -217,9 +217,7 @@ def folded_logits(
 
 
 class FoldCheck(NamedTuple):
-    """The largest relative difference between the original and the rotated logits, and the fraction of equal
-    predictions.
-    """
+    """The largest relative difference of original and rotated logits, and the share of equal predictions."""
 
     difference: float
     agreement: float

@@ -220,9 +220,7 @@ class State:
         contrast: str | None = None,
         measure: bool = False,
     ) -> Explanation:
-        """Return the explanation of a picture, which is computed once; faithfulness is measured if requested and
-        allowed.
-        """
+        """Return the explanation of a picture, computed once; faithfulness only if requested and allowed."""
         if target is not None and target == contrast:
             raise InputError(f"The class {target!r} cannot be compared with itself. Choose another class.")
         options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)

@@ -31,7 +31,6 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """Build the page of an audit."""
     headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))

@@ -214,9 +214,7 @@ class HeldOutScores:
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Return, for each class, the mean probability over pictures with this label; 2 for a class without scored
-        pictures.
-        """
+        """Return, for each class, the mean probability over pictures with this label; 2 without scored pictures."""
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()
