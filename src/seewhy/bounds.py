@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError
 
@@ -74,3 +74,12 @@ def check_fields(settings: Any, name: str | None = None) -> None:
             owner = name or settings.name
             owner = owner[:1].lower() + owner[1:] if " " in owner else owner
             raise InputError(f"`{field}` of {owner} must be {expected}, got {given}.{cure}")
+
+
+class Checked:
+    """Base class of settings that are checked when they are made; errors name them by ``noun`` or ``name``."""
+
+    noun: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.noun or None)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import check_fields
+from ..bounds import Checked
 from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
 from ..heads.head import Head, Target, TargetFunction
@@ -43,7 +43,7 @@ class Deciding(Explainable, Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
 
-class Attribution(ABC):
+class Attribution(Checked, ABC):
     """The base class of methods that show where in a picture the evidence for a target is.
 
     Class attributes: name: registered name, which is also the module's name. spelt: the name as spelt in its paper, if
@@ -70,9 +70,6 @@ class Attribution(ABC):
     recipe: ClassVar[str] = ""
     engine_alone: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def reads_pixels(self) -> bool:

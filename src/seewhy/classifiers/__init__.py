@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
-from ..bounds import check_fields
+from ..bounds import Checked
 from ..errors import UnknownNameError
 from ..heads.votes import WordDecision
 from ..registry import Registry
@@ -16,7 +16,7 @@ from .network import Network
 __all__ = ["Recipe", "classifiers"]
 
 
-class Recipe(ABC):
+class Recipe(Checked, ABC):
     """The base class of methods that make a classifier; a frozen dataclass whose fields are the method's settings.
 
     Class attributes:
@@ -44,9 +44,6 @@ class Recipe(ABC):
     needs_tokens: ClassVar[bool] = False
     words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def parameters(self) -> dict[str, Any]:
         """Return the settings by name, for cards and saved models."""

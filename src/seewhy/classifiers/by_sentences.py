@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, Count, Finite, NotNegative, check_fields
+from ..bounds import Bound, Checked, Count, Finite, NotNegative
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.names import imagenet_descriptions
 from ..encoders.stream import encode_texts
@@ -71,7 +71,7 @@ class Selection(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Selector:
+class Selector(Checked):
     """Training-free selector of the descriptions that fit a class better than its rivals.
 
     Text ``p`` qualifies for class ``a`` if, for every rival class ``b``,
@@ -83,11 +83,10 @@ class Selector:
     are used. Paper: ``m = 5`` and ``margin = 0``.
     """
 
+    noun = "The selector"
+
     m: Count = 5
     margin: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The selector")
 
     def __call__(
         self, matrix: Float[Tensor, "p c"], ambiguous: Int[Tensor, "b k"], assigned: Sequence[Sequence[int]]

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, check_fields
+from ..bounds import Bound, Checked
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
@@ -222,14 +222,13 @@ def encode_labelled(
 
 
 @dataclass(frozen=True)
-class HoldOut:
+class HoldOut(Checked):
     fraction: HeldOutPart = 0.2
+
+    noun = "The split"
     seed: int = 0
     validation: Samples | None = None
     split: Split = "grouped"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The split")
 
 
 def encode_samples(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ..bounds import Bound, Count, NotNegative, check_fields
+from ..bounds import Bound, Checked, Count, NotNegative
 from ..errors import DataError, InputError
 from ..storage.output import check_file
 from . import options
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
+class Writing(Checked):
     """The language model, with the settings of its requests.
 
     Args:
@@ -39,6 +39,8 @@ class Writing:
         price_out: price of a million output tokens, for --dry-run.
     """
 
+    noun = "describe"
+
     writer: str | None = None
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
@@ -47,9 +49,6 @@ class Writing:
     timeout: Annotated[float, Bound(1)] = 120.0
     price_in: NotNegative = 0.0
     price_out: NotNegative = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "describe")
 
     def desk(self, session: Session) -> WriterSession | None:
         """Return a session with the language model, whose answers are cached; ``None`` without ``writer``."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from ..bounds import Count, NotNegative, check_fields
+from ..bounds import Checked, Count, NotNegative
 from ..errors import InputError
 from ..progress import Progress
 from ..scale.work import Opened, Row, Work, arrow
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(Checked):
     """Settings for splitting a run into files, threads and GPUs.
 
     Args:
@@ -43,12 +43,11 @@ class Spread:
         gpus: with --cluster, number of GPUs per worker; with 0.5, two workers share a GPU.
     """
 
+    noun = "The run"
+
     per_shard: Count = 2048
     threads: Count | None = None
     gpus: NotNegative = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The run")
 
     def cluster(self, address: str | None, workers: int) -> Any:
         if address is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..arguments import checked
-from ..bounds import Count, OpenPart, check_fields
+from ..bounds import Checked, Count, OpenPart
 from ..descriptions.base import Words
 from ..encoders.base import Encoder
 from ..encoders.names import filled, imagenet_classes, own_sentences
@@ -261,8 +261,10 @@ class Scorer(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Segmenter(NamesPixels):
+class Segmenter(Checked, NamesPixels):
     """A segmenter from an encoder and a scorer of its grid cells."""
+
+    noun = "A segmenter"
 
     method: str
     parameters: dict[str, Any]
@@ -275,9 +277,6 @@ class Segmenter(NamesPixels):
     levels: int = 1
     presence: Presence | None = field(default=None, repr=False)
     halves: TunedPictures | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "A segmenter")
 
     @cached_property
     def reader(self) -> Reader:

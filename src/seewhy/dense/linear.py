@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bounds import InnerPart, check_fields
+from ..bounds import Checked, InnerPart
 from ..classifiers.linear.solvers import LinearFit, fit_logistic
 from ..encoders.base import Encoder
 from ..errors import DataError
@@ -35,7 +35,7 @@ LEAST = 0.05
 
 @segmenters.register
 @dataclass(frozen=True)
-class Linear:
+class Linear(Checked):
     """Multinomial logistic regression on grid cells, as a baseline segmenter.
 
     The objective is
@@ -70,9 +70,6 @@ class Linear:
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
         progress = progress or Progress()

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..bounds import Bound, check_fields
+from ..bounds import Bound, Checked
 from ..encoders.base import Encoder, can_grow, larger
 from ..errors import ImageError
 from ..pictures.images import Picture, read_views, upright_size
@@ -36,17 +36,16 @@ MOST_KEPT = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Reader(Checked):
     """An encoder for pictures of any size, optionally with a second trunk."""
+
+    noun = "A reader of pictures"
 
     base: Encoder
     zoom: Zoom = LARGEST
     levels: int = 1
     kept: dict[str, Looked] | None = field(default=None, repr=False)
     beside: nn.Module | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "A reader of pictures")
 
     @cached_property
     def encoder(self) -> Encoder:

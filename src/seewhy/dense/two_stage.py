@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, huber_loss, normalize
 
-from ..bounds import NotNegative, Part, check_fields
+from ..bounds import Checked, NotNegative, Part
 from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
 from ..training.batches import Batch
 from ..training.task import Task
@@ -244,7 +244,7 @@ def _taught(
 
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(Checked):
     """The weighted geometric mean of the detector's and the frozen encoder's class probabilities.
 
         s_k = p_k^(1 - w_k) z_k^(w_k)
@@ -257,12 +257,11 @@ class Blend:
     the objectness, as in the authors' ``ensemble_class_outputs``.
     """
 
+    noun = "A blend"
+
     alpha: Part = 0.35
     beta: Part = 0.65
     objectness: NotNegative = 3.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "A blend")
 
     def __call__(
         self,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..bounds import Count, InnerPart, Positive, check_fields
+from ..bounds import Checked, Count, InnerPart, Positive
 from ..classifiers.encoded_set import parted
 from ..encoders.diffusion import KIND, alphas_of, settings_of
 from ..encoders.fence import from_saved, loading
@@ -204,7 +204,7 @@ def _score(network: Any, root: Path, name: str, shape: tuple[int, ...]) -> Score
 
 
 @dataclass(frozen=True)
-class Bring:
+class Bring(Checked):
     """Settings for turning a decoder into a generator.
 
     Args:
@@ -219,15 +219,14 @@ class Bring:
         held_out: fraction of these pictures on which the decoder is evaluated, 0 to 1.
     """
 
+    noun = "The decoder's preparation"
+
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
     noise: Positive = 0.5
     prior_steps: Count = 1000
     side: Count | None = None
     most: Count = 1000
     held_out: InnerPart = 0.1
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The decoder's preparation")
 
     def ready(
         self, decoder: Decoder, items: Sequence[Sample], *, seed: int = 0, progress: Progress | None = None

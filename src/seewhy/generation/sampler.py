@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Count, NotNegative, Positive, check_fields
+from ..bounds import Checked, Count, NotNegative, Positive
 from ..metrics.clusters import k_means
 from ..progress import Progress
 from .conditions import Condition, Gradient
@@ -38,7 +38,7 @@ class Chains:
 
 
 @dataclass(frozen=True)
-class PPGN:
+class PPGN(Checked):
     """Markov chain sampling of codes with a prior and a target (paper, equation 11).
 
         h' = h + ε1 (R(h) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)
@@ -66,6 +66,8 @@ class PPGN:
         n_shown: number of displayed pictures per chain, in addition to the start.
     """
 
+    noun = "The sampler"
+
     eps1: NotNegative = 0.1
     eps2: NotNegative = 1.0
     eps3: NotNegative = 0.0
@@ -77,9 +79,6 @@ class PPGN:
     calibrate: bool = True
     clip: bool = True
     n_shown: Count = 8
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The sampler")
 
     def terms(self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"]) -> Terms:
         """Compute the terms of a step; terms with ``ε = 0`` are zero."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Positive, check_fields
+from ..bounds import Checked, Positive
 
 _FLOOR = 1e-6
 """Magnitude below which a root is replaced by a linear function, because its gradient at 0 is infinite."""
@@ -35,7 +35,7 @@ def signed_power(x: Float[Tensor, "*n d"], power: float) -> Float[Tensor, "*n d"
 
 
 @dataclass(frozen=True)
-class Normalise:
+class Normalise(Checked):
     """Signed power ``sign(x) |x|^p``, then L2 normalisation; zero vectors stay zero.
 
     Example:
@@ -47,9 +47,6 @@ class Normalise:
 
     power: Positive = 1.0
     l2: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         x = signed_power(x, self.power)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..bounds import Count, Positive, check_fields
+from ..bounds import Checked, Count, Positive
 from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
@@ -102,7 +102,7 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(Checked):
     """Settings for choosing texts; the defaults are the authors'.
 
     Attributes:
@@ -110,11 +110,10 @@ class Match:
         scale: factor on the cosine similarities before the softmax over the texts of the class.
     """
 
+    noun = "Matching"
+
     top: Count = 5
     scale: Positive = 100.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
         """Return the indices and probabilities of the best texts in descending order."""

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..bounds import check_fields
+from ..bounds import Checked
 from ..errors import InputError as InputError
 from ..threads import beside
 from ..types import Transform
@@ -152,7 +152,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Metric(ABC):
+class Metric(Checked, ABC):
     """A metric of a map's quality.
 
     Class attributes:
@@ -188,9 +188,6 @@ class Metric(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     of_mosaics: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @abstractmethod
     def score(self, case: Case, maps: Maps) -> Sequence[Score | Curve]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
-from ..bounds import check_fields
+from ..bounds import Checked
 from ..encoders.base import EncoderOutput
 from ..explanation.similar import Display, Like
 from ..heads.head import Target
@@ -88,7 +88,7 @@ class Group:
         return self.channel is not None or self.voted
 
 
-class Prototypes(ABC):
+class Prototypes(Checked, ABC):
     """Base class of prototype methods, frozen dataclasses whose fields are the parameters.
 
     Class attributes:
@@ -124,9 +124,6 @@ class Prototypes(ABC):
     fitted_by: ClassVar[str] = ""
     kept_as: ClassVar[type[FittedBank] | None] = None
     small: ClassVar[Mapping[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @abstractmethod
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Natural, NotNegative, check_fields
+from ..bounds import Checked, Natural, NotNegative
 from ..classifiers.linear.jitter import paper_twelve
 from ..errors import InputError
 from ..types import Crop
@@ -66,7 +66,7 @@ GONE = ("approximate_from", "recall")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """What an index stores for each picture.
 
     Attributes:
@@ -82,6 +82,8 @@ class Settings:
         thumbnail: longest side of stored thumbnails in pixels; 0 stores none.
     """
 
+    noun = "The index"
+
     parts: Parts = "none"
     levels: int = 4
     whiten: Natural = 0
@@ -89,9 +91,6 @@ class Settings:
     power: float = 1.0
     words: bool = True
     thumbnail: Natural = 160
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The index")
 
     @classmethod
     def kept(cls, facts: dict[str, Any]) -> Settings:

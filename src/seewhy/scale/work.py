@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..bounds import check_fields
+from ..bounds import Checked
 from ..errors import MissingExtraError
 from ..types import Failure
 
@@ -69,7 +69,7 @@ def arrow() -> Any:
 
 
 @dataclass(frozen=True)
-class Embed(Work):
+class Embed(Checked, Work):
     """Compute pooled feature vectors.
 
     Attributes:
@@ -80,6 +80,8 @@ class Embed(Work):
         batch_size: pictures per batch.
     """
 
+    noun = "Embed"
+
     encoder: str = "lite0"
     engine: str = "auto"
     space: Literal["features", "words"] = "features"
@@ -87,9 +89,6 @@ class Embed(Work):
     batch_size: int = 32
 
     verb = "embed"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "Embed")
 
     def open(self) -> Opened:
         from ..encoders.find import encoder

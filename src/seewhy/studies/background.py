@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..bounds import Bound, Count, check_fields
+from ..bounds import Bound, Checked, Count
 from ..classifiers.base import Classifier
 from ..errors import DataError, ImageError
 from ..pictures.boxes import BoxData
@@ -56,7 +56,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class BackgroundStudy:
+class BackgroundStudy(Checked):
     """A study that pastes objects onto the backgrounds of other pictures (Xiao et al. 2020, arXiv:2006.09994).
 
     The paper compares the accuracy on backgrounds of the same class with that on backgrounds of any class. This study
@@ -72,14 +72,13 @@ class BackgroundStudy:
         seed: seed of pictures, backgrounds, places and resampling.
     """
 
+    noun = "The study"
+
     n_rounds: Count = 3
     n_per_class: Annotated[int, Bound(2)] | None = None
     level: Annotated[float, Bound(0.5, 1, (False, True))] = 0.95
     n_draws: Count = 2000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The study")
 
     @shown("Working out the answer")
     def run(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, check_fields
+from ..bounds import Bound, Checked
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import trust_inputs
 from ..classifiers.encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, evenly
@@ -119,7 +119,7 @@ class Fits:
 
 
 @dataclass(frozen=True)
-class RefitStudy:
+class RefitStudy(Checked):
     """A study that fits the linear classifier on the old and on the new labels, and tests both on held-out pictures.
 
     This is a cross-validation in which similar-looking pictures are in the same fold. One classifier learns from the
@@ -133,13 +133,12 @@ class RefitStudy:
         seed: seed of the folds and the resampling.
     """
 
+    noun = "The comparison"
+
     n_folds: Annotated[int, Bound(2)] = 5
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     n_draws: Annotated[int, Bound(100)] = 2000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The comparison")
 
     def run(
         self,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, check_fields
+from ..bounds import Bound, Checked
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import DataError
@@ -57,7 +57,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class ScalingStudy:
+class ScalingStudy(Checked):
     """A study of the accuracy of ``seewhy fit`` with increasing numbers of pictures, and its prediction for more
     pictures.
 
@@ -83,6 +83,8 @@ class ScalingStudy:
         seed: seed for the split, the subsets and the resampling.
     """
 
+    noun = "The study"
+
     target: float | None = None
     n_sizes: Annotated[int, Bound(3)] = 7
     n_seeds: Annotated[int, Bound(2)] = 5
@@ -94,9 +96,6 @@ class ScalingStudy:
     n_classes: tuple[int, ...] = ()
     n_draws: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "The study")
 
     @shown("Working out the answer")
     def run(

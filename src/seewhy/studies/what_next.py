@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Bound, check_fields
+from ..bounds import Bound, Checked
 from ..classifiers.encoded_set import EncodedSet, HoldOut, hold_out
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded
@@ -28,7 +28,7 @@ MOST_WRONG = 24
 
 
 @dataclass(frozen=True)
-class NextStudy:
+class NextStudy(Checked):
     """A study that tests the linear classifier on held-out pictures of each class, and predicts the gain from more
     pictures.
 
@@ -40,12 +40,11 @@ class NextStudy:
         seed: seed of the held-out pictures.
     """
 
+    noun = "What to do next"
+
     n_listed: Annotated[int, Bound(1)] = 10
     scaling: ScalingStudy = field(default_factory=ScalingStudy)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "What to do next")
 
     def run(
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Sequence[str], keys: Sequence[str],

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..bounds import Count, OpenPart, Positive, check_fields
+from ..bounds import Checked, Count, OpenPart, Positive
 from ..errors import DataError, InputError, SeeWhyError
 from ..progress import Progress
 from ..seeded import reseed, seeded
@@ -36,7 +36,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """The length, speed and seed of a training run.
 
     Attributes:
@@ -64,6 +64,8 @@ class Training:
         precision: ``"bf16"`` computes networks in bfloat16; GPU only.
     """
 
+    noun = "Training"
+
     n_steps: Count
     batch_size: Count = 32
     optimiser: Literal["sgd", "adamw"] = "adamw"
@@ -81,9 +83,6 @@ class Training:
     ema: OpenPart = 0.0
     micro_batch: Count | None = None
     precision: Literal["f32", "bf16"] = "f32"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "Training")
 
     @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:

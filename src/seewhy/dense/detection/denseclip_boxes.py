@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from ...bounds import Count, NotNegative, Positive, check_fields
+from ...bounds import Checked, Count, NotNegative, Positive
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...heads.head import Head
@@ -41,7 +41,7 @@ TEMPERATURE = 0.1
 
 @detectors.register
 @dataclass(frozen=True)
-class DenseCLIPBoxes:
+class DenseCLIPBoxes(Checked):
     """A two-stage detector trained on feature maps and text score maps.
 
     The input of the two stages is the map ``[features; s / τ]``. The loss is that of Faster R-CNN plus ``BCE(s / τ)``.
@@ -98,9 +98,6 @@ class DenseCLIPBoxes:
     lr: float = 1e-3
     zoom: float = LARGEST
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...bounds import Count, NotNegative, Part, Positive, SomePart, check_fields
+from ...bounds import Checked, Count, NotNegative, Part, Positive, SomePart
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...heads.head import Head
@@ -42,7 +42,7 @@ FAINT = 1e-12
 
 @detectors.register
 @dataclass(frozen=True)
-class DITO:
+class DITO(Checked):
     """An open-vocabulary detector that combines its class probabilities with those of the frozen encoder.
 
         p = softmax(cos(head(box), t) / temperature)
@@ -120,9 +120,6 @@ class DITO:
     trunk_lr: NotNegative = 0.0
     zoom: float = LARGEST
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def blend(self) -> Blend:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...bounds import Count, Natural, Positive, check_fields
+from ...bounds import Checked, Count, Natural, Positive
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
 from ...heads.head import Head
@@ -180,7 +180,7 @@ Fit = tuple[LinearFit, Tensor]
 
 @detectors.register
 @dataclass(frozen=True)
-class Linear:
+class Linear(Checked):
     """Multinomial logistic regression on sliding windows, as a baseline detector.
 
     A window has these features ``x``: the means of the feature map over its ``parts x parts`` parts and over a ring
@@ -223,9 +223,6 @@ class Linear:
     rounds: Natural = 2
     zoom: float = LARGEST
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
         progress = progress or Progress()

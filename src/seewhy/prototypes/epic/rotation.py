@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...bounds import Count, NotNegative, check_fields
+from ...bounds import Checked, Count, NotNegative
 from ...errors import ModelError
 from ...heads.head import Head, Target
 from ..cells import CellMaps, CellPart
@@ -142,7 +142,7 @@ def mean_unit_peaks(
 
 
 @dataclass(frozen=True)
-class Procrustes:
+class Procrustes(Checked):
     """Alternating optimisation of the prototypes and of an orthogonal ``U``.
 
     For fixed prototypes,
@@ -172,9 +172,6 @@ class Procrustes:
     n_rotated: int | None = None
     n_rounds: Count = 4
     scales: tuple[float, ...] = (0.25, 1.0, 2.0)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def rounds(self, maps: Maps) -> Iterator[Rotation]:
         width = maps.pooled.shape[1]

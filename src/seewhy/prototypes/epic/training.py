@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...attributions.base import EncoderOutput, Explainable, Target
 from ...attributions.explainers import classifier_digest
-from ...bounds import Bound, Count, check_fields
+from ...bounds import Bound, Checked, Count
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
 from ...progress import Progress
@@ -40,7 +40,7 @@ N_DRAWS = 200
 
 
 @dataclass(frozen=True)
-class FitEPIC(Fitting):
+class FitEPIC(Checked, Fitting):
     """Fitting procedure of EPIC for a classifier.
 
     The pictures are split into three sets, for fitting, model selection and evaluation. The rotation with the selected
@@ -68,9 +68,6 @@ class FitEPIC(Fitting):
     held_out: Annotated[float, Bound(0.05, 0.9)] = 0.25
     duplicate: float = 0.98
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(
         self,
