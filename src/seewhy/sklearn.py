@@ -16,18 +16,16 @@ from .classifiers.linear.recipe import Linear
 from .classifiers.saving import load
 from .encoders.base import Encoder
 from .encoders.find import encoder
-from .errors import InputError, MissingExtraError, SeeWhyError
+from .errors import InputError, SeeWhyError, needs
 from .keywords import ExplainKeywords
 from .pictures.datasets import rows_of, samples_of
 from .storage.features import FeatureStore
 from .storage.output import working_folder, write_atomic
 
-try:
+with needs("sklearn", "seewhy.sklearn"):
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d
-except ImportError as error:
-    raise MissingExtraError("sklearn", "seewhy.sklearn") from error
 
 if TYPE_CHECKING:
     from .classifiers.base import Classifier

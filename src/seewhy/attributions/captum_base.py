@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..bounds import Count
 from ..encoders.base import Encoder
-from ..errors import MissingExtraError
+from ..errors import needs
 from ..seeded import seeded as torch_seeded
 from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, eager_logits, scores_of_rows
 
@@ -40,10 +40,8 @@ class CaptumGradients(Attribution):
     batch_size: Count = 16
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        try:
+        with needs("captum", self.name):
             import captum.attr
-        except ImportError as error:
-            raise MissingExtraError("captum", self.name) from error
         assert look.pixels is not None  # checked by the base class
         with torch.no_grad():
             others = model.head(look.pooled)

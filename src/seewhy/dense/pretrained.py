@@ -17,7 +17,7 @@ from torch import Tensor
 from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
-from ..errors import ImageError, InputError, MissingExtraError, ModelError
+from ..errors import ImageError, InputError, ModelError, needs
 from ..pictures.images import read_views, upright_size
 from ..pictures.sources import One, name_of
 from ..storage.reading import file_sha256
@@ -149,10 +149,8 @@ def open_network(
         raise InputError(
             f"{method} needs a folder of weights written by save_pretrained: --method {method}:/path/to/folder."
         )
-    try:
+    with needs("huggingface", "transformers"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("huggingface", "transformers") from error
     name, place = f"{method}:{folder}", Path(folder).expanduser()
     check_saved(name, place)
     with loading(lambda why: ModelError(f"{name!r} cannot be loaded: {why} Save it again with this transformers.")):

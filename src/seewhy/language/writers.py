@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..encoders.fence import OWN, Stored, from_saved, loading
 from ..encoders.weights import check_file, check_folder
-from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, SeeWhyError, WeightsError
+from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, SeeWhyError, WeightsError, needs
 from ..progress import Progress
 from ..seeded import seeded
 from ..storage.cache import cache_dir
@@ -280,10 +280,8 @@ class LocalWriter(Writer):
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The tokenizer and the model, loaded once without running code from the model's folder."""
-        try:
+        with needs("writers", "A local language model"):
             from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError as error:
-            raise MissingExtraError("writers", "A local language model") from error
         folder, file = model_files(self.place)
         if file is not None and (find_spec("gguf") is None or find_spec("accelerate") is None):
             raise MissingExtraError("writers", "Reading a .gguf file")

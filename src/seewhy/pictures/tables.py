@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import DataError, MissingExtraError
+from ..errors import DataError, needs
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated, nearest
 from ..storage.reading import json_value, open_lines, open_regular, reason
@@ -31,11 +31,9 @@ def parquet_batches(
     opened: Any, where: PurePath, choose: Callable[[list[str]], Sequence[str] | None], most_rows: int = MOST_ROWS
 ) -> Iterator[Any]:
     """Yield the rows as pyarrow record batches."""
-    try:
+    with needs("parquet", "Reading Parquet"):
         from pyarrow import ArrowException, RecordBatch
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Reading Parquet") from error
     try:
         size, left = opened.seek(0, 2), FREE_BYTES
         with ParquetFile(opened) as file:

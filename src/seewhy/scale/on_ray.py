@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, MissingExtraError, ModelError, SeeWhyError
+from ..errors import InputError, ModelError, SeeWhyError, needs
 from ..threads import n_cores
 from .inputs import Shard, ShardError
 from .job import Job, Written
@@ -35,10 +35,8 @@ def ray() -> Any:
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else Ray reconnects when its objects are deleted
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes run at low priority
-    try:
+    with needs("ray", "Running on Ray"):
         import ray
-    except ImportError as error:
-        raise MissingExtraError("ray", "Running on Ray") from error
     return ray
 
 

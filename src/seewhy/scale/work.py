@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..bounds import Checked
-from ..errors import MissingExtraError
+from ..errors import needs
 from ..types import Failure
 
 if TYPE_CHECKING:
@@ -61,10 +61,8 @@ class Work(ABC):
 
 
 def arrow() -> Any:
-    try:
+    with needs("parquet", "Writing Parquet"):
         import pyarrow
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Writing Parquet") from error
     return pyarrow
 
 

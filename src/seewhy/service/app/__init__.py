@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
-from ...errors import MissingExtraError
+from ...errors import needs
 from ...language.annotation.labels import Corrections
 from ...pictures.samples import Samples
 from ...storage.features import FeatureStore
@@ -35,8 +35,6 @@ def make_app(
     shown with ``data``, for labelling. ``store`` caches features of both, never of uploaded pictures. ``sources`` are
     the folder or table of ``data``, then that of ``unlabelled``: the page says what changes there.
     """
-    try:
+    with needs("app", "The page"):
         from .pages import make
-    except ImportError as error:
-        raise MissingExtraError("app", "The page") from error
     return make(classifier, settings or Settings(), data, store, corrections, unlabelled, sources)

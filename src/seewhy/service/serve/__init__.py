@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
-from ...errors import MissingExtraError
+from ...errors import needs
 from .settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ def make_service(
         load: function that loads a folder.
         log_to: file descriptor for the access log; default: no log.
     """
-    try:
+    with needs("serve", "The service"):
         from .serving import make
-    except ImportError as error:
-        raise MissingExtraError("serve", "The service") from error
     return make(models, settings or ServiceSettings(), load, log_to)

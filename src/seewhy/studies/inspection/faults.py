@@ -17,7 +17,7 @@ from ...classifiers.known_pictures import compact
 from ...classifiers.linear.recipe import Linear
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded
-from ...errors import InputError, MissingExtraError
+from ...errors import InputError, needs
 from ...heads.normalise import Normalise
 from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...pictures.samples import Sample
@@ -307,11 +307,9 @@ def confident(scores: HeldOutScores) -> LabelIssues:
 
 def cleanlab(scores: HeldOutScores) -> LabelIssues:
     """Flag labels by ``cleanlab.filter.find_label_issues`` with its defaults."""
-    try:
+    with needs("cleanlab", "--by cleanlab"):
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores
-    except ImportError as error:
-        raise MissingExtraError("cleanlab", "--by cleanlab") from error
     asked = scores.judged.nonzero()[:, 0]
     p, labels = scores.probabilities[asked].double().numpy(), scores.labels[asked].numpy()
     p = p / p.sum(1, keepdims=True)

@@ -16,7 +16,7 @@ from ....attributions import attributions
 from ....attributions.base import Attribution, Explainable
 from ....encoders.base import Encoder, EncoderOutput
 from ....encoders.split import freeze
-from ....errors import InputError, MissingExtraError
+from ....errors import InputError, needs
 from ....heads.head import Target, TargetFunction
 from ....seeded import seeded
 from ....training.batches import Batch
@@ -45,10 +45,8 @@ class Selector(nn.Module):
 def make_selector(kind: Kind) -> Selector:
     if kind == "unet":
         return Selector(UNet())
-    try:
+    with needs("torchvision", "The selector 'lraspp'"):
         from torchvision.models.segmentation import lraspp_mobilenet_v3_large
-    except ImportError as error:
-        raise MissingExtraError("torchvision", "The selector 'lraspp'") from error
     return Selector(_Out(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)))
 
 
