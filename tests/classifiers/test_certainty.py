@@ -17,9 +17,9 @@ from seewhy.classifiers.certainty import FIT, _worded, check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
-from seewhy.cli.predict import _csv_lines, _text_lines
+from seewhy.cli.predict import _csv_lines, _decision_line, _text_lines
 from seewhy.errors import InputError
-from seewhy.explanation.prediction import Decision, Prediction
+from seewhy.explanation.prediction import Decision, Prediction, Ranked
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
 from tiny import CLASSES, class_folders, colours, picture
@@ -64,6 +64,28 @@ def test_what_is_not_sure_says_why() -> None:
     assert said(0.97).replace("\u202f", " ") == unusual
     assert said(0.8).replace("\u202f", " ") == "It is right in 80 % of cases like this; the next class is rust."
     assert said(0.8, ("moss",)).replace("\u202f", " ") == "It is right in 80 % of cases like this."
+
+
+def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
+    """One of two classes is always right where there are two: "In 90 % of cases, one of these two is right"."""
+
+    def worded(n_classes: int, probability: float = 0.6) -> Decision:
+        figures = {"probability": probability, "interval": (0.3, 0.9), "fit": 0.3, "n": 48, "another_day": 0.7}
+        made = Decision("one of few", "", ("moss", "rust"), 0.9, n_classes=n_classes, **figures)
+        return _worded(made, ("moss", "rust", "soot")[:n_classes])
+
+    everything, some = worded(2), worded(3)
+    assert (everything.word, some.word) == ("Not sure", "One of two")
+    assert (
+        everything.sentence.replace("\u202f", " ") == "It is right in 60 % of cases like this; the next class is rust."
+    )
+    assert everything.cure.startswith("Something else? ")
+    assert "another day" not in everything.figures
+    assert "another day" in some.figures
+    assert some.sentence.endswith("one of these two is right: moss or rust.")
+    assert worded(2, 0.95).sentence.endswith("; the next class is rust.")  # "less typical" is the reason of one class
+    lines = [_decision_line(Prediction("a.png", (Ranked("moss", 0.7),), decision=d)) for d in (everything, some)]
+    assert [line.split("\t")[-1] for line in lines] == ["not sure\n", "one of two: moss or rust\n"]
 
 
 @pytest.mark.parametrize(

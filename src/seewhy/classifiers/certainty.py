@@ -263,7 +263,7 @@ def decide(
     day = float(another_day) if trust.shift[0] else None
     whole = Decision(
         "not measured", "", (), level, n=len(trust.held.labels), n_sure=n_sure, sure_right=sure_right,
-        unknowns=trust.unknowns, another_day=day,
+        unknowns=trust.unknowns, another_day=day, n_classes=len(classifier.classes),
     )  # fmt: skip
     found = []
     for i, decided in enumerate(logits.argmax(1).tolist()):
@@ -291,7 +291,7 @@ def _measured(classifier: Classifier, whole: Decision, judged: Judgement, i: int
 
 def _worded(d: Decision, names: Sequence[str]) -> Decision:
     low, high = d.interval or (0.0, 1.0)
-    right, n = _part(d.probability), len(d.classes)
+    right = _part(d.probability)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
     strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
     cure, sentence = "", f"It is right in {right} of cases like this, measured on {d.n:,} held-out pictures."
@@ -299,13 +299,8 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         sentence = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
         figures[:0] = [f"The most similar class is {names[0]}."]
         cure = f"Something new? Add pictures of it and fit again: {FIT}"
-    elif n == 1 and d.verdict != "sure":
-        sentence = f"It is right in {right} of cases like this" + (
-            ", but the picture is less typical of its class than most." if (d.probability or 0) >= d.level
-            else f"; the next class is {names[1]}." if len(names) > 1 else "."
-        )  # fmt: skip
-        cure = f"Something else? Add pictures of it and fit again: {FIT}"
-    elif n > 1:
+    elif d.narrows:
+        n = len(d.classes)
         one = "one of these two" if n == 2 else f"one of these {n}"
         sentence = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
         day = (
@@ -315,6 +310,13 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         )
         figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
         cure = f"{'Neither' if n == 2 else 'None of these'}? Add pictures of it and fit again: {FIT}"
+    elif d.verdict != "sure":
+        sentence = f"It is right in {right} of cases like this" + (
+            ", but the picture is less typical of its class than most."
+            if len(d.classes) == 1 and (d.probability or 0) >= d.level
+            else f"; the next class is {names[1]}." if len(names) > 1 else "."
+        )  # fmt: skip
+        cure = f"Something else? Add pictures of it and fit again: {FIT}"
     figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
     figures += (
         [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were predicted correctly."]

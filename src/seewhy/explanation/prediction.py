@@ -96,6 +96,8 @@ class Decision(Result):
     """Advice for an uncertain decision."""
     fits_poorly: Annotated[bool, HIDDEN] = False
     """Whether a zero-shot decision has no class with at least half of the score."""
+    n_classes: Annotated[int, HIDDEN] = 0
+    """Number of classes of the classifier, if known."""
 
     @property
     def label(self) -> str:
@@ -106,10 +108,23 @@ class Decision(Result):
         return self.verdict == "unlike anything it knows"
 
     @property
+    def narrows(self) -> bool:
+        """Whether the decision names several classes, but not all. A set of all classes is always right."""
+        return self.verdict == "one of few" and 1 < len(self.classes) != self.n_classes
+
+    @property
+    def word(self) -> str:
+        """The verdict in the words of a card."""
+        n = len(self.classes)
+        if self.narrows:
+            return f"One of {'two' if n == 2 else n}"
+        return "Not sure" if self.verdict == "one of few" else self.verdict.capitalize()
+
+    @property
     def headline(self) -> str:
         if self.is_unknown:
             return f"unlike anything it knows, or {self.label}"
-        return f"{self.label}, {self.verdict}"
+        return f"{self.label}, {self.word.lower()}"
 
     @property
     def doubt(self) -> float | None:

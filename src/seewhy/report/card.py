@@ -106,15 +106,13 @@ def sign_of(d: Decision) -> tuple[Level, str]:
     """Return the level of a decision, and a short text."""
     if d.fits_poorly:
         return "do not rely", "None of these names fits well"
-    if d.verdict == "one of few":
-        n = len(d.classes)
-        return "partly", "Not sure" if n == 1 else f"One of {'two' if n == 2 else n}"
-    words: dict[str, tuple[Level, str]] = {
-        "sure": ("believable", "Sure"),
-        "unlike anything it knows": ("do not rely", UNKNOWN),
-        "not measured": ("not measured", "Not measured"),
+    levels: dict[str, Level] = {
+        "sure": "believable",
+        "one of few": "partly",
+        "unlike anything it knows": "do not rely",
+        "not measured": "not measured",
     }
-    return words[d.verdict]
+    return levels[d.verdict], d.word
 
 
 def _next(e: Explanation) -> tuple[Text, str]:

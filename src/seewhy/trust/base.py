@@ -281,7 +281,7 @@ class Trust:
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, fitted < level)
         strange, unusual = self.strangeness(inputs)
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
-        sure = (sets.sum(1) == 1) & (fitted >= level) & self._familiar(strange, unusual)
+        sure = (sets.sum(1) == 1) & (probability >= level) & self._familiar(strange, unusual)
         # Widen the interval for the small number of pictures and for later sessions.
         low, high = self.right.interval(signs.signs)
         low, high = torch.minimum(low, self.counted(fitted)).minimum(probability), high.maximum(probability)
@@ -314,7 +314,8 @@ class Trust:
         """Return the number and the accuracy of sure held-out decisions."""
         lines = self.conformal(level).lines(level)[0]  # limits of the group that is not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
-        sure = alone & (self.held.probability >= level) & self._familiar(self.held.strangeness, self.held.unusual)
+        likely = self.held_to_count(self.held.probability) >= level
+        sure = alone & likely & self._familiar(self.held.strangeness, self.held.unusual)
         n = int(sure.sum())
         return n, float(self.held.right[sure].float().mean()) if n else None
 
