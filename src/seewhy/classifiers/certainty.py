@@ -111,7 +111,7 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
             ". To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
         )
         lines = [first, f"{of} pictures {between}; {rule}"]
-    if (at_random := measures.get("random_accuracy")) is not None:
+    if (at_random := measures.get("random_accuracy") or 0.0) > high:  # otherwise it says nothing about such shots
         lines.append(
             f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
             f"is {100 * at_random:.1f} %"
