@@ -6,14 +6,17 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.certainty import FIT, _worded, check_level, listed
+from seewhy.classifiers.certainty import FIT, _measured, _worded, check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
@@ -22,6 +25,7 @@ from seewhy.errors import InputError
 from seewhy.explanation.prediction import Decision, Prediction, Ranked
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
+from seewhy.trust.base import Judgement
 from tiny import CLASSES, class_folders, colours, picture
 
 
@@ -86,6 +90,20 @@ def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
     assert worded(2, 0.95).sentence.endswith("; the next class is rust.")  # "less typical" is the reason of one class
     lines = [_decision_line(Prediction("a.png", (Ranked("moss", 0.7),), decision=d)) for d in (everything, some)]
     assert [line.split("\t")[-1] for line in lines] == ["not sure\n", "one of two: moss or rust\n"]
+
+
+def test_the_next_class_is_the_next_of_the_scores_beside_it() -> None:
+    """Cards said: the next class is snow. Own score: beach 69 %, dog 17 %."""
+    one, odds = torch.ones(1), torch.tensor([[0.5, 0.2, 0.3]])
+    judged = Judgement(odds > 0.4, odds, 0.7 * one, 0.5 * one, 0.9 * one, 0.4 * one, one, one < 0, one < 0)
+    classifier: Any = SimpleNamespace(classes=("beach", "dog", "snow"))
+    whole = Decision("not measured", "", (), 0.9, n=75, n_classes=3)
+    scores = torch.tensor([0.69, 0.17, 0.14]).log()
+    made = _measured(classifier, whole, judged, 0, scores)
+    assert made.classes == ("beach",)
+    assert made.sentence.endswith("; the next class is dog.")
+    named = _measured(classifier, whole, replace(judged, sets=odds > 0.25), 0, scores)
+    assert named.classes == ("beach", "snow")  # by both classifiers, as the set was measured
 
 
 @pytest.mark.parametrize(

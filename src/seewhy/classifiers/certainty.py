@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -74,6 +74,7 @@ def common_figures(
             "held_out_accuracy": round(float(right.double().mean()), 4),
             "held_out_interval": [round(end, 4) for end in interval],
             "held_out_calibration_error": round(calibration_error(reliability(confidence, right)), 4),
+            "weak_classes": weak_classes(pictures.classes, held.labels, right),
         }
         if how is not None and how["by"] != "given":
             hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
@@ -86,6 +87,14 @@ def common_figures(
     }  # fmt: skip
 
 
+def weak_classes(classes: Sequence[str], labels: Int[Tensor, " n"], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
+    """Return the classes with less than half of their pictures predicted correctly, lowest first."""
+    n = torch.bincount(labels, minlength=len(classes)).tolist()
+    hits = torch.bincount(labels[right], minlength=len(classes)).tolist()
+    weak = sorted((k for k in range(len(classes)) if 2 * hits[k] < n[k]), key=lambda k: hits[k] / n[k])
+    return [{"label": classes[k], "n_right": hits[k], "n": n[k]} for k in weak]
+
+
 def held_out_lines(measures: dict[str, Any]) -> list[str]:
     """Return the lines that ``fit`` prints about the held-out accuracy."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
@@ -96,8 +105,11 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
         f"right on {100 * right:.1f} % of {measures['n_held_out']}",
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
     )
+    weak = [f"{row['label']} {row['n_right']} of {row['n']}" for row in measures.get("weak_classes", ())]
+    few = "fewer than half of the held-out pictures of"
+    poor = [f"{few} {_counted(weak)} were predicted correctly; add pictures of such classes"] if weak else []
     if how is None:
-        return [f"{of} validation pictures {between}"]
+        return [f"{of} validation pictures {between}", *poor]
     if how["by"] == "given":
         lines = [f"{of} pictures {between}; each group is held out as a whole, so expect this accuracy on new groups"]
     else:
@@ -111,20 +123,26 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
             ". To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
         )
         lines = [first, f"{of} pictures {between}; {rule}"]
+    lines += poor
     if (at_random := measures.get("random_accuracy") or 0.0) > high:  # otherwise it says nothing about such shots
         lines.append(
             f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
             f"is {100 * at_random:.1f} %"
         )
-    unknown = "may show only one object each, so the accuracy on other objects is unknown"
-    for key, what in (
-        ("unmeasured_classes", "cannot be measured, because all pictures show one object"),
-        ("one_thing_classes", unknown),
+    lone = how["unmeasured_classes"]
+    alike = [name for name in how["one_thing_classes"] if name not in lone]
+    for names, what in (
+        (lone, "cannot be measured, because all pictures show one object"),
+        (alike, "may show only one object each, so the accuracy on other objects is unknown"),
     ):
-        if names := how[key]:
-            some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            lines.append(f"{len(names)} class{'es' if len(names) > 1 else ''} ({some}) {what}")
+        if names:
+            lines.append(f"{_counted(names)} {what}")
     return lines
+
+
+def _counted(names: Sequence[str]) -> str:
+    some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} class{'es' if len(names) > 1 else ''} ({some})"
 
 
 def linear_fit(
@@ -268,7 +286,7 @@ def decide(
     found = []
     for i, decided in enumerate(logits.argmax(1).tolist()):
         if bool(trust.gaussian.known[decided]):
-            found.append(_measured(classifier, whole, judged, i, decided))
+            found.append(_measured(classifier, whole, judged, i, logits[i]))
         else:
             name = classifier.classes[decided]
             why = Unmeasured(f"none of the {whole.n:,} held-out pictures shows {name}", f"Add pictures of {name}.")
@@ -276,20 +294,23 @@ def decide(
     return found
 
 
-def _measured(classifier: Classifier, whole: Decision, judged: Judgement, i: int, decided: int) -> Decision:
+def _measured(
+    classifier: Classifier, whole: Decision, judged: Judgement, i: int, logits: Float[Tensor, " k"]
+) -> Decision:
+    best = logits.topk(min(2, len(logits))).indices.tolist()
     order = judged.order[i].argsort(descending=True).tolist()
-    order.sort(key=lambda k: k != decided)
-    names = [classifier.classes[k] for k in order]
-    inside = tuple(name for k, name in zip(order, names, strict=True) if bool(judged.sets[i, k]))
+    order.sort(key=lambda k: k != best[0])
+    inside = tuple(classifier.classes[k] for k in order if bool(judged.sets[i, k]))
     verdict: Certainty = "sure" if bool(judged.sure[i]) else "one of few"
     if bool(judged.unknown[i]):
         verdict = "unlike anything it knows"
     probability, low, high, fit = (float(x[i]) for x in (judged.probability, judged.low, judged.high, judged.fit))
     made = replace(whole, verdict=verdict, classes=inside, probability=probability, interval=(low, high), fit=fit)
-    return _worded(made, names)
+    return _worded(made, [classifier.classes[k] for k in best])
 
 
 def _worded(d: Decision, names: Sequence[str]) -> Decision:
+    """Return the decision with its sentences; ``names``: the decided and the next class by the classifier's scores."""
     low, high = d.interval or (0.0, 1.0)
     right = _part(d.probability)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]

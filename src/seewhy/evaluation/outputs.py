@@ -172,6 +172,12 @@ class Split(TypedDict):
     one_thing_classes: Annotated[list[str], Doc("classes that may show only one object, judged by appearance")]
 
 
+class WeakClass(TypedDict):
+    label: Annotated[str, Doc("a class")]
+    n_right: Annotated[Count, Doc("number of its held-out pictures that were predicted correctly")]
+    n: Annotated[Count, Doc("number of its held-out pictures")]
+
+
 @with_config({"extra": "allow"})
 class FitOutput(TypedDict):
     """JSON output of ``seewhy fit --json``; each method adds more fields."""
@@ -181,6 +187,9 @@ class FitOutput(TypedDict):
     held_out_interval: NotRequired[Annotated[Interval | None, Doc("its 95 % interval")]]
     expected_range: NotRequired[Annotated[Interval | None, Doc("accuracy to expect on another day")]]
     held_out_calibration_error: NotRequired[Annotated[Share | None, Doc("calibration error on the held-out pictures")]]
+    weak_classes: NotRequired[
+        Annotated[list[WeakClass], Doc("classes predicted correctly on less than half of their held-out pictures")]
+    ]
     n_held_out: Annotated[Count, Doc("number of held-out pictures")]
     random_accuracy: NotRequired[Annotated[Share | None, Doc("accuracy for a random split")]]
     split: NotRequired[Annotated[Split, Doc("how pictures were held out")]]
