@@ -297,7 +297,7 @@ def decide(
 def _measured(
     classifier: Classifier, whole: Decision, judged: Judgement, i: int, logits: Float[Tensor, " k"]
 ) -> Decision:
-    best = logits.topk(min(2, len(logits))).indices.tolist()
+    best = logits.argsort(descending=True, stable=True)[:2].tolist()
     order = judged.order[i].argsort(descending=True).tolist()
     order.sort(key=lambda k: k != best[0])
     inside = tuple(classifier.classes[k] for k in order if bool(judged.sets[i, k]))
