@@ -22,6 +22,8 @@ from seewhy.service.app.folders import Folders, News
 from seewhy.service.app.settings import Settings
 from seewhy.service.app.tiles import file_key
 
+DICOM = bytes(128) + b"DICM"
+
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +61,7 @@ def test_pictures_that_came_or_went_are_told(data: Path) -> None:
     (data / "a" / "notes.sqlite").write_bytes(b"")
     (data / "a" / ".hidden.png").write_bytes(b"")
     (data / "loose.png").write_bytes(b"")
+    (data / "a" / "README").write_bytes(b"no picture")
     assert watched.news() == News(), "no picture of a class"
     (data / "a" / "0.png").rename(data / "a" / "other.PNG")
     assert watched.news() == News(new=1, gone=1)
@@ -74,6 +77,18 @@ def test_pictures_that_came_or_went_are_told(data: Path) -> None:
     assert watched.news() == News(), "all is as at the start"
     shutil.rmtree(data / "b")
     assert watched.news() == News(gone=3)
+
+
+def test_files_without_a_suffix_are_pictures_if_they_are_dicom(data: Path) -> None:
+    (data / "a" / "1.2.840").write_bytes(DICOM)
+    watched = of(data)
+    (data / "a" / "IM0001").write_bytes(DICOM)
+    (data / "b" / "LICENSE").write_bytes(b"no picture")
+    (data / "x-ray").mkdir()
+    (data / "x-ray" / "1.2.841").write_bytes(DICOM)
+    assert watched.news() == News(new=2, classes=("x-ray",)), "as the reader of folders decides it"
+    (data / "a" / "1.2.840").unlink()
+    assert watched.news() == News(new=2, gone=1, classes=("x-ray",))
 
 
 def test_a_new_class_is_told_by_name_once_it_has_pictures(data: Path) -> None:

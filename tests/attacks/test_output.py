@@ -195,6 +195,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "weights of a network": ("predict", "photos", "-e", "torchvision:x@weights.safetensors", "-o",
                              "weights.safetensors"),
     "a folder of weights": ("predict", "photos", "-e", "hf:weights", "-o", "weights/config.json"),
+    "a picture without a suffix": ("predict", "photos", "-o", "photos/wren/IM0001"),
     "the store": ("predict", "photos", "--store", "a.sqlite", "-o", "a.sqlite"),
 }  # fmt: skip
 
@@ -202,6 +203,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("what", INPUTS)
 @pytest.mark.parametrize("by", ["name", "symlink", "hardlink", "other way"])
 def test_an_output_that_is_an_input_is_refused_even_by_force(what: str, by: str, here: Path, refused: Seewhy) -> None:
+    Path("photos/wren/IM0001").write_bytes(bytes(128) + b"DICM")
     Path("model").mkdir()
     Path("model/seewhy.json").write_text("{}")
     Path("model/tensors.safetensors").write_bytes(b"1")

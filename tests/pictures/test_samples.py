@@ -44,13 +44,14 @@ def test_folders_in_natural_order(tmp_path: Path) -> None:
 
 
 def test_what_a_user_should_know_is_noted(tmp_path: Path) -> None:
-    root = touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg", "loose.png", "readme.md")
+    root = touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg", "loose.png", "readme.md", "README")
+    (root / "IM0001").write_bytes(bytes(128) + b"DICM")
     (root / "empty").mkdir()
     (root / "words only").mkdir()
     touch(root, "words only/a.txt")
     assert load_samples(root).notes == (
         "left out 2 folder(s) without pictures: empty, words only",
-        f"left out 1 picture(s) directly in {root}, as they have no class",
+        f"left out 2 picture(s) directly in {root}, as they have no class",
         "1 class(es) have only one picture, which is never held out: b",
     )
 

@@ -79,15 +79,16 @@ def _paths(values: Any) -> Iterator[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     """Yield a file, and the files that are read with it: pictures of a folder or table, or the files of a model."""
-    from ..pictures.sources import SUFFIXES, list_files
+    from ..pictures.sources import is_picture, list_files
     from ..pictures.tables import TABLES, rows_of
 
     if path.is_dir():
-        endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
+        endings: tuple[str, ...] | None = MODEL_FILES if _is_own(path) else None
         if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
             endings = ("",)  # weights from elsewhere: any file may be read
         with contextlib.suppress(SeeWhyError):
-            yield from map(Path, list_files(path, lambda name, _: name.lower().endswith(endings)))
+            wanted = is_picture if endings is None else lambda name, _: name.lower().endswith(endings)
+            yield from map(Path, list_files(path, wanted))
         return
     yield path
     if path.suffix.lower() in TABLES:

@@ -19,7 +19,7 @@ from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..spelling import nearest
 from ..storage.reading import file_sha256
 from .images import MAX_BYTES
-from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, plain, unlistable
+from .sources import SUFFIXES, InMemory, is_picture, is_unicode, list_pictures, natural_key, plain, unlistable
 from .tables import TABLES, cell_text, no_column, plain_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -238,7 +238,7 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
             f"{', '.join(sorted(SUFFIXES))}. Add some, or give another folder."
         )
     notes = [f"left out {len(empty)} folder(s) without pictures: {some(empty)}"] if empty else []
-    loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
+    loose = sum(is_picture(p.name, str(p)) for p in entries if p.is_file())
     if loose:
         notes.append(f"left out {loose} picture(s) directly in {root}, as they have no class")
     if group is None:

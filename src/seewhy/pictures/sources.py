@@ -134,7 +134,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         if not os.path.isdir(path):
             yield os.fspath(path)
             continue
-        names = list_files(path, _is_picture)
+        names = list_files(path, is_picture)
         first = next(names, None)
         if first is None:
             raise EmptyFolderError(
@@ -176,7 +176,7 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
                 pending.append((path, is_folder))
 
 
-def _is_picture(name: str, path: str) -> bool:
+def is_picture(name: str, path: str) -> bool:
     """Return whether a file has the suffix of a picture, or no suffix and a DICOM preamble."""
     if name.lower().endswith(SUFFIXES):
         return True
