@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 LIKED = "document.getElementById('liked')"
 LOOKING = "document.getElementById('looking').textContent"
 CHOOSE = "document.getElementById('choose')"
+FIELDS = """
+[...document.querySelectorAll(".filter select, .filter button, .filter input")]
+  .map((one) => one.getBoundingClientRect()).filter((one) => one.height)
+"""
 BRING = """
 (() => {
   const carrier = new DataTransfer();
@@ -39,6 +44,14 @@ def test_a_view_by_similarity_to_a_picture_that_is_not_there_can_be_left(tab: Br
         assert not tab.run(f"{LIKED}.hidden")
         tab.run("document.getElementById('unlike').click()")
         until(tab, f"{COUNT} === '24 pictures' && {LIKED}.hidden && !location.search")
+
+
+def test_fields_of_a_row_stand_in_line(tab: Browser, grid: str) -> None:
+    for path, width in (("browse", 1440), ("browse", 390), ("map", 1100), ("mistakes", 1100)):
+        tab.open(f"{grid}/{path}", width)
+        assert tab.run(f"{FIELDS}.map((one) => one.height)") == [43] * tab.run(f"{FIELDS}.length"), path
+        tops = sorted(tab.run(f"{FIELDS}.map((one) => one.top)"))
+        assert all(b - a < 0.5 or b - a > 43 for a, b in pairwise(tops)), f"{path}, {width}: {tops}"
 
 
 def test_similar_pictures_come_first_and_the_address_says_so(tab: Browser, grid: str) -> None:
