@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,13 +239,58 @@ def test_a_disk_that_fails_in_between_is_no_error(tmp_path: Path) -> None:
 
 def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> None:
     places = deciding.get("/rows?right=wrong&places=true").json()["places"]
-    assert many(deciding, "corrected", places, label="sky") == {"saved": 6, "refused": []}
+    done = many(deciding, "corrected", places, label="sky")
+    assert done == {"saved": 6, "refused": [], "numbers": {str(i): 1 for i in places}}
     rows = deciding.get("/rows?decision=corrected").json()["rows"]
     assert {(r["decided"], r["author"]) for r in rows} == {("sky", "Ann")}
     assert {r["index"] for r in rows} >= set(places), "and their copies, which share a decision"
-    bases = {str(row["index"]): row["number"] for row in rows}
-    assert many(deciding, "undo", places, bases=bases)["saved"] == 6
+    done = many(deciding, "undo", places, bases=done["numbers"])
+    assert done == {"saved": 6, "refused": [], "numbers": {str(i): 2 for i in places}}, "copies too"
     assert deciding.get("/rows?decision=corrected").json()["n"] == 0
+
+
+def test_a_selection_is_undone_where_there_is_something_to_undo(deciding: TestClient) -> None:
+    bases = many(deciding, "dropped", [1, 2])["numbers"]
+    done = many(deciding, "undo", [0, 1, 2], bases=bases)
+    assert (done["saved"], [one["error"] for one in done["refused"]]) == (
+        2, ["This picture has no decision to undo. Decide on it first."],
+    )  # fmt: skip
+
+
+def test_indices_of_other_data_are_refused(
+    deciding: TestClient, fitted: Classifier, wrong: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that was open while the server was started again with other data."""
+    data = deciding.get("/changed").json()["data"]
+    assert f'data-of="{data}"' in deciding.get("/next").text
+    assert many(deciding, "later", [0], data=data)["saved"] == 1
+    assert deciding.post("/selection.csv", json={"places": [0], "data": data}).status_code == 200
+    monkeypatch.setattr(deciding.app.state.seewhy.rows, "digest", "other")  # type: ignore[attr-defined]
+    body = {"author": "Ann", "decision": "dropped", "places": [1], "data": data}
+    for path in ("/decide-many", "/selection.csv"):
+        refused = deciding.post(f"{path}?format=json", json=body)
+        assert refused.status_code == 422, path
+        assert refused.json()["error"] == (
+            "The server was started again and the data have changed, so what is selected here may be other pictures. "
+            "Reload the page. All decisions are kept."
+        )
+    assert deciding.get("/rows?decision=dropped").json()["n"] == 0
+
+
+def test_the_digest_of_the_data_is_of_files_and_labels(fitted: Classifier, wrong: Path) -> None:
+    worker = Worker(fitted.encoder, Settings())
+    samples = load_samples(wrong)
+    digests = [Rows(fitted, samples, worker, None).digest for _ in range(2)]
+    items = samples.items
+    digests.append(Rows(fitted, replace(samples, items=items[::-1]), worker, None).digest)
+    digests.append(
+        Rows(fitted, replace(samples, items=(replace(items[0], label="sky"), *items[1:])), worker, None).digest
+    )
+    Path(items[0].image).write_bytes(Path(items[1].image).read_bytes() + b" ")
+    digests.append(Rows(fitted, samples, worker, None).digest)
+    worker.close()
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
 
 
 def test_what_somebody_decided_in_between_stands_and_is_told(deciding: TestClient) -> None:
@@ -428,7 +474,8 @@ def test_cards_of_a_picture_that_changed_or_is_unknown_are_refused(compared: Tes
 
 def test_a_decision_that_is_sent_twice_or_on_a_copy_counts_as_saved(deciding: TestClient) -> None:
     assert many(deciding, "dropped", [0, 1])["saved"] == 2
-    assert many(deciding, "dropped", [0, 1, 2]) == {"saved": 3, "refused": []}, "after a lost answer it is sent again"
+    again = many(deciding, "dropped", [0, 1, 2])
+    assert again == {"saved": 3, "refused": [], "numbers": {"0": 1, "1": 1, "2": 1}}, "after a lost answer"
     assert len(many(deciding, "confirmed", [0, 1], "Bo")["refused"]) == 2, "another decision is not"
     row = deciding.get("/rows").json()["rows"][0]
     assert many(deciding, "dropped", [0], bases={"0": row["number"]})["saved"] == 1

@@ -178,6 +178,37 @@ def test_two_people_decide_on_overlapping_selections(two: tuple[Browser, Browser
     assert listed(data) == before
 
 
+def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tmp_path: Path) -> None:
+    app = app_of(class_folders(tmp_path / "data", 8), tmp_path / "decided")
+    selected = "document.getElementById('selected').value"
+    with serving(app) as address:
+        opened(tab, f"{address}/browse?decision=open", 24)
+        select(tab, 3, 6)
+        press(tab, "corrected", "Ann", "sky")
+        until(tab, f"{COUNT} === '20 of 24 pictures' && {TOLD} === '4 changed. '")
+        press(tab, "undo", "Ann")  # they are no longer in the view
+        until(tab, f"{COUNT} === '24 pictures' && {TOLD} === '4 undone. '")
+        tab.run("document.getElementById('grid').focus()")
+        tab.press("ArrowRight")
+        tab.press("Enter")
+        until(tab, "location.pathname.startsWith('/card/')")
+        for back in ("history.back()", "location.reload()"):
+            tab.run(f"window.left = true; {back}")
+            until(tab, f"!window.left && location.search === '?decision=open' && {selected} === '4 selected'")
+            until(tab, "document.activeElement?.getAttribute('aria-activedescendant') === 'picture-7' || "
+                       "document.querySelector('.cell.at')?.dataset.at === '7' && document.activeElement.id === 'grid'")  # fmt: skip
+        tab.run("window.left = true; location.href = '/browse?label=mos'")
+        until(tab, f"!window.left && {COUNT} === \"No picture has the class 'mos'. Did you mean 'moss'?\"")
+        assert tab.run(selected) == "", "another view begins anew"
+        opened(tab, f"{address}/browse", 24)
+        select(tab, 0, 1)
+        app.state.seewhy.rows.digest = "as after a start with other data"
+        press(tab, "dropped", "Ann")
+        until(tab, f"{TOLD}.startsWith('The server was started again and the data have changed')")
+        until(tab, "/Reload this page/.test(document.getElementById('changed').textContent)")
+        assert asked(f"{address}/rows?decision=dropped&count=0")["n"] == 0
+
+
 def test_a_selection_is_downloaded_as_a_table(two: tuple[Browser, Browser], tmp_path: Path) -> None:
     tab, kept = two[0], tmp_path / "downloads"
     kept.mkdir()
@@ -230,8 +261,10 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     server, address = serve(0)
     port = int(address.rpartition(":")[2])
     opened(tab, f"{address}/browse?label=moss", 150)
-    tab.run(CTRL_A)
+    tab.run("document.getElementById('grid').focus()")
+    tab.press("End", shift=True)  # farther than what was loaded
     until(tab, "document.getElementById('selected').value === '150 selected'")
+    tab.press("Home")
     press(tab, "corrected", "Ann", "rust")
     end = time.monotonic() + 60
     while n_decided(decided) < 10 and time.monotonic() < end:

@@ -98,7 +98,7 @@ def test_the_closest_pictures_are_to_be_labelled_first_each_with_its_reason(page
 
 def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, tmp_path: Path) -> None:
     one, two, three, four = (p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"][:4])
-    assert decide(page, [one, two]) == {"saved": 2, "refused": []}
+    assert decide(page, [one, two]) == {"saved": 2, "refused": [], "numbers": {str(one): 1, str(two): 1}}
     assert decide(page, [three], decision="dropped")["saved"] == 1
     assert decide(page, [four], decision="later")["saved"] == 1
     label = page.get("/next?format=json").json()["label"]
@@ -149,7 +149,7 @@ def test_a_picture_whose_label_was_undone_can_be_labelled_again(page: TestClient
     (row,) = [p for p in page.get("/next?format=json").json()["label"]["pictures"] if p["index"] == place]
     assert f'data-index="{place}" data-number="2"' in page.get("/next").text
     again = {**body, "decision": "corrected", "label": "moss", "bases": {place: row["number"]}}
-    assert page.post("/decide-many", json=again).json() == {"saved": 1, "refused": []}
+    assert page.post("/decide-many", json=again).json() == {"saved": 1, "refused": [], "numbers": {str(place): 3}}
 
 
 def test_keeping_the_label_of_a_picture_without_one_does_not_undo_a_persons_label(page: TestClient) -> None:

@@ -83,7 +83,7 @@ def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions:
     assert decisions.standing()[picture.key]["decision"] == "confirmed"
     decisions.undo(picture.key, "Ann", 5)
     assert decisions.standing()[picture.key]["decision"] == "open"
-    with pytest.raises(InputError, match=r"^The picture .* has no decision to undo"):
+    with pytest.raises(DataError, match=r"^This picture has no decision to undo\. Decide on it first\.$"):
         decisions.undo(picture.key, "Ann", 6)
     said = [(v["author"], v["decision"]) for v in decisions.history(picture.key)]
     assert said[:3] == [("Ann", "confirmed"), ("Bo", "corrected"), ("Bo", "confirmed")]

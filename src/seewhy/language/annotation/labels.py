@@ -95,7 +95,7 @@ class LabelDecisions:
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))
         if latest is None or shown(latest) == 0:
-            raise InputError(f"The picture {key!r:.40} has no decision to undo. Decide on it first.")
+            raise DataError("This picture has no decision to undo. Decide on it first.")
         earlier = versions.get(shown(latest) - 1)
         back = shown(earlier) if earlier is not None else 0
         was = versions[back].content if back in versions else {**latest.content, "decision": OPEN, "label": ""}

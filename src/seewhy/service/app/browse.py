@@ -68,9 +68,18 @@ class Example:
         return {"image": self.name, "card": self.card, "thumbnail": f"{self.card}/thumbnail"}
 
 
-class ManyBody(BaseModel):
+class ListBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
+    places: list[int] = Field(min_length=1, description="Indices of pictures.")
+    data: str = Field(
+        "",
+        max_length=64,
+        description="The `data` of `GET /changed` when the client read the indices. They are refused if it has changed.",
+    )
+
+
+class ManyBody(ListBody):
     author: str = Field(max_length=1000, description="Who decides.")
     decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(
         description="The decision on all of the pictures."
@@ -81,10 +90,6 @@ class ManyBody(BaseModel):
         default_factory=dict,
         description="By picture: the number of its latest decision that the client has seen, if any.",
     )
-
-
-class ListBody(BaseModel):
-    places: list[int] = Field(min_length=1, description="Indices of pictures.")
 
 
 class Browse:
@@ -122,7 +127,7 @@ class Browse:
 
     def changed(self) -> Response:
         """What has changed in the folders of the data since the page was started."""
-        return JSONResponse(self._folders.news().to_json())
+        return JSONResponse({**self._folders.news().to_json(), "data": self.rows.digest})
 
     async def listing(
         self,
@@ -225,6 +230,7 @@ class Browse:
 
     def list_many(self, body: ListBody) -> Response:
         """The same table for any number of pictures; an address has room for about 5,000."""
+        self.rows.check_digest(body.data)
         return self._listed(self._known(body.places))
 
     def _listed(self, index: Sequence[int]) -> Response:
@@ -246,31 +252,46 @@ class Browse:
         return os.path.relpath(path, folder)
 
     def decide_many(self, body: ManyBody) -> Response:
-        """Save the same decision on many pictures. A picture with a newer decision is refused, with the reason."""
+        """Save the same decision on many pictures. A picture with a newer decision is refused, with the reason.
+        `numbers` has the number of the latest decision on each of the others, which a later request gives as its base.
+        """
         assert self._corrections is not None
-        rows, decisions = self.rows, self._corrections.decisions
-        n_saved, refused, standing = 0, [], decisions.standing()
+        rows, refused, numbers = self.rows, [], {}
+        rows.check_digest(body.data)
+        standing, done = self._corrections.decisions.standing(), dict[tuple[str, str], int | str]()
         for i in self._known(body.places):
-            key, sample, base = rows.key[i].decode(), rows.items[i], body.bases.get(i, 0)
-            decision = (body.decision, body.label if body.decision == "corrected" else sample.label)
-            if _same(standing.get(key), decision, body.author):  # sent again after a lost answer
-                n_saved += 1
-                continue
-            try:
-                if body.decision == "undo":
-                    done = decisions.undo(key, body.author, base)
-                else:
-                    picture = known_picture(sample.image, key)
-                    done = decisions.decide(picture, body.author, body.decision, body.label, sample.label, base)
-            except DataError as error:
-                refused.append({"index": i, "image": rows.name(i), "error": str(error)})
-                continue
-            if isinstance(done, Saved) or _same(state := as_row(done.latest), decision):  # also on a copy
-                n_saved += 1
+            key = rows.key[i].decode()
+            about = key, rows.items[i].label if body.decision == "confirmed" else ""
+            if about not in done:  # copies of a picture share its decision
+                done[about] = self._decide(i, body, standing.get(key))
+            if isinstance(outcome := done[about], int):
+                numbers[i] = outcome
             else:
-                told = f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip()
-                refused.append({"index": i, "image": rows.name(i), "error": f"{told}."})
-        return JSONResponse({"saved": n_saved, "refused": refused})
+                refused.append({"index": i, "image": rows.name(i), "error": outcome})
+        return JSONResponse({"saved": len(numbers), "refused": refused, "numbers": numbers})
+
+    def _decide(self, i: int, body: ManyBody, standing: Mapping[str, Any] | None) -> int | str:
+        """Return the number of the decision, or the reason why it is refused."""
+        assert self._corrections is not None
+        decisions, key, sample = self._corrections.decisions, self.rows.key[i].decode(), self.rows.items[i]
+        wanted = (body.decision, body.label if body.decision == "corrected" else sample.label)
+        base = body.bases.get(i, 0)
+        if standing is not None and _same(standing, wanted, body.author):  # sent again after a lost answer
+            return int(standing["number"])
+        try:
+            if body.decision == "undo":
+                done = decisions.undo(key, body.author, base)
+            else:
+                picture = known_picture(sample.image, key)
+                done = decisions.decide(picture, body.author, body.decision, body.label, sample.label, base)
+        except DataError as error:
+            return str(error)
+        if isinstance(done, Saved):
+            return done.version.number
+        state = as_row(done.latest)
+        if _same(state, wanted):
+            return int(state["number"])
+        return f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip() + "."
 
     def _numbers(self, places: str, most: int) -> Sequence[int]:
         try:
@@ -288,10 +309,6 @@ class Browse:
         return places
 
 
-def _same(state: Mapping[str, Any] | None, decision: tuple[str, str], author: str | None = None) -> bool:
+def _same(state: Mapping[str, Any], decision: tuple[str, str], author: str | None = None) -> bool:
     """Return whether a decision has this kind and label and, if ``author`` is given, this author."""
-    return (
-        state is not None
-        and (state["decision"], state["label"]) == decision
-        and (author is None or state["author"] == author)
-    )
+    return (state["decision"], state["label"]) == decision and author in (None, state["author"])

@@ -127,7 +127,7 @@ class Pages:
         def page() -> str:
             entries = [index_entry(e, f"/card/{s.id}") for s, e in recent]
             most = f"{state.settings.max_upload / 1e6:.3g}"
-            return render("home.html", **about, entries=entries, most=most, here="home")
+            return render("home.html", **{**about, **state.bar("home")}, entries=entries, most=most)
 
         return signed(answer(format, data, page), request, reader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,8 @@ class Rows:
         samples.of(classifier.classes)  # refused where no label is one of the model's
         self.classifier = classifier
         self.items: Sequence[Sample] = samples.items
+        self.digest = _digest(self.items)
+        """An index means the same picture in another process if this is the same."""
         n = len(self.items)
         others = [c for c in samples.classes if c not in set(classifier.classes)]
         self.classes: tuple[str, ...] = (*classifier.classes, *others)
@@ -134,6 +137,14 @@ class Rows:
         number = self.classes.index(label) if label in self.classes else -1
         places = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
         return self.items[int(places[0])].image if len(places) else None
+
+    def check_digest(self, digest: str) -> None:
+        """Raise ``DataError`` if a client has its indices from other data; a client may leave out the digest."""
+        if digest not in ("", self.digest):
+            raise DataError(
+                "The server was started again and the data have changed, so what is selected here may be other "
+                "pictures. Reload the page. All decisions are kept."
+            )
 
     def check_same(self, i: int, digest: str) -> None:
         """Raise ``DataError`` if a picture's file has changed since its prediction."""
@@ -245,6 +256,14 @@ class Rows:
             }  # fmt: skip
             rows.append(row)
         return rows
+
+
+def _digest(items: Sequence[Sample]) -> str:
+    """Return a digest of the pictures' files and labels, in order."""
+    digest = hashlib.sha256()
+    for sample in items:
+        digest.update(file_key(sample.image) + f"{sample.image}|{sample.label}|".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:KEY]
 
 
 def number_or_none(value: np.floating[Any]) -> float | None:

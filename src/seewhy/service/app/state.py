@@ -271,7 +271,8 @@ class State:
         return self.rows.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
-        return {"here": here, "browse": self.mistakes is not None, "corrects": self.corrections is not None}
+        browse = "" if self.rows is None else self.rows.digest
+        return {"here": here, "browse": browse, "corrects": self.corrections is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}

@@ -80,8 +80,10 @@
   const changed = one("#changed");
   const look = async () => {
     if (document.hidden) return;
-    const { note } = await fetch("/changed").then((answer) => answer.json()).catch(() => ({}));
-    if (note !== undefined && changed.textContent !== (note ?? "")) changed.textContent = note ?? "";
+    const { note, data } = await fetch("/changed").then((answer) => answer.json()).catch(() => ({}));
+    if (data === undefined) return;
+    const text = data === changed.dataset.of ? note ?? "" : "The server was started again and the data have changed. Reload this page to see them.";
+    if (changed.textContent !== text) changed.textContent = text;
   };
   if (changed) { look(); setInterval(look, 5000); }
 

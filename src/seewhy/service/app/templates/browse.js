@@ -10,8 +10,10 @@
   const tiles = new Map();     // number of a picture → address of its tile
   const cells = new Map();     // place in the view → element
   const selected = new Set();  // numbers of pictures
+  const numbers = new Map();   // number of a picture → number of its latest decision that was shown here
+  const data = document.getElementById("changed").dataset.of;  // the pictures that these numbers mean
   let [n, columns, size, focus, anchor, version] = [0, 1, 112, 0, 0, 0];
-  let [fetching, wanted] = [false, []];
+  let [fetching, wanted, back] = [false, [], null]; // back: where the reader was
 
   // the view, from the address and back
   const view = () => {
@@ -34,6 +36,7 @@
       if (["least", "most"].includes(field.name) && value) value = String(Math.round(value * 100));
       if (field.name === "sort") value = (given.get("descending") === "true" ? "-" : "") + (value || "order");
       field.value = value;
+      if (field.value !== value && field.options) { field.add(new Option(value)); field.value = value; } // the server says what is wrong with it
     }
   };
 
@@ -150,17 +153,17 @@
     query.set("count", PAGE);
     try {
       const answer = await fetch(`/rows?${query}`);
-      const data = await answer.json();
+      const found = await answer.json();
       if (mine !== version) return;
       if (!answer.ok) {
-        count.textContent = data.error;
+        count.textContent = found.error;
         asked.delete(page);
         if (query.has("like")) compared({ image: "a picture that is missing" });
         if (answer.status === 503) setTimeout(() => { if (mine === version) load(page); }, 3000);
         return;
       }
-      data.rows.forEach((row, i) => rows.set(page * PAGE + i, row));
-      tell(data);
+      found.rows.forEach((row, i) => { rows.set(page * PAGE + i, row); numbers.set(row.index, row.number); });
+      tell(found);
     } catch {
       asked.delete(page);
       if (mine === version) count.textContent = "The server does not answer. Is seewhy app still running?";
@@ -179,6 +182,12 @@
     going.hidden = !left;
     going.value = data.done;
     if (n !== data.n) { n = data.n; layout(); }
+    if (back) { // once
+      [focus, anchor, grid.scrollTop] = [back.focus, back.focus, back.top];
+      if (back.keys) grid.focus({ preventScroll: true });
+      back = null;
+      draw();
+    }
   };
   async function fetchTiles() {
     if (fetching || !wanted.length) return;
@@ -278,23 +287,28 @@
     grid.dispatchEvent(new CustomEvent("chosen", { bubbles: true, detail: [...selected] }));
     draw();
   };
-  const range = (from, to) => {
-    for (let at = Math.min(from, to); at <= Math.max(from, to); at += 1) if (rows.has(at)) selected.add(rows.get(at).index);
-  };
+  async function range(from, to) {
+    const places = Array.from({ length: Math.abs(to - from) + 1 }, (_, i) => Math.min(from, to) + i);
+    if (places.every((at) => rows.has(at))) for (const at of places) selected.add(rows.get(at).index);
+    else for (const index of (await matches()).slice(places[0], places.at(-1) + 1)) selected.add(index); // some were never in view
+    chosen();
+  }
   const flip = (at) => {
     const row = rows.get(at);
     if (row && !selected.delete(row.index)) selected.add(row.index);
   };
-  async function all() {
+  async function matches() {
     const query = view();
     query.set("count", 0);
     query.set("places", "true");
-    const answer = await fetch(`/rows?${query}`);
-    if (answer.ok) { for (const index of (await answer.json()).places) selected.add(index); chosen(); }
+    const answer = await fetch(`/rows?${query}`).catch(() => null);
+    const found = await answer?.json();
+    if (!answer?.ok) count.textContent = found?.error ?? "The server does not answer. Is seewhy app still running?";
+    return found?.places ?? [];
   }
   const move = (to, event) => {
-    focus = Math.min(Math.max(to, 0), n - 1);
-    if (event.shiftKey) { range(anchor, focus); chosen(); } else anchor = focus;
+    focus = Math.max(0, Math.min(to, n - 1));
+    if (event.shiftKey) range(anchor, focus); else anchor = focus;
     const top = Math.floor(focus / columns) * side();
     if (top < grid.scrollTop) grid.scrollTop = top;
     if (top + side() > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + side() - grid.clientHeight;
@@ -310,7 +324,7 @@
     else if (event.key === "Enter") { const row = rows.get(focus); if (row) location.href = `/sample/${row.index}`; }
     else if (event.key === "Escape" && !at.hidden) hide();
     else if (event.key === "Escape") { selected.clear(); chosen(); }
-    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) all();
+    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) range(0, n - 1);
     else return;
     event.preventDefault();
   });
@@ -319,16 +333,18 @@
     if (!cell || !(event.ctrlKey || event.metaKey || event.shiftKey)) return;
     event.preventDefault();
     const at = Number(cell.dataset.at);
-    if (event.shiftKey) range(anchor, at); else { flip(at); anchor = at; }
     focus = at;
+    if (event.shiftKey) { range(anchor, at); return; }
+    flip(at);
+    anchor = at;
     chosen();
   });
   document.getElementById("none").addEventListener("click", () => { selected.clear(); chosen(); });
 
   document.getElementById("list").addEventListener("click", async () => {
-    const body = JSON.stringify({ places: [...selected] }); // too many for an address
-    const answer = await fetch("/selection.csv?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
-    if (!answer.ok) { count.textContent = (await answer.json()).error; return; }
+    const body = JSON.stringify({ places: [...selected], data }); // too many for an address
+    const answer = await fetch("/selection.csv?format=json", { method: "POST", headers: { "content-type": "application/json" }, body }).catch(() => null);
+    if (!answer?.ok) { count.textContent = (await answer?.json())?.error ?? "The server does not answer. Is seewhy app still running?"; return; }
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await answer.blob());
     link.download = "selection.csv";
@@ -347,19 +363,19 @@
       if (!(decision in words)) return;
       if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
       if (decision === "corrected" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
-      const seen = new Map([...rows.values()].map((row) => [row.index, row.number]));
       const places = [...selected], refused = [];
       let saved = 0;
       try {
         for (let from = 0; from < places.length; from += AT_ONCE) {
           const part = places.slice(from, from + AT_ONCE);
-          const bases = Object.fromEntries(part.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
-          const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places: part, bases });
+          const bases = Object.fromEntries(part.filter((i) => numbers.get(i)).map((i) => [i, numbers.get(i)]));
+          const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places: part, bases, data });
           const answer = await fetch("/decide-many?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
-          const data = await answer.json();
-          if (!answer.ok) { told.value = data.error; break; }
-          saved += data.saved;
-          refused.push(...data.refused);
+          const done = await answer.json();
+          if (!answer.ok) { told.value = done.error; break; }
+          for (const [index, number] of Object.entries(done.numbers)) numbers.set(Number(index), number);
+          saved += done.saved;
+          refused.push(...done.refused);
           const some = refused.slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
           const not = refused.length ? `${refused.length.toLocaleString("en")} not: ${some}${refused.length > 3 ? " …" : ""}` : "";
           told.value = `${saved.toLocaleString("en")} ${words[decision]}. ${not}`;
@@ -395,10 +411,15 @@
   fromAddress();
   layout();
   restart();
-  try { // what was selected on the map, once
-    const given = JSON.parse(sessionStorage.getItem("seewhy selection") ?? "[]");
-    sessionStorage.removeItem("seewhy selection");
-    for (const i of given) if (Number.isInteger(i) && i >= 0 && i < going.max) selected.add(i);
+  try { // what was selected on another page; or here, if the reader comes back or loads the page again
+    const given = JSON.parse(sessionStorage.getItem("seewhy selection"));
+    const returned = performance.getEntriesByType("navigation")[0].type !== "navigate" && given.at?.search === location.search;
+    if (given.data === data && (returned || !given.at)) for (const i of given.places) selected.add(i);
+    if (returned) back = given.at;
     if (selected.size) chosen();
-  } catch { /* forbidden or not ours: nothing is selected */ }
+  } catch { /* forbidden, or there is none: nothing is selected */ }
+  addEventListener("pagehide", () => {
+    const at = { search: location.search, focus, top: grid.scrollTop, keys: byKeys() };
+    try { sessionStorage.setItem("seewhy selection", JSON.stringify({ data, places: [...selected], at })); } catch { /* as above */ }
+  });
 })();

@@ -175,7 +175,7 @@
   };
   document.getElementById("none").addEventListener("click", () => { selected.clear(); chosen(); });
   document.getElementById("open").addEventListener("click", (event) => {
-    try { sessionStorage.setItem("seewhy selection", JSON.stringify([...selected])); } catch {
+    try { sessionStorage.setItem("seewhy selection", JSON.stringify({ data: document.getElementById("changed").dataset.of, places: [...selected] })); } catch {
       event.preventDefault();
       count.textContent = "This browser forbids the page to keep the selection. Allow session storage for this address.";
     }

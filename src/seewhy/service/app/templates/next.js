@@ -1,10 +1,11 @@
 "use strict";
 // Labels the pictures of the list, one by one or several at once; downloads a selection; opens a class in the grid.
 (() => {
+  const data = document.getElementById("changed").dataset.of; // the pictures that the numbers mean
   document.addEventListener("click", (event) => {
     const wrong = event.target.closest?.("a[data-wrong]")?.dataset.wrong;
-    if (!wrong) return;
-    try { sessionStorage.setItem("seewhy selection", `[${wrong}]`); } catch { /* forbidden: the grid opens without it */ }
+    if (wrong === undefined) return;
+    try { sessionStorage.setItem("seewhy selection", `{"data": "${data}", "places": [${wrong}]}`); } catch { /* forbidden: the grid opens without it */ }
   });
   const list = document.querySelector(".to-label");
   if (!list) return;
@@ -30,7 +31,6 @@
   who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
   const numbers = new Map();  // picture → the number of the decision that was seen
   for (const item of list.children) numbers.set(Number(item.dataset.index), Number(item.dataset.number));
-  const last = new Map();  // picture → its last decision here; the server saves the same decision only once
   const words = { corrected: (name) => name, dropped: () => "left out", undo: () => "undone" };
 
   async function decide(decision, name, places) {
@@ -38,17 +38,15 @@
     if (!places.length) { told.value = "Select some pictures first."; return; }
     if (decision === "corrected" && !name) { told.value = "Type the label first."; label.focus(); return; }
     const bases = Object.fromEntries(places.map((i) => [i, numbers.get(i)]));
-    const body = JSON.stringify({ author: who.value.trim(), decision, label: name, places, bases });
+    const body = JSON.stringify({ author: who.value.trim(), decision, label: name, places, bases, data });
     try {
       const answer = await fetch("/decide-many?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
-      const data = await answer.json();
-      if (!answer.ok) { told.value = data.error; return; }
-      const refused = new Map(data.refused.map((one) => [one.index, one.error]));
+      const done = await answer.json();
+      if (!answer.ok) { told.value = done.error; return; }
+      const refused = new Map(done.refused.map((one) => [one.index, one.error]));
       for (const i of places) {
         const item = list.querySelector(`[data-index="${i}"]`);
-        const key = `${decision} ${name} ${who.value.trim()}`;
-        if (!refused.has(i) && last.get(i) !== key) numbers.set(i, numbers.get(i) + 1);
-        if (!refused.has(i)) last.set(i, decision === "undo" ? "" : key);
+        numbers.set(i, done.numbers[i] ?? numbers.get(i));
         item.querySelector("output").value = refused.get(i) ?? words[decision](name);
         item.classList.toggle("done", !refused.has(i) && decision !== "undo");
         for (const button of item.querySelectorAll("button")) button.setAttribute("aria-pressed", !refused.has(i) && decision === "corrected" && button.value === name);
@@ -56,7 +54,7 @@
       }
       tell();
       const n = list.querySelectorAll(".done").length;
-      told.value = `${data.saved} saved. ${n === list.children.length ? "Reload the page for the next pictures." : ""}`;
+      told.value = `${done.saved} saved. ${n === list.children.length ? "Reload the page for the next pictures." : ""}`;
     } catch {
       told.value = "Not saved: the server does not answer. Is seewhy app still running?";
     }
