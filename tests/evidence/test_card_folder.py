@@ -190,5 +190,5 @@ def test_a_folder_that_may_not_be_written_to(classifier: Classifier, monkeypatch
 
     monkeypatch.setattr(journal, "open", deny, raising=False)
     assert refused(classifier, "x/a.png", output="why") == (
-        "Cannot write to the folder why: Permission denied. Give another folder with -o."
+        "why/.explanations.progress.jsonl could not be written: permission denied. Choose a folder you may write to."
     )

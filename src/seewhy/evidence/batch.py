@@ -120,12 +120,7 @@ class CardFolder:
     def _write(self, line: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
         data = {n: f.encode("utf-8", "backslashreplace") if isinstance(f, str) else f for n, f in files.items()}
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
-        try:
-            self._notes.add({**line, "files": digests})
-        except OSError as error:
-            raise DataError(
-                f"Cannot write to the folder {self.path}: {error.strerror}. Give another folder with -o."
-            ) from error
+        self._notes.add({**line, "files": digests})
         for name, content in data.items():
             self._own[name].add(digests[name])
             write_inside(self.path / name, content)

@@ -341,27 +341,22 @@ def textualize_all(
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
-    try:
-        with journal:
-            for name in names:
-                try:
-                    scene = Scene.read(name)
-                    if scene.digest in done:
-                        yield {**done[scene.digest], "image": name, "known": True}
-                        continue
-                    record = {**textualizer(scene, drafter(scene)).to_json(), "made_by": made_by}
-                except NoWriterError:
-                    raise
-                except (ImageError, WriterError) as error:
-                    yield Failure(name, error.reason if isinstance(error, ImageError) else str(error))
+    with journal:
+        for name in names:
+            try:
+                scene = Scene.read(name)
+                if scene.digest in done:
+                    yield {**done[scene.digest], "image": name, "known": True}
                     continue
-                journal.add(record)
-                done[scene.digest] = record
-                yield record
-    except OSError as error:
-        raise DataError(
-            f"{output} could not be written: {error}. Free some space, or give another file with -o."
-        ) from error
+                record = {**textualizer(scene, drafter(scene)).to_json(), "made_by": made_by}
+            except NoWriterError:
+                raise
+            except (ImageError, WriterError) as error:
+                yield Failure(name, error.reason if isinstance(error, ImageError) else str(error))
+                continue
+            journal.add(record)
+            done[scene.digest] = record
+            yield record
 
 
 def read_drafts(path: Path) -> list[tuple[str, str]]:

@@ -2,79 +2,115 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ForeignFileError
+from ..errors import DataError, ForeignFileError
 from .marks import LONGEST, Lines
-from .output import check_target, descriptor, make_folder, special
+from .output import check_target, descriptor, make_folder, special, write_error
 
 
 class Journal(AbstractContextManager["Journal"]):
     """A file of records that is read when it is opened, and then extended.
 
-    A file with a line that is not a record of SeeWhy is not changed. An incomplete last line is overwritten.
+    A file with a line that is not a record of SeeWhy is not changed. An incomplete last line is overwritten. Only one
+    process at a time adds records.
+
+    Raises:
+        ForeignFileError: SeeWhy did not write the file.
+        DataError: the file cannot be read or written, or another process is writing it.
     """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
         self.path, self._form, self._sync = path, form, sync
         self.rows: list[dict[str, Any]] = []
         self._file: IO[bytes] | None = None
-        self._cut: int | None = None
-        self._anew = False
+        self._keep = self._size = 0
+        """Bytes of whole records, and of the file, when it was read."""
         if path.parent.exists():
             check_target(path)
         if special(path) or not path.exists():
             return
-        if self._read():
-            return
+        try:
+            if self._read():
+                return
+        except OSError as error:
+            raise write_error(path, error) from error
         if not force:
             cure = "Choose another name" + (", or --force to begin it again." if force is False else ".")
             raise ForeignFileError(f"{path} exists and was not written by this command. {cure}")
-        self.rows, self._cut, self._anew = [], None, True
+        self.rows, self._keep = [], 0
 
     def _read(self) -> bool:
         place = 0
         with open(self.path, "rb") as file:
+            self._size = os.fstat(file.fileno()).st_size
             while line := file.readline(LONGEST):
-                if self._form.knows(line):
+                is_record = self._form.knows(line)
+                if is_record:
                     self.rows.append(json.loads(line))
                 elif not self._form.begins(line) and (line.strip() or not place):
                     return False
-                elif not line.endswith(b"\n"):
-                    self._cut = place
                 place += len(line)
+                if is_record or line.endswith(b"\n"):
+                    self._keep = place
         return place > 0
 
     def add(self, row: dict[str, Any]) -> None:
-        if self._file is None:
-            self._file = self._opened()
         text = json.dumps(row, ensure_ascii=False)
-        self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
-        self._file.flush()
-        if self._sync and not special(self.path):
-            os.fsync(self._file.fileno())
+        try:
+            if self._file is None:
+                self._file = self._opened()
+            self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+            self._file.flush()
+            if self._sync and not special(self.path):
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def _opened(self) -> IO[bytes]:
         if special(self.path):
             return open(descriptor(self.path), "wb")
         make_folder(self.path.parent)
-        file = open(self.path, "wb" if self._anew else "ab")  # noqa: SIM115
-        if self._cut is not None:
-            file.truncate(self._cut)
-        elif self.rows and not self._anew:
-            with open(self.path, "rb") as written:
-                written.seek(-1, os.SEEK_END)
-                if written.read(1) != b"\n":
+        file = open(self.path, "a+b")  # noqa: SIM115
+        try:
+            if not _lock(file) or os.fstat(file.fileno()).st_size != self._size:
+                raise DataError(
+                    f"Another process is writing {self.path}, or has written it since this run began. Wait until that "
+                    "run has ended, and start this run again."
+                )
+            file.truncate(self._keep)
+            if self._keep:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
                     file.write(b"\n")
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # ``add`` has reported it
+                self._file.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; return whether no other process has locked it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some network file systems have no locks
+            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True

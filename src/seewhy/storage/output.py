@@ -44,7 +44,7 @@ def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, forc
             with open(descriptor(path), "wb") as file:
                 file.write(_bytes(data))
         except OSError as error:
-            raise _problem(path, error) from error
+            raise write_error(path, error) from error
         return path
     whole = _bytes(data + "\n" * (not data.endswith("\n")) if isinstance(data, str) else data)
     remember(path, whole)
@@ -106,7 +106,7 @@ def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
     except OSError as error:
-        raise _problem(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def check_target(path: Path) -> Path:
         raise DataError(f"{path} is write-protected. Choose another name.")
     else:
         return path
-    raise _problem(path, OSError(code, os.strerror(code)))
+    raise write_error(path, OSError(code, os.strerror(code)))
 
 
 def check_folder(path: Path) -> Path:
@@ -207,7 +207,8 @@ def remove(path: Path, mark: Mark | None = None) -> bool:
     return not path.exists()
 
 
-def _problem(path: Path, error: OSError) -> DataError:
+def write_error(path: Path, error: OSError) -> DataError:
+    """Return the error for a file that could not be written, with its cause and a cure."""
     reason = (error.strerror or str(error)).lower()
     return DataError(f"{path} could not be written: {reason}. {_cure(error, Path(os.path.realpath(path)))}")
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
 from ..progress import Progress
 from ..report.blocks import Document, closing
 from ..report.paging import Page
@@ -64,20 +63,14 @@ class StudyRecords:
 
     def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
         self.path = path
-        self._journal = None if path is None else self._tried(partial(Journal, path, form, force=None))
+        self._journal = None if path is None else Journal(path, form, force=None)
         self.done: dict[str, Row] = {} if self._journal is None else {row["key"]: row for row in self._journal.rows}
-
-    def _tried(self, what: Callable[[], Any]) -> Any:
-        try:
-            return what()
-        except OSError as error:
-            raise DataError(f"Cannot write {self.path}: {error}. Give another folder with -o.") from error
 
     def add(self, row: Row) -> None:
         """Write a record to the journal."""
         self.done[row["key"]] = row
         if self._journal is not None:
-            self._tried(partial(self._journal.add, row))
+            self._journal.add(row)
 
     def row(self, key: str, measure: Callable[[], Row]) -> Row:
         """Return the record with this key, measured now if it is missing."""
