@@ -195,8 +195,11 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
         for back in ("history.back()", "location.reload()"):
             tab.run(f"window.left = true; {back}")
             until(tab, f"!window.left && location.search === '?decision=open' && {selected} === '4 selected'")
-            until(tab, "document.activeElement?.getAttribute('aria-activedescendant') === 'picture-7' || "
-                       "document.querySelector('.cell.at')?.dataset.at === '7' && document.activeElement.id === 'grid'")  # fmt: skip
+            until(
+                tab,
+                "document.activeElement?.getAttribute('aria-activedescendant') === 'picture-7' || "
+                "document.querySelector('.cell.at')?.dataset.at === '7' && document.activeElement.id === 'grid'",
+            )
         tab.run("window.left = true; location.href = '/browse?label=mos'")
         until(tab, f"!window.left && {COUNT} === \"No picture has the class 'mos'. Did you mean 'moss'?\"")
         assert tab.run(selected) == "", "another view begins anew"

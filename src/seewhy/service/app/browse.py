@@ -75,7 +75,7 @@ class ListBody(BaseModel):
     data: str = Field(
         "",
         max_length=64,
-        description="The `data` of `GET /changed` when the client read the indices. They are refused if it has changed.",
+        description="The `data` of `GET /changed` when the client read the indices; they are refused if it changed.",
     )
 
 
