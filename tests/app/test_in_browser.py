@@ -61,7 +61,7 @@ def test_a_dropped_picture_becomes_a_measured_card(tab: Browser, address: str, c
     assert tab.run("document.querySelector('.decision .file').textContent") == "dropped.png"
     until(
         tab,
-        "/The match between the heat and the effect/.test(document.querySelector('#where').textContent)",
+        "/the heat matches the change in/.test(document.querySelector('#where').textContent)",
     )
     until(tab, "document.querySelector('.status').textContent === ''")
     assert tab.complaints == []
@@ -110,7 +110,7 @@ def test_a_place_is_pointed_at_by_keys_and_pointer(tab: Browser, card: str) -> N
     until(tab, "document.querySelector('.status').textContent === ''")
     press = "document.querySelector('.photo').dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}))"
     tab.run(press % "ArrowLeft")
-    until(tab, "/This place: .* of what speaks for/.test(document.querySelector('.pointed').textContent)")
+    until(tab, "/This place: .* of the evidence for/.test(document.querySelector('.pointed').textContent)")
     assert tab.run("!!document.querySelector('.photo .cell')?.checkVisibility()")
     box = tab.run(
         "(() => { const b = document.querySelector('.photo').getBoundingClientRect(); return [b.left, b.top]; })()"

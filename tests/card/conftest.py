@@ -99,7 +99,7 @@ def make_like() -> Like:
             "partly",
             "50 % of the most similar parts are tabby cat, which leaves the decision uncertain.",
             "Believable when held-out precision beats chance clearly and half of the evidence is shown.",
-            "These parts are 25 % of what speaks for tabby cat.",
+            "These parts hold 25 % of the evidence for tabby cat.",
         ),
     )
 
@@ -123,7 +123,7 @@ def make_words() -> Words:
         would_change="It would be red fox if a bushy tail with a white tip held as well as dark stripes do.",
         verdict=Verdict(
             "do not rely",
-            "Descriptions of other classes fit your pictures as well.",
+            "Descriptions of other classes fit your pictures equally well.",
             "Believable when the sentences beat the class names and random words by at least 5 points.",
         ),
     )
@@ -140,7 +140,7 @@ def make_full() -> Explanation:
         agreement=Agreement(
             0.64,
             {"where and like": 0.71, "like and words": 0.57},
-            "The evidence agrees only in part: the descriptions choose tabby cat, but for other places.",
+            "The evidence agrees only in part: the descriptions choose tabby cat, but fit other places.",
         ),
         model={
             "classifier": "linear",

@@ -60,7 +60,7 @@ def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: p
         assert numbers(re.findall(r"<h3>(.*?)</h3>", page, re.DOTALL)[-1]) == one
     (line,) = _text_lines(iter([p]), "predictions")
     assert line.split("\t")[2].strip() == ("–" if said is None else f"{said}%")
-    assert numbers(next(iter(card_lines(why))).partition(", nearly")[0]) == one
+    assert numbers(next(iter(card_lines(why))).partition(", then")[0]) == one
     drawn: list[str] = []
     plain = Canvas.text
     monkeypatch.setattr(

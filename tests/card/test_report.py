@@ -18,7 +18,7 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
         "The classifier was fitted on 1 of these pictures (1 as the same file)",
         "on the others, its accuracy is 84.0 %",
         "The first: a.jpg (fitted on: b.jpg)",
-        "It is right on 85 % of 60 pictures.",
+        "85 % of 60 pictures are predicted correctly.",
         "The 95 % interval is 74 % to 92 %",
         "Deletion, low is good 0.18 random map 0.31",
         "Insertion, high is good 0.47 random map 0.24",

@@ -52,7 +52,7 @@ def test_a_picture_of_a_class_is_sure(model: Classifier) -> None:
     assert decision.n == 96
     assert decision.probability > 0.9
     assert decision.interval[0] <= decision.probability <= decision.interval[1]
-    assert decision.sentence.endswith(" of cases like this, measured on 96 held-out pictures.")
+    assert decision.sentence.endswith(" of the time, measured on 96 held-out pictures.")
     assert f"Of {decision.n_sure} held-out pictures called sure" in decision.figures
     assert decision.cure == ""
 
@@ -64,10 +64,18 @@ def test_what_is_not_sure_says_why() -> None:
         )
         return str(_worded(decision, names).sentence)
 
-    unusual = "It is right in 97 % of cases like this, but the picture is less typical of its class than most."
+    unusual = (
+        "In cases like this, the prediction is right 97 % of the time, but the picture is less typical of its class "
+        "than most."
+    )
     assert said(0.97).replace("\u202f", " ") == unusual
-    assert said(0.8).replace("\u202f", " ") == "It is right in 80 % of cases like this; the next class is rust."
-    assert said(0.8, ("moss",)).replace("\u202f", " ") == "It is right in 80 % of cases like this."
+    assert (
+        said(0.8).replace("\u202f", " ")
+        == "In cases like this, the prediction is right 80 % of the time; the next most probable class is rust."
+    )
+    assert (
+        said(0.8, ("moss",)).replace("\u202f", " ") == "In cases like this, the prediction is right 80 % of the time."
+    )
 
 
 def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
@@ -123,7 +131,7 @@ def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Clas
     assert decision.fit < 0.05
     assert decision.sentence.endswith("as strange as this one, so do not trust any class.")
     assert "The most similar class is " in decision.figures
-    assert "Shown noise or patterns, it reports an unknown class for" in decision.figures
+    assert "It reports an unknown class on" in decision.figures
     assert decision.cure.startswith("Something new? Add pictures")
     assert decision.doubt > 1 > model.predict(picture(CLASSES[0], 99)).decision.doubt
     rejected = replace(prediction, rejected=True)
@@ -159,7 +167,7 @@ def test_an_earlier_archive_loads_and_says_what_is_missing(model: Classifier) ->
     decision = early.predict(picture(CLASSES[0], 99)).decision
     assert decision is not None
     assert (decision.verdict, decision.probability, decision.doubt) == ("not measured", None, None)
-    assert decision.sentence.startswith("How often a score of ")
+    assert decision.sentence.startswith("SeeWhy cannot say how often a score of ")
     assert not decision.fits_poorly
     assert decision.missing.endswith("Fit it again.")
     late = replace(model, trust=None)  # what is needed is there: measured anew, to the same numbers

@@ -44,7 +44,7 @@ def test_a_name_does_not_count_for_the_words_beside_it(samples: Samples) -> None
         assert {w.separates for w in words.words} == {separates}
     assert isinstance(words, Words)
     assert words.decision == "green"  # without names all score alike, and the first class is taken
-    assert "Assigned to wrong classes, descriptions fit as well in 100 % of cases" in words.verdict.figures
+    assert "Assigned to wrong classes, descriptions fit equally well in 100 % of cases" in words.verdict.figures
     assert words.verdict.level == "do not rely"
 
 

@@ -184,10 +184,10 @@ def test_right_half_of_the_time_is_believable_and_a_quarter_is_asked_of_words_th
 
 def test_figures_are_said_and_rounded_down() -> None:
     verdict = judged(WordControl(0.001, 0.949, 1.0))
-    assert verdict.sentence == "Descriptions of other classes fit your pictures as well."
+    assert verdict.sentence == "Descriptions of other classes fit your pictures equally well."
     assert verdict.figures == (
         "The descriptions of c0 fit better than 100 % of wrong ones on this picture and 94 % on held-out ones (95 % is "
-        "needed). Assigned to wrong classes, descriptions fit as well in 0.1 % of cases (1 % is allowed). They "
+        "needed). Assigned to wrong classes, descriptions fit equally well in 0.1 % of cases (1 % is allowed). They "
         "distinguish "
         "c0 from c3 with an area under the ROC curve of 1.00. The descriptions alone also "
         "choose c0. They are right on 100 % of 12."

@@ -64,7 +64,7 @@ def test_a_photo_is_never_written_over(classifier: Classifier) -> None:
     assert Path(first[0]).with_suffix(".png").is_file()
     assert run(classifier, "z/a.png", output="z", png=True) == [(first[0], True)]
     said = refused(classifier, "z/a.png", output="z/a.png")
-    foreign = "exists, and SeeWhy did not write it or it was changed since."
+    foreign = "exists, and either SeeWhy did not write it or it has changed since."
     assert said.startswith(f"z/a.png {foreign}")
     os.link("z/a.png", "z/same.png")
     assert refused(classifier, "z/a.png", output="z/same.png").startswith(f"z/same.png {foreign}")

@@ -87,8 +87,8 @@ def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     assert like.verdict.sentence == ("50 % of the most similar parts are moss, which leaves the decision uncertain.")
     assert like.verdict.figures == (
         "50 % of the parts shown are moss. For a wrong class, this share is 40 % or more on at most 1 in 20 held-out "
-        "pictures. Of 20 held-out pictures with about as many matches, 65 % were predicted correctly. These parts are "
-        "20 % of what speaks for moss."
+        "pictures. Of 20 held-out pictures with about as many matches, 65 % were predicted correctly. These parts hold "
+        "20 % of the evidence for moss."
     )
     assert like.of_target == NeighbourShare(0.5, 0.4, 1.0, -1.0, 20, 13)
 

@@ -71,7 +71,7 @@ def check_subject(why: Explanation, asked: dict[str, Any]) -> None:
         assert why.aside.startswith(f"You asked why the decision is not {about.decision}, but it is {about.decision}.")
         assert about.contrast == why.prediction.top[1].label
     if isinstance(why.like, Like):
-        assert f"of what speaks for {about.of_regions}" in why.like.verdict.figures
+        assert f"of the evidence for {about.of_regions}" in why.like.verdict.figures
         assert why.like.target == about.label
 
 

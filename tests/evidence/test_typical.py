@@ -149,7 +149,7 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
     assert f"Generated: {label}" in page
-    assert "A generator made these: they are not photographs, and do not depend on this picture." in page
+    assert "A generator made these pictures. They are not photographs, and do not depend on this picture." in page
     assert "A second network recognises " in page
     assert f"The second network is {found.typical.judge}." in page
     assert page.count("Generated picture ") == 3

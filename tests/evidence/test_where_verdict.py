@@ -193,7 +193,7 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.
     assert float(logits.softmax(0)[one.target]) < where.deletion_curve[0] - 0.05
     assert where.deletion_curve[-1] == pytest.approx(0.5, abs=1e-6)
-    assert f"on the odds of {first} rather than {second} is " in where.verdict.figures
+    assert f"in the odds of {first} rather than {second} by " in where.verdict.figures
     assert f"a mean probability of {first} rather than {second} of " in where.verdict.figures
 
 
@@ -231,10 +231,7 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     own = model.explain(pixels, target="moss").where
     assert own.rival is not None
     assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
-    assert (
-        f"difference from the map of {own.rival} and the effect on the difference of the two logits is "
-        in own.verdict.figures
-    )
+    assert f"After SeeWhy subtracts the map and the logit of {own.rival}, the match is " in own.verdict.figures
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
@@ -295,7 +292,7 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
-    assert ("the difference from the map of" in verdict.figures) == (lead is not None)
+    assert ("After SeeWhy subtracts the map" in verdict.figures) == (lead is not None)
     assert ("these places are evidence for both" in verdict.figures) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
@@ -321,8 +318,8 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     )
     assert (near in verdict.figures) == (abs(value - limit) < 0.05)
     assert verdict.figures.replace(near, "") == (
-        f"The match between the heat and the effect of hiding halves of the picture on the odds of moss is "
-        f"{value:.2f} of 1; a spot in the centre has {centre:.2f}. Hiding the hottest parts first leaves "
+        f"When SeeWhy hides halves of the picture, the heat matches the change in the odds of moss by "
+        f"{value:.2f} of 1; a spot in the centre matches it by {centre:.2f}. Hiding the hottest parts first leaves "
         "a mean probability of 0.10 (random parts: 0.55); showing them first gives 0.90 (random parts: 0.50)."
     ).replace("-", "−")
     ends = {"believable": "where the heat says it should.", "do not rely": "where the heat says it should."}

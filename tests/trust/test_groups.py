@@ -210,12 +210,12 @@ def test_what_fit_says_of_the_figure() -> None:
         "split": how,
     }
     assert held_out_lines(measures) == [
-        "these pictures do not show the accuracy in another place or on another day: expect 61 to 91 % "
+        "in another place or on another day, expect 61 to 91 % "
         "right. To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
         "right on 80.0 % of 2640 pictures (95 % interval 77.0 to 83.0 %); similar-looking shots are held out together "
         "(721 groups)",
         "with pictures held out at random, so that shots of one object are on both sides, the accuracy is 98.7 %",
-        "1 class (Leek) may show only one object each, so the accuracy on other objects is unknown",
+        "1 class (Leek) may show only one object, so the accuracy on other objects is unknown",
     ]
     for lower in (0.83, 0.75, None):  # a random split that flatters by no more than chance says nothing about shots
         assert not any("at random" in line for line in held_out_lines(measures | {"random_accuracy": lower}))

@@ -118,7 +118,10 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
             rule = "held out at random; if several pictures show the same object, this accuracy is too high"
         first = "these pictures do not show the accuracy in another place or on another day"
         if (expected := measures.get("expected_range")) is not None:  # rounded outwards
-            first += f": expect {math.floor(expected[0] * 100)} to {math.ceil(expected[1] * 100)} % right"
+            first = (
+                f"in another place or on another day, expect {math.floor(expected[0] * 100)} to "
+                f"{math.ceil(expected[1] * 100)} % right"
+            )
         first += (
             ". To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
         )
@@ -132,11 +135,12 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     lone = how["unmeasured_classes"]
     alike = [name for name in how["one_thing_classes"] if name not in lone]
     for names, what in (
-        (lone, "cannot be measured, because all pictures show one object"),
-        (alike, "may show only one object each, so the accuracy on other objects is unknown"),
+        (lone, "cannot be measured, because all of {} pictures show one object"),
+        (alike, "may {}show only one object, so the accuracy on other objects is unknown"),
     ):
         if names:
-            lines.append(f"{_counted(names)} {what}")
+            each = ("their", "each ") if len(names) > 1 else ("its", "")
+            lines.append(f"{_counted(names)} {what.format(each[names is alike])}")
     return lines
 
 
@@ -315,27 +319,28 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     right = _part(d.probability)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
     strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
-    cure, sentence = "", f"It is right in {right} of cases like this, measured on {d.n:,} held-out pictures."
+    often = f"In cases like this, the prediction is right {right} of the time"
+    cure, sentence = "", f"{often}, measured on {d.n:,} held-out pictures."
     if d.is_unknown:
         sentence = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
         figures[:0] = [f"The most similar class is {names[0]}."]
         cure = f"Something new? Add pictures of it and fit again: {FIT}"
     elif d.narrows:
         n = len(d.classes)
-        one = "one of these two" if n == 2 else f"one of these {n}"
-        sentence = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
+        among = f"one of these {n}: " if n > N_NAMED else ""
+        sentence = f"In {_part(d.level)} of cases like this, the true class is {among}{listed(d.classes)}."
         day = (
             []
             if d.another_day is None
-            else [f"On another day, one of these is right in at least {_part(d.another_day)} of cases."]
+            else [f"On another day, the true class is among these in at least {_part(d.another_day)} of cases."]
         )
         figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
         cure = f"{'Neither' if n == 2 else 'None of these'}? Add pictures of it and fit again: {FIT}"
     elif d.verdict != "sure":
-        sentence = f"It is right in {right} of cases like this" + (
+        sentence = often + (
             ", but the picture is less typical of its class than most."
             if len(d.classes) == 1 and (d.probability or 0) >= d.level
-            else f"; the next class is {names[1]}." if len(names) > 1 else "."
+            else f"; the next most probable class is {names[1]}." if len(names) > 1 else "."
         )  # fmt: skip
         cure = f"Something else? Add pictures of it and fit again: {FIT}"
     figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
@@ -365,15 +370,19 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     n = int((values.cumsum(0) < level).sum()) + 1
     names, best = tuple(classifier.classes[k] for k in order[:n].tolist()), float(values[0])
     poorly = why.by_names and best < HALF
-    sentence = f"How often a score of {_part(best)} is right is not known: {why.reason}."
+    sentence = f"SeeWhy cannot say how often a score of {_part(best)} is right, because {why.reason}."
     if why.by_names:
-        sentence = f"How often a score of {_part(best)} is right was not measured."
+        sentence = f"SeeWhy has not measured how often a score of {_part(best)} is right."
     if poorly:
         sentence = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
         sentence = f"The classifier knows only one class, {names[0]}."
-    own = f"{listed(names)}: their scores add up to {_part(level)} or more." if n > 1 else ""
-    reason = f"How often this guess is right is not known: {why.reason}." if poorly else ""
+    own = (
+        f"By the classifier's own scores, the class is {listed(names)} with a probability of at least {_part(level)}."
+        if n > 1
+        else ""
+    )
+    reason = f"SeeWhy cannot say how often such a guess is right, because {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)
     return Decision(
         "not measured", sentence, names, level, missing=str(why), figures=figures, cure=why.cure, fits_poorly=poorly
@@ -388,8 +397,6 @@ def why_unmeasured(classifier: Classifier) -> Unmeasured:
     if held is None:
         return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
-        return Unmeasured(
-            "an earlier version or method fitted the classifier and saved no held-out decisions", "Fit it again."
-        )
+        return Unmeasured("the classifier has no saved held-out decisions", "Fit it again.")
     cure = f"Give at least {MIN_PICTURES} pictures of two classes that show different objects."
     return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)

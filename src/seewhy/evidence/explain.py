@@ -81,9 +81,10 @@ class ExplainOptions:
         like: method that finds similar patches; default: EPIC if the classifier has EPIC prototypes, otherwise the
             method of the classifier.
         prototypes: folder of prototypes; default: those of the classifier.
-        because: whether to measure which property (hue, texture, …) makes patches similar, and with which strength of
-            changes: ``"calibrated"`` or ``"paper"``. Default: not measured.
-        neurons: number of channels to list that most raise, and that most lower, the target's score; 0 lists none.
+        because: strength of the changes by which to measure which property (hue, texture, …) makes patches similar:
+            ``"calibrated"`` or ``"paper"``. Default: not measured.
+        neurons: number of channels to list on each side: those that raise the target's score most, and those that
+            lower it most; 0 lists none.
         measure: whether to measure the faithfulness of the map. If ``False``, an explanation takes less time and has no
             verdict on the map.
         n_regions: number of regions to mark with letters.
@@ -397,5 +398,5 @@ def _for_places(overlap: float | None) -> str:
     if overlap is None:
         return ""
     if overlap >= AGREE:
-        return " for the same places"
-    return ", partly for the same places" if overlap >= IN_PART else ", but for other places"
+        return " and fit the same places"
+    return " and fit partly the same places" if overlap >= IN_PART else ", but fit other places"

@@ -180,8 +180,8 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     near = limit_near(found.match)
     aside = "" if near is None else f" {_close(near)}"
     figures = (
-        f"The match between the heat and the effect of hiding halves of the picture on {odds_of} is "
-        f"{_signed(found.match.value)} of 1; a spot in the centre has "
+        f"When SeeWhy hides halves of the picture, the heat matches the change in {odds_of} by "
+        f"{_signed(found.match.value)} of 1; a spot in the centre matches it by "
         f"{_signed(found.match.centre)}.{aside}{_against_rival(found.lead, watched)} Hiding the hottest parts first "
         f"leaves a mean {quantity} of {deleted.area:.2f} (random parts: {deleted_random.area:.2f}); showing them first "
         f"gives {inserted.area:.2f} (random parts: {inserted_random.area:.2f})."
@@ -220,10 +220,7 @@ def _against_rival(lead: float | None, watched: Watched) -> str:
     close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
     both = "" if lead >= PARTLY else " So these places are evidence for both classes."
     rival = watched.name_of(watched.rival)
-    return (
-        f" The match between the difference from the map of {rival} and the effect on the difference of the two logits "
-        f"is {_signed(lead)} of 1.{close}{both}"
-    )
+    return f" After SeeWhy subtracts the map and the logit of {rival}, the match is {_signed(lead)} of 1.{close}{both}"
 
 
 def _signed(number: float) -> str:

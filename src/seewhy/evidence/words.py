@@ -31,11 +31,12 @@ RULE = (
     "at most 1 in 100 assignments fits the pictures as well as the true assignment. The descriptions of the explained "
     "class fit its held-out pictures, and this picture, better than 95 % of wrong descriptions. Descriptions that made "
     "the decision must also be right on a quarter of the pictures. The descriptions are believable if they also choose "
-    "the class without the classifier, are right on half of the pictures, and distinguish the class from the other "
-    "class (mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not rely on concepts that "
-    "were not written for these classes. Without held-out pictures, SeeWhy uses the accuracy measured earlier: the "
-    "descriptions are believable if they are right on half of the pictures, and partly believable if they are right on "
-    "a quarter. In both cases the descriptions must be better than chance and choose the class."
+    "the class without the classifier, are right on half of the pictures, and distinguish the class from the class "
+    "that it is compared with (mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not "
+    "rely on concepts that were not written for these classes. Without held-out pictures, SeeWhy uses the accuracy "
+    "measured earlier: the descriptions are believable if they are right on half of the pictures, and partly "
+    "believable if they are right on a quarter. In both cases the descriptions must be better than chance and choose "
+    "the class."
 )
 N_SHOWN = 12
 """Largest number of sentences per class on a card."""
@@ -209,7 +210,7 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     if classifier.words is not None:
         return words
     # The concepts were not written for these classes.
-    foreign = "The concepts were not written for these classes, so meaningless concepts may fit as well."
+    foreign = "The concepts were not written for these classes, so meaningless concepts may fit equally well."
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
@@ -257,8 +258,8 @@ def _would_change(
         return f"The descriptions of {other} fit better than those of {words.classes[predicted]} by {-gap:.3f}."
     weakest = min(words.of(runner_up), key=lambda i: float(scores[i]))
     return (
-        f"The descriptions would choose {other} if its descriptions fitted better by {gap:.3f} on average. Of these, "
-        f"the one that fits worst is “{words.texts[weakest]}”."
+        f"The descriptions would choose {other} if the descriptions of {other} fitted better by {gap:.3f} on average. "
+        f"The worst of them is “{words.texts[weakest]}”."
     )
 
 
@@ -292,7 +293,7 @@ def _judge(
             choice += "; their accuracy is unknown, because there are no held-out pictures of two classes"
         return Verdict("not measured", f"{choice}.", RULE, right.strip())
     if accuracy <= 1 / len(classifier.classes):
-        choice += f", but they are not shown to be better than chance (1 in {len(classifier.classes)})"
+        choice += f", but may be no better than chance (1 in {len(classifier.classes)})"
     elif agrees and accuracy >= RIGHT_IN_PART:
         if accuracy >= RIGHT:
             return Verdict("believable", f"{choice}.", RULE, right.strip())
@@ -305,12 +306,12 @@ def _against_wrong(level: Level, control: WordControl, label: str, choice: str) 
         return f"There are no held-out pictures of {label} to check its descriptions with."
     if level == "do not rely":
         as_well = control.picture_beats < BEATS
-        return f"Descriptions of other classes fit {'this picture' if as_well else 'your pictures'} as well."
+        return f"Descriptions of other classes fit {'this picture' if as_well else 'your pictures'} equally well."
     if level == "believable":
         return f"{choice}, and fit this picture better than {_part(control.picture_beats)} of wrong descriptions."
     return (
-        f"The descriptions fit better than {_part(control.picture_beats)} of wrong ones, but their own decisions are "
-        f"not reliable."
+        f"The descriptions fit better than {_part(control.picture_beats)} of wrong ones, but do not choose a class "
+        f"reliably."
     )
 
 
@@ -333,8 +334,8 @@ def _beside(control: WordControl, label: str) -> str:
     )
     return (
         f"The descriptions of {label} fit better than {_part(control.picture_beats)} of wrong ones on this "
-        f"picture{on_others} (95 % is needed). Assigned to wrong classes, descriptions fit as well in {wrong} of cases "
-        f"(1 % is allowed)."
+        f"picture{on_others} (95 % is needed). Assigned to wrong classes, descriptions fit equally well in {wrong} "
+        f"of cases (1 % is allowed)."
     )
 
 

@@ -73,17 +73,16 @@ class Subject(Result):
             return ""
         decided = f"the decision is {self.decision}"
         if self.sentence is not None:
+            side = "against" if self.against else "for"
             rest = f"The similar parts and the descriptions are about the decision, {self.decision}."
-            return (
-                f"As requested, the map shows what speaks {'against' if self.against else 'for'} {self.of_goal}. {rest}"
-            )
+            return f"As requested, the map shows the evidence {side} {self.of_goal}. {rest}"
         if self.asked_contrast is not None and self.asked_contrast != self.contrast:
             return (
                 f"You asked why the decision is not {self.asked_contrast}, but it is {self.asked_contrast}. So the "
-                f"evidence is about {self.of_class}, the next class."
+                f"evidence is about {self.of_class}, the next most probable class."
             )
         if self.against:
-            return f"As requested, the map shows what speaks against {self.of_class}; {decided}."
+            return f"As requested, the map shows the evidence against {self.of_class}; {decided}."
         return f"As requested, the evidence is about {self.of_class}; {decided}."
 
 

@@ -14,8 +14,8 @@ UNKNOWN = "unknown"
 Interval = tuple[Share, Share]
 
 RULE = (
-    "SeeWhy measures two numbers on held-out pictures, from which the classifier does not learn: how often decisions "
-    "like this one are right, and how many classes a decision must name to include the true class as often as "
+    "On held-out pictures, from which the classifier does not learn, SeeWhy measures how often decisions like this one "
+    "are right. It also measures how many classes a decision must name to include the true class as often as "
     "promised. A picture is unlike anything the classifier knows if it is stranger than 95 % of held-out pictures, by "
     "the mean of two distances from the training pictures. Otherwise the decision is sure if four conditions hold. "
     "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
@@ -54,13 +54,15 @@ class Unknowns(Result):
         if self.near_found is not None:
             noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
             parts.append(
-                f"Shown a class it never learnt, it reports an unknown class for {noticed}, and is wrongly "
-                f"sure for {sure}."
+                f"For a class it never learnt, the classifier reports an unknown class on {noticed}, and is wrongly "
+                f"sure on {sure}."
             )
         if self.far_found is not None:
-            parts.append(f"Shown noise or patterns, it reports an unknown class for {100 * self.far_found:.0f} %.")
+            parts.append(
+                f"It reports an unknown class on {100 * self.far_found:.0f} % of pictures of noise or patterns."
+            )
         if not parts:
-            return "How often it notices a picture of an unknown class was not measured."
+            return "SeeWhy has not measured how often the classifier notices a picture of an unknown class."
         parts.append(
             f"It calls {100 * (1 - self.kept):.0f} % of held-out pictures of its own classes unlike anything it knows."
         )

@@ -320,7 +320,7 @@ def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
 
 def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
-    part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
+    part = f"These parts hold {percent(showing.share, ' ')} of the evidence for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
         return Verdict(
             "not measured",
@@ -334,7 +334,7 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
         )
     if found is None or measure is None:
         why = (
-            "How often such a decision is right was not measured: too few pictures are held out, or an earlier "
+            "SeeWhy has not measured how often such a decision is right: too few pictures are held out, or an earlier "
             "version fitted the classifier"
         )
         return Verdict("not measured", f"{_share_said(here, subject.label)}.", rule, f"{why}. {part}")
@@ -360,7 +360,7 @@ def _share_said(share: float, label: str) -> str:
 def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
     """Return a caveat, or an empty text."""
     if not found.reaches:
-        return ", which a wrong class often reaches too"
+        return ", a share that a wrong class often reaches too"
     if showing.subject.label != showing.subject.decision:
         return ", but the decision is another class"
     if not showing.matters:

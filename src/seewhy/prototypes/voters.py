@@ -139,11 +139,12 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
         said += " still win" if removal.label == label else " win"
     loo = showing.model.measures.get("leave_one_out_accuracy")
     if removal.changed is None or removal.changed_random is None or not removal.n_held_out:
-        figures += " How often removing such pictures changes a decision was not measured."
+        figures += " SeeWhy has not measured how often removing such pictures changes a decision."
         return Verdict("not measured", f"{said}.", rule, figures.strip())
     figures += (
-        f" On {removal.n_held_out} held-out pictures, the decision changes {100 * removal.changed:.0f} % of the time "
-        f"without such voters, and {100 * removal.changed_random:.0f} % of the time without equally many random voters."
+        f" On {removal.n_held_out} held-out pictures, removing such voters changes the decision "
+        f"{100 * removal.changed:.0f} % of the time, and removing equally many random voters "
+        f"{100 * removal.changed_random:.0f} % of the time."
     )
     if loo is not None:
         figures += f" The leave-one-out accuracy is {100 * loo:.0f} %."

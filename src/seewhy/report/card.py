@@ -227,7 +227,7 @@ def card_lines(e: Explanation) -> Iterator[str]:
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
     word = "" if d is None else sign_of(d)[1]
     if d is None or not p.is_measured:
-        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score, ' ')}" if len(p.top) > 1 else ""
+        nearly = f", then {p.top[1].label} {percent(p.top[1].score, ' ')}" if len(p.top) > 1 else ""
         label = f"{word}. Best guess: {label}" if d is not None and d.fits_poorly else label
         yield f"{p.image}: {label}{nearly}"
     else:

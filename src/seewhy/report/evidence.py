@@ -252,7 +252,7 @@ def _words(words: Words, e: Explanation) -> Shown:
     tables: list[Table] = []
     for label in labels:
         group = [w for w in words.words if w.label == label]
-        says = Line("Says " if label == e.prediction.label else "Would say ", Strong(label))
+        says = Line("Descriptions of ", Strong(label))
         rows = [_word_row(word, low, (high - low) or 1.0) for word in group]
         idle = [word.score <= word.score_other for word in group]
         columns = (says, Def("score", "fit"), Def("separates", "separates"))
@@ -286,10 +286,10 @@ def _word_row(word: Word, low: float, span: float) -> tuple[Cell, Cell, Cell]:
 
 def _seen(seen: Perceived, e: Explanation) -> Shown:
     lead = Line(
-        "It redrew the picture from memory in ",
+        "The perceiver redrew the picture from memory in ",
         Def("loop", "loops"),
-        f", {seen.picture.shape[1]} pixels wide, and classified the last drawing instead of the picture. The heat "
-        "shows places of this drawing.",
+        f", at a width of {seen.picture.shape[1]} pixels, and classified the last drawing instead of the picture. The "
+        "heat shows places in this drawing.",
     )
     pictures = []
     for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
@@ -338,8 +338,8 @@ def _part(outside: Outside, e: Explanation) -> Shown:
 
 def _typical(typical: Typical, e: Explanation) -> Shown:
     lead = Note(
-        "A generator made these: they are not photographs, and do not depend on this picture. They show what "
-        f"{typical.climbed} classifies as {typical.label}, within what the generator can draw."
+        "A generator made these pictures. They are not photographs, and do not depend on this picture. They show what "
+        f"{typical.climbed} classifies as {typical.label}, as far as the generator can draw it."
     )
     pictures, rows = [], []
     for number, one in enumerate(typical.pictures, 1):

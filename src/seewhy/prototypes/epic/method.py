@@ -109,7 +109,7 @@ class EPICBank(FittedBank):
             f"{100 * m['decisions_kept']:.0f} % of the decisions stay",
             f"purity on {held['n']} pictures held out: {held['purity']:.3f}, before {held['before']:.3f}, random "
             f"rotation {held['random']:.3f}; gain {held['gain']:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-            f"the strongest 4 channels have {100 * share['fitted']:.1f} % of what speaks for a decision, "
+            f"the strongest 4 channels have {100 * share['fitted']:.1f} % of the evidence for a decision, "
             f"before {100 * share['before']:.1f} %",
         ]
         if likeness is not None:
@@ -204,10 +204,10 @@ class EPIC(Prototypes):
         level: Level = "not measured"
         figures = (
             f"These {len(showing.groups)} channels contribute {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {subject.of_class} ({100 * showing.share:.0f} %); other channels contribute "
+            f"logits of evidence for {subject.of_class} ({100 * showing.share:.0f} %); other channels contribute "
             f"{100 * (1 - showing.share):.0f} %.{showing.hidden}"
         )
-        said = f"These channels contribute {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
+        said = f"These channels contribute {percent(showing.share, ' ')} of the evidence for {subject.of_class}"
         if deletion is not None and not matters:
             said += ", but hiding them changes the prediction no more than hiding other places"
         if share is not None:

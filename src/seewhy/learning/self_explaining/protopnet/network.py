@@ -248,8 +248,8 @@ class ProtoPNetPrototypes(Prototypes):
         measure = showing.model.likeness
         figures = (
             f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
-            f"{showing.logits_in_all:.1f} logits that "
-            f"speak for {showing.subject.of_class} ({100 * showing.share:.0f} %).{showing.hidden}"
+            f"{showing.logits_in_all:.1f} logits of evidence for {showing.subject.of_class} "
+            f"({100 * showing.share:.0f} %).{showing.hidden}"
         )
         if measure is None:
             sentence = "No held-out pictures show whether these prototypes match their own class."

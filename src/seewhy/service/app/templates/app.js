@@ -214,7 +214,7 @@
       : !parts.length ? `. None of the ${named}s shown is active here.`
       : found.like[0].channel === null ? ". It looks like"
       : `. ${named[0].toUpperCase()}${named.slice(1)}s active here, each as a share of its own peak on this picture:`;
-    const said = make("p", {}, "This place: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), how);
+    const said = make("p", {}, "This place: ", make("b", {}, percent(found.share)), " of the evidence for ", make("b", {}, target()), how);
     panel().replaceChildren(said, make("ul", {}, ...parts));
   };
   document.addEventListener("mouseover", (event) => {
