@@ -33,7 +33,7 @@ for confusion in report.data["confusions"]:
     print(f"{confusion['true']} taken for {confusion['predicted']}: {confusion['n']} times")
 
 # %%
-# It takes every brick wall for grass. What speaks for grass *rather than* brick on one of them?
+# It mistakes every brick wall for grass. What is the evidence for grass *rather than* brick on one of them?
 
 wrong = report.data["confusions"][0]
 why = by_name.explain(wrong["examples"][0], target=wrong["predicted"], contrast=wrong["true"])
