@@ -455,7 +455,7 @@ def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: T
     assert text.count("Most similar training pictures") == 2
     assert text.count("where the heat says it should") == 2, "a verdict on each heat"
     assert text.count("only 24 pictures are") == 2
-    assert "How often it is right was measured" not in text
+    assert "The percentage was measured" not in text
     assert "Labelled moss, now sky." in text
 
 

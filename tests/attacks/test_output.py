@@ -106,7 +106,7 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 FOREIGNERS = (
-    r"(, and SeeWhy did not write it or it was changed since\."
+    r"(, and either SeeWhy did not write it or it has changed since\."
     r"| and was not written by this command\."
     r"| and is not a (feature store|file of annotations) of SeeWhy\.)"
 )

@@ -60,7 +60,7 @@ def test_a_captum_class_is_judged_on_the_copy_that_forgets() -> None:
     assert captums.value < 0.9
     bound = compat.from_captum(InputXGradient(compat.ClassifierModule(model)).attribute)
     with pytest.raises(
-        InputError, match="from_captum needs a class here, got a function that is bound to the original network"
+        InputError, match="from_captum needs a class, got a function that is bound to the original network"
     ):
         ModelRandomisation().measure(replace(case, methods=[bound]), maps[:1])
 

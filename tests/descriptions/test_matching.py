@@ -164,7 +164,7 @@ def test_pictures_and_texts_that_are_not_one_to_one_are_refused() -> None:
         of_pictures([one], ["aa", "bb"], ["a.jpg", "b.jpg"])
     assert str(caught.value) == (
         "1 of 2 pictures have no text, for example 'b.jpg'. Texts are matched by the file's digest "
-        "or name; the first text is of 'a.jpg'. Write the missing texts, or remove these pictures."
+        "or name; the first text is for 'a.jpg'. Write the missing texts, or remove these pictures."
     )
     with pytest.raises(DataError, match="two lines with different texts"):
         of_pictures([one, Caption("a.jpg", "aa", ("two",))], ["aa"], ["a.jpg"])

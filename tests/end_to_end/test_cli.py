@@ -328,7 +328,7 @@ def test_evaluate_json(run: Run, fitted: tuple[Path, dict[str, Any]], folders: P
     assert found["faithfulness"]["n"] <= 2
     assert found["report"] is None
     shown = run("evaluate", folders, "-m", fitted[0], "--n-explained", 0, "-o", "r.json", where=tmp_path)
-    assert "It is right on 100% of " in shown.stdout.replace("\u202f", "")
+    assert "100% of 12 pictures are predicted correctly" in shown.stdout.replace("\u202f", "")
     assert json.loads((tmp_path / "r.json").read_text("utf-8"))["accuracy"] == 1.0
 
 

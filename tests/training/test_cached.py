@@ -140,7 +140,7 @@ def test_what_cannot_be_computed_in_parts_is_refused() -> None:
         train(Odd(False), DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
         "With `micro_batch`, Odd must return features with one row per sample, got the shapes () for 4 samples. "
-        "Leave `micro_batch` out, or move what needs the whole batch into the loss."
+        "Leave `micro_batch` out, or move layers that need the whole batch into the loss."
     )
     with pytest.raises(InputError) as caught:
         train(Odd(True), DATA, replace(HOW, micro_batch=4))

@@ -203,8 +203,8 @@ def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, part(), asked, 1)
     assert str(caught.value) == (
-        "Every list of answers must have an instruction and the same length, and the lists must have at least 2 "
-        f"different answers in all, got {given}"
+        "Every list of answers must have an instruction, all lists must have the same length, and together they must "
+        f"have at least 2 different answers, got the {given}"
     )
 
 

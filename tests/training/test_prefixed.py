@@ -161,7 +161,7 @@ def test_what_is_not_of_two_kinds_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         two_kinds(opened(), torch.eye(8)[:3], ["a wren", "an oak", ""], [["rain"], [], []], Prefix())
     assert str(caught.value) == (
-        "Classes and captions must have one entry per picture, and at least 2 classes and 2 captions must not be "
+        "Classes and captions must have one entry per picture, and at least 2 of each must not be "
         "empty, got 3 pictures, 3 classes (2 not empty) and 3 lists of captions (1 not empty)."
     )
 

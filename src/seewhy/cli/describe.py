@@ -101,7 +101,7 @@ def write(
     base_url: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Write descriptions of each class with a language model. Read and edit them: the file is yours."""
+    """Write descriptions of each class with a language model. Check and edit them before use."""
     from ..language.questions import as_descriptions, class_prompt, write_classes
     from ..language.writers import WriterError
 

@@ -56,7 +56,7 @@ def evaluate(
     pictures: Path | None = None,
     novel: str | None = None,
 ) -> None:
-    """Measure accuracy, calibration and confusions and, if asked, how faithful the explanations are.
+    """Measure accuracy, calibration and confusions; with --faithfulness, also how faithful the explanations are.
 
     With --contract, check the metrics against limits. With --against, compare new pictures with the training pictures.
     """

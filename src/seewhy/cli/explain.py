@@ -155,7 +155,7 @@ def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
     method = how.method(classifier.where)
     if reads_layer(type(method)) and getattr(method, "layer", None) is None:
         place = f"the last map of {classifier.encoder.name}, before its pooling"
-        session.terminal.note(f"{method.name} reads {place}; --set layer=NAME reads an inner one.")
+        session.terminal.note(f"{method.name} uses {place}. To use an inner layer: --set layer=NAME.")
 
 
 def told(done: Done) -> None:

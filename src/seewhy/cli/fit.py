@@ -169,7 +169,7 @@ def _fit_explainer(session: Session) -> None:
     session.say(
         {"explainer": str(path), **explainer.trained},
         f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}",
-        f"when only the masked pixels are shown ({100 * final['mean_mask']:.0f} % of a picture on average), "
+        f"when only the pixels inside the mask are shown ({100 * final['mean_mask']:.0f} % of a picture on average), "
         f"{100 * final['agree']:.0f} % of the training pictures keep their predicted class",
     )
     session.end(len(pictures))

@@ -215,7 +215,7 @@ def _lines(report: Report) -> list[str]:
     of = f" of the {report.n_part:,} in this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
     lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
     if report.changed:
-        lines.append(f"  done again: {report.changed:,}, because their pictures were replaced")
+        lines.append(f"  processed again: {report.changed:,}, because their pictures were replaced")
     if report.failed:
         lines.append(f"  not readable: {report.failed:,}; the column error has the reasons")
     if report.unread:

@@ -59,7 +59,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
             "judge": Own(
                 None,
                 "with --typical: a saved classifier or an image-text encoder to judge the generated "
-                "pictures; it must not be the one that guides them.",
+                "pictures; it must not be the network that guides the generation.",
                 str | None,
             ),
             "most_cards": Own(

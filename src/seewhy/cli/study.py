@@ -176,7 +176,7 @@ def transfer(session: Session, data: Path, *, test: Path | None = None, output: 
 def base_to_new(
     session: Session, data: Path, *, method: str = "coop", test: Path | None = None, output: Path | None = None
 ) -> None:
-    """What does prompt learning gain on its classes, and lose on new ones? Resumes a stopped run."""
+    """How much does prompt learning gain on its training classes, and lose on new classes? Resumes a stopped run."""
     from ..studies.base_to_new import BaseToNewStudy
 
     check_report(output, "base-to-new", session.force)

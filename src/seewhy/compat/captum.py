@@ -68,8 +68,8 @@ class CaptumMethod(ForeignMethod):
             function = function(ClassifierModule(model).eval()).attribute
         elif isinstance(model, RandomisedModel):
             raise InputError(
-                "from_captum needs a class here, got a function that is bound to the original network. Give the class, "
-                "for example from_captum(IntegratedGradients)."
+                "With a randomised network, from_captum needs a class, got a function that is bound to the original "
+                "network. Give the class, for example from_captum(IntegratedGradients)."
             )
         return function(pixels.clone().requires_grad_(), target=classes, **dict(self.options))
 

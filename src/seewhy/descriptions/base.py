@@ -44,7 +44,7 @@ class Descriptions:
     @classmethod
     @checked
     def read(cls, path: str | Path) -> Descriptions:
-        """Read a file of ``{"class": ["text", …], …}``; the text of a class with an empty list is its name."""
+        """Read a file of ``{"class": ["text", …], …}``; a class with an empty list is described by its name."""
         try:
             pairs = json_value(read_text(path), list)
         except (OSError, ValueError) as error:

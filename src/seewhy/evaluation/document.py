@@ -76,7 +76,7 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
         Section("Class by class, lowest F1 first", [_classes(data)]),
         *closing({**data, "notes": ()}),
     ]
-    headline = f"It is right on {percent(data['accuracy'])} of {n} {'picture' if n == 1 else 'pictures'}."
+    headline = f"{percent(data['accuracy'])} of {n} {'picture is' if n == 1 else 'pictures are'} predicted correctly."
     return Document("Evaluation", headline, sections, above, below)
 
 

@@ -84,7 +84,7 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
         first = captions[0].image or captions[0].digest
         raise DataError(
             f"{len(missing)} of {len(names)} pictures have no text, for example {missing[0]!r}. Texts are matched by "
-            f"the file's digest or name; the first text is of {first!r}. Write the missing texts, or remove these "
+            f"the file's digest or name; the first text is for {first!r}. Write the missing texts, or remove these "
             "pictures."
         )
     return tuple(found)

@@ -95,8 +95,8 @@ def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: in
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            "Every list of answers must have an instruction and the same length, and the lists must have at least 2 "
-            f"different answers in all, got lengths {given} and {len(words)} different answers."
+            "Every list of answers must have an instruction, all lists must have the same length, and together they "
+            f"must have at least 2 different answers, got the lengths {given} and {len(words)} different answers."
         )
     number = {word: i for i, word in enumerate(words)}
     known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
@@ -196,8 +196,8 @@ def two_kinds(
     captioned = [i for i, several in enumerate(captions) if len(several)]
     if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(captioned)) < 2:
         raise DataError(
-            "Classes and captions must have one entry per picture, and at least 2 classes and 2 captions must not be "
-            f"empty, got {len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} "
+            "Classes and captions must have one entry per picture, and at least 2 of each must not be empty, got "
+            f"{len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} "
             f"lists of captions ({len(captioned)} not empty)."
         )
     choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]

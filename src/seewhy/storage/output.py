@@ -56,7 +56,7 @@ def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None
     path = check_target(Path(path))
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
-        raise ForeignFileError(f"{path} exists, and SeeWhy did not write it or it was changed since. {cure}")
+        raise ForeignFileError(f"{path} exists, and either SeeWhy did not write it or it has changed since. {cure}")
     return path
 
 
@@ -65,7 +65,7 @@ def check_checkpoint(path: Path) -> Path:
     path = check_target(path)
     if path.exists() and not is_own(path, CHECKPOINT):
         raise ForeignFileError(
-            f"{path} must be a checkpoint of SeeWhy, but it is damaged or another file. Move it away."
+            f"{path} must be a checkpoint of SeeWhy, but it is damaged, or not a checkpoint. Move it away."
         )
     return path
 

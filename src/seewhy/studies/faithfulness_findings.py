@@ -209,7 +209,7 @@ def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) 
     every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
     never = [e["method"] for e in ranked if not e["over_random"]]
     return (
-        f"On metrics of faithfulness, {', '.join(distinct[:N_NAMED])} win most differences, and "
+        f"On metrics of faithfulness, {', '.join(distinct[:N_NAMED])} win most comparisons, and "
         f"{', '.join(distinct[: -N_NAMED - 1 : -1])} lose most. Better than a random map on all of these metrics: "
         f"{', '.join(every) or 'none'}. Better on none of them: {', '.join(never) or 'none'}"
     )

@@ -321,12 +321,12 @@ def sentence(data: dict[str, Any]) -> str:
     said = {
         "more": f"To reach {target}, add between {least} and {enough} pictures (90 %).",
         "enough": f"The {data['n_have']:,} pictures you have should be enough for {target} (90 %).",
-        "open": f"To reach {target}, add at least {least or 0} pictures (95 %). Even {most} pictures in all, the "
-        f"largest number that SeeWhy predicts for, reach this accuracy in only "
-        f"{percent(answer['reached_within'], ' ')} of resampled curves.",
-        "unlikely": f"This encoder will probably not reach {target}. Even {most} pictures in all, the largest number "
-        f"that SeeWhy predicts for, reach this accuracy in only {percent(answer['reached_within'], ' ')} of "
-        f"resampled curves.",
+        "open": f"To reach {target}, add at least {least or 0} pictures (95 %). Even with {most} pictures in "
+        f"all, the most that SeeWhy predicts for, only {percent(answer['reached_within'], ' ')} of the resampled "
+        f"curves reach this accuracy.",
+        "unlikely": f"This encoder will probably not reach {target}. Even with {most} pictures in all, the most "
+        f"that SeeWhy predicts for, only {percent(answer['reached_within'], ' ')} of the resampled curves reach this "
+        f"accuracy.",
         "far": f"To reach {target}, you need more than {most} pictures in all (95 %), further than SeeWhy predicts. To "
         "predict further, raise --set beyond.",
         "unreachable": f"This encoder does not reach {target}, however many pictures you add (95 %).",

@@ -184,8 +184,8 @@ def cached_gradients(
                 given = ", ".join(str(tuple(value.shape)) for value in tensors_in(found[-1])) or "nothing"
                 raise InputError(
                     f"With `micro_batch`, {type(task).__name__} must return features with one row per sample, got the "
-                    f"shapes {given} for {len(part)} samples. Leave `micro_batch` out, or move what needs the whole "
-                    "batch into the loss."
+                    f"shapes {given} for {len(part)} samples. Leave `micro_batch` out, or move layers that need the "
+                    "whole batch into the loss."
                 )
     flat, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
     rows = [torch.cat(one) if isinstance(one[0], Tensor) else one[0] for one in zip(*flat, strict=True)]

@@ -67,7 +67,7 @@ def fit_detector(
         method: a registered name; ``"auto"`` chooses the method with the highest cross-validated AP50.
         pictures: folder of the pictures; default: the folder of the box file, or its subfolder ``images``.
         folds: number of cross-validation folds, at least 2. Copies of a picture are in the same fold.
-        precision: precision, between 0 and 1, that the threshold of each class is set to reach; default: the thresholds
+        precision: precision, between 0 and 1, that the threshold of each class should reach; default: the thresholds
             maximise F1.
         seed: seed of the folds.
         progress: callback for progress, notes and failures.

@@ -133,7 +133,7 @@ class ShiftedNetwork(PromptNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep, classes = float(facts["keep"]), tuple(map(str, facts["classes"]))
         if not 0 <= keep <= 1 or len(classes) < 2:
-            raise ValueError(f"keep is {keep}, with {len(classes)} classes")
+            raise ValueError(f"its `keep` is {keep}, and it has {len(classes)} classes")
         prompt = ShiftedPrompt.restored(tensors)
         freeze(prompt)
         return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]), classes)

@@ -25,12 +25,12 @@ N_SHOWN = 6
 ORDER = (
     "Pictures whose two most probable classes have the closest probabilities come first. Compared with a random "
     "order, this order raised accuracy by 1.4 points (0.6 to 2.1) on photographs of groceries and by 3.0 points "
-    "(0.5 to 5.4) on products. On small photographs of ten classes, it raised nothing."
+    "(0.5 to 5.4) on products. On small photographs of ten classes, it made no difference."
 )
 CLASSES = (
     "Look at their pictures first: labels may be wrong, or two classes may look alike. New pictures of these classes "
-    "alone do not help. Tried with the worst two of ten kinds, accuracy ended 5.0 points lower than with as many new "
-    "pictures of all kinds (3.7 to 6.3). So add pictures of every class."
+    "alone do not help. In a test with the worst two of ten classes, accuracy ended 5.0 points lower than with as many "
+    "new pictures of all classes (3.7 to 6.3). So add pictures of every class."
 )
 """What ``benchmarks/loop.py`` measured of both orders (docs/measured.md)."""
 

@@ -69,7 +69,7 @@ class Refitting:
         """One picture, predicted before and after the decisions by classifiers that did not learn from it."""
         comparison, state = self.job.result, self._app
         if comparison is None:
-            raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
+            raise HTTPException(404, "The server has made no comparison since it started. Press Fit and compare first.")
         place = int(np.searchsorted(comparison.index, index))
         if place == len(comparison.index) or comparison.index[place] != index:
             raise HTTPException(

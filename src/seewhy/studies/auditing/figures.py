@@ -309,8 +309,8 @@ def background(material: Material, limit: Limit) -> Figure:
 
 @check(
     "Depends on one place of the frame",
-    "SeeWhy pastes the hottest place at the border from a picture of another class. Share of predictions that this "
-    "changes, minus the share that other places change.",
+    "SeeWhy replaces the hottest place at the border with the same place of a picture of another class. Share of "
+    "predictions that change, minus the share that change when other places are replaced.",
     "Look at this place for a watermark, a date or a border, and crop it.",
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip

@@ -98,7 +98,7 @@
     const some = `${state.n.toLocaleString("en")} pictures`, left = state.n - state.done;
     const filtered = view ? ` ${view.size.toLocaleString("en")} match the filters of the grid; the others are faint.` : "";
     const told = !state.working && state.method === "none" ? `None of ${some} could be placed.`
-      : left ? `Placed as they are looked at. ${left.toLocaleString("en")} of ${some} are left.`
+      : left ? `Pictures appear as they are encoded. ${left.toLocaleString("en")} of ${some} are left.`
       : state.working && state.method !== "none" ? `${some}. Similar pictures are being put beside each other: ${Math.round(100 * state.progress)}\u00a0%.`
       : state.method === "none" ? `${some} are being placed.`
       : state.method === "neighbours" ? `${some}. Similar pictures are beside each other.`
@@ -177,7 +177,7 @@
   document.getElementById("open").addEventListener("click", (event) => {
     try { sessionStorage.setItem("seewhy selection", JSON.stringify({ data: document.getElementById("changed").dataset.of, places: [...selected] })); } catch {
       event.preventDefault();
-      count.textContent = "This browser forbids the page to keep the selection. Allow session storage for this address.";
+      count.textContent = "This browser does not let the page keep the selection. Allow session storage for this address.";
     }
   });
 
