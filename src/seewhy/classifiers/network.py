@@ -93,7 +93,7 @@ class ReadsPooled(Protocol):
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A network that classifies by class names, also by names of classes without training pictures."""
+    """A network that classifies by class names, including names of classes without training pictures."""
 
     @property
     def base(self) -> Encoder: ...

@@ -210,7 +210,7 @@ class PeerCAM(ABC):
     Args:
         model: any network whose output has one row per picture.
         target_layers: layers of this network; maps of several layers are averaged.
-        reshape_transform: function from a layer's output to ``(b, c, h, w)``; default: the layout is detected, also of
+        reshape_transform: function from a layer's output to ``(b, c, h, w)``; default: the layout is detected, even for
             tokens.
         tta_transforms: test-time augmentations for ``aug_smooth``; default: the six of pytorch-grad-cam.
 

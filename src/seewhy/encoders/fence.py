@@ -32,7 +32,7 @@ LIBRARIES = (
     "seewhy", "torch", "torchvision", "timm", "open_clip", "transformers", "huggingface_hub", "tokenizers",
     "safetensors", "gguf", "accelerate", "diffusers", "numpy", "PIL",
 )  # fmt: skip
-"""Libraries whose code may run, also if installed in editable mode."""
+"""Libraries whose code may run, even if installed in editable mode."""
 NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
 MOST_LARGER, SLACK = 8, 1 << 24
 """A network may have ``MOST_LARGER`` times the parameters of its files plus ``SLACK``."""

@@ -31,7 +31,7 @@ class DescribePairsOutput2(TypedDict):
 
 
 DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The JSON object that ``seewhy describe write --json`` prints, also with ``--pairs``."""
+"""The JSON object that ``seewhy describe write --json`` prints, with or without ``--pairs``."""
 
 
 PairsCheckOutput = Checked

@@ -280,7 +280,7 @@ def _bounded(stream: Any, until: float) -> Any:
 
 
 def mask_key(text: str, key: str) -> str:
-    """Replace the key in a text, also in its URL and header encodings and in fragments."""
+    """Replace the key in a text, including its URL and header encodings and its fragments."""
     if key:
         forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
         forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}

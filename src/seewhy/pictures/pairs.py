@@ -47,7 +47,7 @@ def load_pairs(
             - a data frame, or one split of a Hugging Face data set;
             - a list of pairs ``(picture, text or texts)``, or samples.
         image: column of pictures; default: a column named image, picture, file or similar.
-        text: columns of texts; default: all columns named text, caption, title or similar, also numbered.
+        text: columns of texts; default: all columns named text, caption, title or similar, with or without numbers.
         label: column of classes; default: ``label``, if it exists.
         group: column of groups, such as the patient or the product; pictures of a group are held out together.
 

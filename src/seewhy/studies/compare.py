@@ -230,7 +230,7 @@ class Candidate:
     """A method with an encoder.
 
     Attributes:
-        spent: wall-clock and processor seconds of each fit that led to the checkpoint, also in earlier runs.
+        spent: wall-clock and processor seconds of each fit that led to the checkpoint, including earlier runs.
     """
 
     name: str

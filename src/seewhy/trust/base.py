@@ -204,7 +204,7 @@ class Judgement:
         sets: conformal sets.
         order: probability of each class, by which the classes of a set are sorted.
         probability: probability that the decision is right, by :meth:`Trust.held_to_count`.
-        low: lower bound of the 95 % interval of the probability, also for another day.
+        low: lower bound of the 95 % interval of the probability, which includes other days.
         high: upper bound of the same interval.
         fit: fraction of held-out pictures that are at least as strange as this picture.
         unusual: atypicality of the picture for its predicted class.

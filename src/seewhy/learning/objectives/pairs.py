@@ -42,7 +42,7 @@ class CLIP(LearntScale):
     * ``CE(s, i)``: cross entropy of the scores ``s`` if ``i`` is correct.
     * ``theta``: logarithm of the scale, learnt.
 
-    Follows section 2.3 of the paper. Loss and gradients equal ``open_clip.loss.ClipLoss``, also over several processes.
+    Follows section 2.3 of the paper. Loss and gradients equal ``open_clip.loss.ClipLoss``, even over several processes.
     If two pairs have the same text, each text counts as wrong for the other picture. At random initialisation, the loss
     is about ``ln(batch_size)``.
 
@@ -67,7 +67,7 @@ class SigLIP(Contrastive):
     * ``t``, ``b``: logarithm of the scale, and bias, both learnt; ``n``: number of pairs.
 
     Follows equation 1 and algorithm 1 of the paper. The paper has no ``max_scale``. Loss and gradients equal
-    ``open_clip.loss.SigLipLoss``, also over several processes.
+    ``open_clip.loss.SigLipLoss``, even over several processes.
 
     Args:
         scale: initial factor on the cosines (paper: 10).
