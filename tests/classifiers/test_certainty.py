@@ -22,7 +22,7 @@ from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
 from seewhy.cli.predict import _csv_lines, _decision_line, _text_lines
 from seewhy.errors import InputError
-from seewhy.explanation.prediction import Decision, Prediction, Ranked
+from seewhy.explanation.prediction import Decision, Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
 from seewhy.trust.base import Judgement

@@ -21,7 +21,7 @@ RULE = (
     "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
     "least as often as promised. The picture is not stranger than four fifths of held-out pictures. The picture is "
     "not more unusual for its predicted class than two thirds of held-out pictures, by the mean of four published "
-    "scores. If one condition fails, the verdict is “one of few”."
+    "scores. If one condition fails, the decision is not sure, or names several classes."
 )
 
 
@@ -64,7 +64,7 @@ class Unknowns(Result):
         if not parts:
             return "SeeWhy has not measured how often the classifier notices a picture of an unknown class."
         parts.append(
-            f"It calls {100 * (1 - self.kept):.0f} % of held-out pictures of its own classes unlike anything it knows."
+            f"It wrongly calls {100 * (1 - self.kept):.0f} % of held-out pictures unlike anything it knows."
         )
         return " ".join(parts)
 

@@ -319,17 +319,17 @@ def sentence(data: dict[str, Any]) -> str:
     target, most = f"{100 * data['target']:.1f} %".replace(".0 %", " %"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {
-        "more": f"To reach {target}, add between {least} and {enough} pictures (90 %).",
-        "enough": f"The {data['n_have']:,} pictures you have should be enough for {target} (90 %).",
-        "open": f"To reach {target}, add at least {least or 0} pictures (95 %). Even with {most} pictures in "
-        f"all, the most that SeeWhy predicts for, only {percent(answer['reached_within'], ' ')} of the resampled "
-        f"curves reach this accuracy.",
+        "more": f"To reach {target}, add between {least} and {enough} pictures (90 % interval).",
+        "enough": f"The {data['n_have']:,} pictures you have should be enough for {target} (90 % interval).",
+        "open": f"To reach {target}, add at least {least or 0} pictures (with 95 % confidence). Even with {most} "
+        f"pictures in all, the most that SeeWhy predicts for, only {percent(answer['reached_within'], ' ')} of the "
+        f"resampled curves reach this accuracy.",
         "unlikely": f"This encoder will probably not reach {target}. Even with {most} pictures in all, the most "
         f"that SeeWhy predicts for, only {percent(answer['reached_within'], ' ')} of the resampled curves reach this "
         f"accuracy.",
-        "far": f"To reach {target}, you need more than {most} pictures in all (95 %), further than SeeWhy predicts. To "
-        "predict further, raise --set beyond.",
-        "unreachable": f"This encoder does not reach {target}, however many pictures you add (95 %).",
+        "far": f"To reach {target}, you need more than {most} pictures in all (with 95 % confidence), more than SeeWhy "
+        "predicts for. To predict further, raise --set beyond.",
+        "unreachable": f"This encoder does not reach {target}, however many pictures you add (with 95 % confidence).",
     }[answer["kind"]]
     return f"{said} {points} {tested}"
 
