@@ -41,7 +41,11 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
 
 TUTORIALS = {
     "3_confused_classes": ["brick taken for grass: 12 times", "100% of 12 others are right"],
-    "1_own_pictures": ["sure - It is right in", "where: do not rely", "unlike anything it knows"],
+    "1_own_pictures": [
+        "sure - In cases like this, the prediction is right",
+        "where: do not rely",
+        "unlike anything it knows",
+    ],
     "4_search_and_batch": ["coffee.png     espresso", "broken.png     is text, not a picture"],
     "2_torch_model": ["espresso 95%", "Give at least 10 pictures."],
 }

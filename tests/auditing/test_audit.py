@@ -480,7 +480,7 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert run("--write-contract", str(contract), code=0) == f"contract: {contract}\n"
     assert run("--write-contract", str(contract), code=0)
     contract.write_text("[accuracy]\nat_least = 0.5\n", "utf-8")
-    with pytest.raises(SeeWhyError, match="exists, and SeeWhy did not write it"):
+    with pytest.raises(SeeWhyError, match="exists, and either SeeWhy did not write it"):
         run("--write-contract", str(contract), code=2)
     places = ["-o", str(tmp_path / "report"), "--junit", str(tmp_path / "audit.xml"), "--json"]
     data = json.loads(run("model", test, "--contract", str(contract), *places, code=0))

@@ -229,8 +229,8 @@ def table(path: Path, **columns: str) -> Path:
             "--junit must not be a file of the report, got report/audit.html. Use",
         ),
         (["--junit", "report/../report/audit.json", "--force"], "--junit must not be a file of the report"),
-        (["--junit", "kept.txt"], "kept.txt exists, and SeeWhy did not write it"),
-        (["-o", "theirs"], "theirs/audit.html exists, and SeeWhy did not write it"),
+        (["--junit", "kept.txt"], "kept.txt exists, and either SeeWhy did not write it"),
+        (["-o", "theirs"], "theirs/audit.html exists, and either SeeWhy did not write it"),
         (["-o", "kept.txt"], "kept.txt cannot be created, because"),
     ],
 )
