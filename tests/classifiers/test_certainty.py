@@ -22,7 +22,7 @@ from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
 from seewhy.cli.predict import _csv_lines, _decision_line, _text_lines
 from seewhy.errors import InputError
-from seewhy.explanation.prediction import Decision, Prediction
+from seewhy.explanation.prediction import Decision, Prediction, Ranked
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
 from seewhy.trust.base import Judgement
@@ -88,14 +88,16 @@ def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
 
     everything, some = worded(2), worded(3)
     assert (everything.word, some.word) == ("Not sure", "One of two")
-    assert (
-        everything.sentence.replace("\u202f", " ") == "It is right in 60 % of cases like this; the next class is rust."
+    assert everything.sentence.replace("\u202f", " ") == (
+        "In cases like this, the prediction is right 60 % of the time; the next most probable class is rust."
     )
     assert everything.cure.startswith("Something else? ")
     assert "another day" not in everything.figures
     assert "another day" in some.figures
-    assert some.sentence.endswith("one of these two is right: moss or rust.")
-    assert worded(2, 0.95).sentence.endswith("; the next class is rust.")  # "less typical" is the reason of one class
+    assert some.sentence.endswith("of cases like this, the true class is moss or rust.")
+    assert worded(2, 0.95).sentence.endswith(
+        "; the next most probable class is rust."
+    )  # "less typical" is the reason of one class
     lines = [_decision_line(Prediction("a.png", (Ranked("moss", 0.7),), decision=d)) for d in (everything, some)]
     assert [line.split("\t")[-1] for line in lines] == ["not sure\n", "one of two: moss or rust\n"]
 
@@ -109,7 +111,7 @@ def test_the_next_class_is_the_next_of_the_scores_beside_it() -> None:
     scores = torch.tensor([0.69, 0.17, 0.14]).log()
     made = _measured(classifier, whole, judged, 0, scores)
     assert made.classes == ("beach",)
-    assert made.sentence.endswith("; the next class is dog.")
+    assert made.sentence.endswith("; the next most probable class is dog.")
     named = _measured(classifier, whole, replace(judged, sets=odds > 0.25), 0, scores)
     assert named.classes == ("beach", "snow")  # by both classifiers, as the set was measured
 

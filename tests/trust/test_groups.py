@@ -227,7 +227,9 @@ def test_what_fit_says_of_the_figure() -> None:
     assert held_out_lines(measures | {"weak_classes": weak})[2] == few
     assert held_out_lines(measures | {"weak_classes": weak, "split": None})[1:] == [few]
     (*_, last) = held_out_lines(measures | {"split": how | {"unmeasured_classes": ["Leek"]}})
-    assert last == "1 class (Leek) cannot be measured, because all pictures show one object"  # and not a second line
+    assert last == "1 class (Leek) cannot be measured, because all of its pictures show one object"  # no second line
+    (*_, last) = held_out_lines(measures | {"split": how | {"one_thing_classes": ["Leek", "Kiwi"]}})
+    assert last.startswith("2 classes (Leek, Kiwi) may each show only one object, so")
     assert held_out_lines(measures | {"split": how | {"by": "copies"}})[1].endswith(
         "if several pictures show the same object, this accuracy is too high"
     )

@@ -135,12 +135,12 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     lone = how["unmeasured_classes"]
     alike = [name for name in how["one_thing_classes"] if name not in lone]
     for names, what in (
-        (lone, "cannot be measured, because all of {} pictures show one object"),
-        (alike, "may {}show only one object, so the accuracy on other objects is unknown"),
+        (lone, "cannot be measured, because all of {its} pictures show one object"),
+        (alike, "may {each}show only one object, so the accuracy on other objects is unknown"),
     ):
         if names:
-            each = ("their", "each ") if len(names) > 1 else ("its", "")
-            lines.append(f"{_counted(names)} {what.format(each[names is alike])}")
+            its, each = ("their", "each ") if len(names) > 1 else ("its", "")
+            lines.append(f"{_counted(names)} {what.format(its=its, each=each)}")
     return lines
 
 

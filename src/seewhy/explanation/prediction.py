@@ -63,9 +63,7 @@ class Unknowns(Result):
             )
         if not parts:
             return "SeeWhy has not measured how often the classifier notices a picture of an unknown class."
-        parts.append(
-            f"It wrongly calls {100 * (1 - self.kept):.0f} % of held-out pictures unlike anything it knows."
-        )
+        parts.append(f"It wrongly calls {100 * (1 - self.kept):.0f} % of held-out pictures unlike anything it knows.")
         return " ".join(parts)
 
 
