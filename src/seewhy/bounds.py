@@ -71,9 +71,7 @@ def check_fields(settings: Any, name: str | None = None) -> None:
             given = f"{value:g}" if isinstance(value, float) else repr(value)
             preset = next(one.default for one in fields(kind) if one.name == field)
             cure = "" if preset in (MISSING, None) else f" Leave it out to use {preset!r}."
-            owner = name or settings.name
-            owner = owner[:1].lower() + owner[1:] if " " in owner else owner
-            raise InputError(f"`{field}` of {owner} must be {expected}, got {given}.{cure}")
+            raise InputError(f"`{field}` of {name or settings.name} must be {expected}, got {given}.{cure}")
 
 
 class Checked:

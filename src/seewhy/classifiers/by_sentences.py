@@ -83,7 +83,7 @@ class Selector(Checked):
     are used. Paper: ``m = 5`` and ``margin = 0``.
     """
 
-    noun = "The selector"
+    noun = "the selector"
 
     m: Count = 5
     margin: float = 0.0

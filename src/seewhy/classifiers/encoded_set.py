@@ -225,7 +225,7 @@ def encode_labelled(
 class HoldOut(Checked):
     fraction: HeldOutPart = 0.2
 
-    noun = "The split"
+    noun = "the split"
     seed: int = 0
     validation: Samples | None = None
     split: Split = "grouped"

@@ -43,7 +43,7 @@ class Spread(Checked):
         gpus: with --cluster, number of GPUs per worker; with 0.5, two workers share a GPU.
     """
 
-    noun = "The run"
+    noun = "the run"
 
     per_shard: Count = 2048
     threads: Count | None = None

@@ -264,7 +264,7 @@ class Scorer(ABC):
 class Segmenter(Checked, NamesPixels):
     """A segmenter from an encoder and a scorer of its grid cells."""
 
-    noun = "A segmenter"
+    noun = "a segmenter"
 
     method: str
     parameters: dict[str, Any]

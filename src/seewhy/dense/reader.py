@@ -39,7 +39,7 @@ MOST_KEPT = 2**30
 class Reader(Checked):
     """An encoder for pictures of any size, optionally with a second trunk."""
 
-    noun = "A reader of pictures"
+    noun = "a reader of pictures"
 
     base: Encoder
     zoom: Zoom = LARGEST

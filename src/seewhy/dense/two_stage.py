@@ -257,7 +257,7 @@ class Blend(Checked):
     the objectness, as in the authors' ``ensemble_class_outputs``.
     """
 
-    noun = "A blend"
+    noun = "a blend"
 
     alpha: Part = 0.35
     beta: Part = 0.65

@@ -219,7 +219,7 @@ class Bring(Checked):
         held_out: fraction of these pictures on which the decoder is evaluated, 0 to 1.
     """
 
-    noun = "The decoder's preparation"
+    noun = "the decoder's preparation"
 
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
     noise: Positive = 0.5

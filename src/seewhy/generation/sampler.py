@@ -66,7 +66,7 @@ class PPGN(Checked):
         n_shown: number of displayed pictures per chain, in addition to the start.
     """
 
-    noun = "The sampler"
+    noun = "the sampler"
 
     eps1: NotNegative = 0.1
     eps2: NotNegative = 1.0

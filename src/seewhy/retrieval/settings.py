@@ -82,7 +82,7 @@ class Settings(Checked):
         thumbnail: longest side of stored thumbnails in pixels; 0 stores none.
     """
 
-    noun = "The index"
+    noun = "the index"
 
     parts: Parts = "none"
     levels: int = 4

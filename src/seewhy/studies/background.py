@@ -72,7 +72,7 @@ class BackgroundStudy(Checked):
         seed: seed of pictures, backgrounds, places and resampling.
     """
 
-    noun = "The study"
+    noun = "the study"
 
     n_rounds: Count = 3
     n_per_class: Annotated[int, Bound(2)] | None = None

@@ -215,7 +215,7 @@ class ClaimsStudy:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        check_fields(self, "The study")
+        check_fields(self, "the study")
         object.__setattr__(self, "only", tuple(dict.fromkeys(self.only)))
         for name in self.only:
             if name not in known_claims():

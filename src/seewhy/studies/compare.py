@@ -126,7 +126,7 @@ class CompareStudy:
     n_draws: Annotated[int, Bound(100)] = 2000
 
     def __post_init__(self) -> None:
-        check_fields(self, "The study")
+        check_fields(self, "the study")
         known = [name for name in classifiers if issubclass(classifiers[name], PictureRecipe)]
         if unknown := [name for name in self.only if name not in known]:
             raise InputError(

@@ -133,7 +133,7 @@ class RefitStudy(Checked):
         seed: seed of the folds and the resampling.
     """
 
-    noun = "The comparison"
+    noun = "the comparison"
 
     n_folds: Annotated[int, Bound(2)] = 5
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))

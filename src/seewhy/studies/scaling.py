@@ -83,7 +83,7 @@ class ScalingStudy(Checked):
         seed: seed for the split, the subsets and the resampling.
     """
 
-    noun = "The study"
+    noun = "the study"
 
     target: float | None = None
     n_sizes: Annotated[int, Bound(3)] = 7

@@ -334,7 +334,7 @@ class TransferStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, "The study")
+        check_fields(self, "the study")
         if min(self.shots, default=1) < 1:
             raise InputError(f"`shots` must be at least 1, got {min(self.shots)}. Use --set shots=1,4, for example.")
         for part in self.parts:

@@ -40,7 +40,7 @@ class NextStudy(Checked):
         seed: seed of the held-out pictures.
     """
 
-    noun = "What to do next"
+    noun = "what to do next"
 
     n_listed: Annotated[int, Bound(1)] = 10
     scaling: ScalingStudy = field(default_factory=ScalingStudy)

@@ -134,7 +134,7 @@ class Augmentation:
     solarise: tuple[float, ...] = (0.0,)
 
     def __post_init__(self) -> None:
-        check_fields(self, "The augmentation")
+        check_fields(self, "the augmentation")
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]):
             raise InputError(
                 "`scale` must be two ascending fractions from 0 to 1 and `aspect` two ascending ratios "

@@ -63,7 +63,7 @@ class Objective(ABC):
     small: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        check_fields(self, f"The objective {self.name}")
+        check_fields(self, f"the objective {self.name}")
         self.check()
 
     def check(self) -> None:

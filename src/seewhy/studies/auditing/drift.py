@@ -79,7 +79,7 @@ class DriftTest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, "The test")
+        check_fields(self, "the test")
         if self.alpha < (least := 1 / (self.n_permutations + 1)):
             raise InputError(f"`alpha` must be at least {least:g}, the smallest possible p value, got {self.alpha:g}.")
 
