@@ -329,12 +329,11 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         n = len(d.classes)
         among = f"one of these {n}: " if n > N_NAMED else ""
         sentence = f"In {_part(d.level)} of cases like this, the true class is {among}{listed(d.classes)}."
-        day = (
-            []
-            if d.another_day is None
-            else [f"On another day, the true class is among these in at least {_part(d.another_day)} of cases."]
-        )
-        figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
+        figures[0] = figures[0].replace(" is right", " alone is right", 1)
+        if d.another_day is not None:
+            figures[:0] = [
+                f"On another day, the true class is among these in at least {_part(d.another_day)} of cases."
+            ]
         cure = f"{'Neither' if n == 2 else 'None of these'}? Add pictures of it and fit again: {FIT}"
     elif d.verdict != "sure":
         sentence = often + (
@@ -343,12 +342,12 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
             else f"; the next most probable class is {names[1]}." if len(names) > 1 else "."
         )  # fmt: skip
         cure = f"Something else? Add pictures of it and fit again: {FIT}"
-    figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
-    figures += (
-        [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were predicted correctly."]
-        if d.n_sure
-        else []
-    )
+    if not d.is_unknown:
+        figures.append(f"{strange} as strange as this one.")
+    if d.n_sure:
+        figures.append(
+            f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were predicted correctly."
+        )
     figures += [] if d.unknowns is None else [d.unknowns.sentence]
     return replace(d, sentence=sentence, figures=" ".join(figures), cure=cure)
 

@@ -89,12 +89,8 @@ def _kind_of(data: Path) -> str:
         listed = any(next(data.glob(pattern), None) for pattern in ("*.xml", "annotations/*.xml", "*.coco.json"))
         return "boxes" if listed or texts or (data / "boxes.json").is_file() else "classes"
     if suffix in TABLES and data.is_file():
-        first = next(iter(rows_of(data)), {})
-        return (
-            "boxes"
-            if {"left", "top", "right", "bottom"} <= {str(name).strip().lower() for name in first}
-            else "classes"
-        )
+        columns = {str(name).strip().lower() for name in next(iter(rows_of(data)), {})}
+        return "boxes" if {"left", "top", "right", "bottom"} <= columns else "classes"
     return "boxes" if suffix in (".json", ".xml", ".yaml", ".yml") else "classes"
 
 

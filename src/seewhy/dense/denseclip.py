@@ -225,11 +225,9 @@ class DenseCLIP:
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         layout = self.segmenter_before(encoder, classes).encoder.layout
-        names = (
-            Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
-            if self.prompting == "pre"
-            else None
-        )
+        names = None
+        if self.prompting == "pre":
+            names = Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
         behind = [c for c, _ in layout.finer]
         channels = [len(tensors["mean"]) - sum(behind), *behind]
         network = self._decoder(channels, tensors["fixed"], names)

@@ -201,11 +201,9 @@ def copies(material: Material, limit: Limit) -> Figure:
         return missing("The classifier does not know its training pictures. Give them with --against.")
     same, near, n = counts["n_same_bytes"], counts["n_near"], len(material.files)
     left = counts["accuracy_without"]
-    rest = (
-        ""
-        if not same + near or left is None
-        else f" Of the other pictures, {100 * left:.1f} % are predicted correctly."
-    )
+    rest = ""
+    if same + near and left is not None:
+        rest = f" Of the other pictures, {100 * left:.1f} % are predicted correctly."
     caveat = "" if counts["n_compared"] else " An older version saved this classifier, so near copies are not found."
     sentence = (
         f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
