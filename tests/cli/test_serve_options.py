@@ -70,7 +70,8 @@ def test_a_whole_run() -> None:
     command = [sys.executable, "-m", "seewhy", "serve", "--port", "0"]
     process = subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    url = re.findall(r"http://\S+/", process.stderr.readline())[0]
+    # A slow start says first what it is waiting for.
+    url = next(urls[0] for line in process.stderr if (urls := re.findall(r"http://\S+/", line)))
     with urllib.request.urlopen(f"{url}version") as answer:
         assert json.load(answer)["models"][0]["name"] == "imagenet"
     process.send_signal(signal.SIGHUP)
