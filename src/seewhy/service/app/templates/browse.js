@@ -174,7 +174,8 @@
     if (byKeys()) rest(cells.get(focus));
   }
   const tell = (data) => {
-    const some = data.n === data.of ? `${data.of.toLocaleString("en")} pictures` : `${data.n.toLocaleString("en")} of ${data.of.toLocaleString("en")} pictures`;
+    const every = `${data.of.toLocaleString("en")} picture${data.of === 1 ? "" : "s"}`;
+    const some = data.n === data.of ? every : `${data.n.toLocaleString("en")} of ${every}`;
     const left = data.of - data.done;
     const sorted = data.like && form.elements.sort.value === "order" ? ", most similar first" : "";
     count.textContent = data.problem ?? (left ? `${some}${sorted}; ${left.toLocaleString("en")} still to be looked at` : some + sorted);

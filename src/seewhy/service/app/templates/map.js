@@ -95,7 +95,7 @@
     view = new Set((await json(`/rows?${query}`)).places);
   }
   const tell = (state) => {
-    const some = `${state.n.toLocaleString("en")} pictures`, left = state.n - state.done;
+    const some = `${state.n.toLocaleString("en")} picture${state.n === 1 ? "" : "s"}`, left = state.n - state.done;
     const filtered = view ? ` ${view.size.toLocaleString("en")} match the filters of the grid; the others are faint.` : "";
     const told = !state.working && state.method === "none" ? `None of ${some} could be placed.`
       : left ? `Pictures appear as they are encoded. ${left.toLocaleString("en")} of ${some} are left.`
