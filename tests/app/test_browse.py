@@ -324,9 +324,8 @@ def test_a_selection_is_downloaded_as_a_table_that_can_be_read(deciding: TestCli
 
 def test_a_selection_of_any_size_is_downloaded_by_a_form(deciding: TestClient) -> None:
     answer = deciding.post("/selection.csv", json={"places": [4, 2] * 20_000})
-    assert answer.text.startswith(deciding.get("/selection.csv?places=4,2").text)
+    assert answer.text == deciding.get("/selection.csv?places=4,2").text, "each picture once"
     assert answer.headers["content-type"].startswith("text/csv")
-    assert len(answer.text.splitlines()) == 40_001
     refused = deciding.post("/selection.csv?format=json", json={"places": [1, 99]})
     assert (refused.status_code, refused.json()["error"][:45]) == (422, "The index of a picture must be from 0 to 9, g")
 

@@ -26,6 +26,7 @@ from .base import (
     add_file,
     add_page,
     answer,
+    at_most,
     make_base,
     paged,
     render,
@@ -40,6 +41,7 @@ Name = Annotated[str, Query(alias="as", max_length=200, description="The annotat
 Show = Annotated[Literal["all", "open", "finished"], Query(description="Which pictures: all, unfinished or finished.")]
 Of = Annotated[Literal["writing", "comparing"], Query(description="Which task to find.")]
 PICTURES_A_PAGE = 60
+MOST_ANSWERS = 100
 TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Compare", "history": "History"}
 
 
@@ -63,7 +65,7 @@ class DraftBody(SaveBody):
 
 
 class JudgementBody(Body):
-    answers: dict[str, int]
+    answers: Annotated[dict[str, int], at_most(MOST_ANSWERS)]
     token: str = Field(max_length=64)
 
 

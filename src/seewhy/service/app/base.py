@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
+import fastapi
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -23,6 +26,7 @@ from starlette.routing import Match
 
 from ...errors import InputError, SeeWhyError
 from ...report.page import environment
+from ...storage.reading import parse_json
 from .guard import Guard, Refuse
 from .settings import Settings
 from .worker import BusyError
@@ -40,6 +44,8 @@ DROPS = "app.js"
 FIELD = "picture"
 MOST_FORM_BYTES = 200_000
 MOST_FORM_FIELDS = 400
+MOST_JSON_BYTES = 4_000_000
+"""Maximum bytes of a body in JSON; the list of half a million pictures takes as many."""
 LONGEST_NAME = 120
 
 
@@ -162,8 +168,49 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
     app.add_exception_handler(SeeWhyError, ours)
 
 
+def at_most(n: int) -> BeforeValidator:
+    """Return a validator that refuses more than ``n`` entries before it checks each one."""
+
+    def check(entries: Any) -> Any:
+        if isinstance(entries, Sized) and len(entries) > n:
+            raise ValueError(f"it may have at most {n} entries, got {len(entries)}")
+        return entries
+
+    return BeforeValidator(check)
+
+
+class _Request(Request):
+    """A request whose JSON has a limited size, and only numbers that JSON allows."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        if len(body) > MOST_JSON_BYTES:
+            raise fastapi.HTTPException(
+                413, f"The JSON is larger than the limit of {MOST_JSON_BYTES:,} bytes. Send several requests."
+            )
+        try:
+            return await asyncio.to_thread(parse_json, body)  # others are answered meanwhile
+        except ValueError as error:
+            raise fastapi.HTTPException(
+                422, f"The JSON cannot be read: {error}. Correct it and send it again."
+            ) from error
+
+
+class _Route(APIRoute):
+    """A route that reads JSON as :class:`_Request` does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            return await handle(_Request(request.scope, request.receive))
+
+        return limited
+
+
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
+    app.router.route_class = _Route
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)
     app.state.scripts = scripts

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import FastAPI, Query
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,7 +28,7 @@ from ...language.annotation.labels import KEY, as_row, check_listable, known_pic
 from ...language.annotation.store import Saved
 from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
-from .base import CSV, Format, add_data, add_file, add_page, answer, render
+from .base import CSV, Format, add_data, add_file, add_page, answer, at_most, render
 from .folders import Folders
 from .rows import MOST_ROWS, READ, SORTS, VERDICTS, View, number_or_none
 from .state import Bounded, State
@@ -71,7 +71,7 @@ class Example:
 class ListBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
-    places: list[int] = Field(min_length=1, description="Indices of pictures.")
+    places: Annotated[list[int], FailFast()] = Field(min_length=1, description="Indices of pictures.")
     data: str = Field(
         "",
         max_length=64,
@@ -85,8 +85,8 @@ class ManyBody(ListBody):
         description="The decision on all of the pictures."
     )
     label: str = Field("", max_length=1000, description="The new label, if the decision is `corrected`.")
-    places: list[int] = Field(max_length=MOST_DECISIONS, description="Indices of pictures.")
-    bases: dict[int, int] = Field(
+    places: Annotated[list[int], at_most(MOST_DECISIONS)] = Field(description="Indices of pictures.")
+    bases: Annotated[dict[int, int], at_most(MOST_DECISIONS)] = Field(
         default_factory=dict,
         description="By picture: the number of its latest decision that the client has seen, if any.",
     )
@@ -237,7 +237,7 @@ class Browse:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("image", "label"))
-        for i in index:
+        for i in dict.fromkeys(index):  # a client may repeat a picture a million times
             sample = self.rows.items[i]
             check_listable(sample.image)
             writer.writerow(map(spreadsheet_safe, (self._path(sample.image), sample.label)))
