@@ -136,6 +136,38 @@ def test_a_database_that_is_open_is_read_by_sqlite_alone(tmp_path: Path, monkeyp
     assert read == [path]
 
 
+ACTING = (
+    "ALTER TABLE {0} ADD COLUMN more BLOB GENERATED ALWAYS AS (zeroblob(900000000)) VIRTUAL",
+    "ALTER TABLE {0} RENAME TO old; CREATE TABLE {1} AS SELECT * FROM old",
+    "ALTER TABLE {0} ADD COLUMN more TEXT CHECK (length(hex(zeroblob(900000000))) > 0)",
+    "CREATE INDEX evil ON {0} (length(zeroblob(9)))",
+    "CREATE TRIGGER evil AFTER INSERT ON {0} BEGIN DELETE FROM {0}; END",
+    "CREATE VIEW evil AS SELECT * FROM {0}",
+    "CREATE VIRTUAL TABLE evil USING fts5(x)",
+)
+
+
+@pytest.mark.parametrize("statement", ACTING)
+def test_a_database_that_acts_or_computes_is_refused(
+    opened: tuple[Callable[[Path], object], DatabaseKind], statement: str, tmp_path: Path
+) -> None:
+    """A column of an index that its schema computed gave 0.9 GB per picture from a file of 40 kB."""
+    make, kind = opened
+    path, table = tmp_path / "a.sqlite", kind.schema.split()[5]
+    database(path, f"{kind.schema} PRAGMA application_id = {kind.number}; {statement.format(table, table.upper())};")
+    with pytest.raises(DataError, match="is not as SeeWhy creates it"):
+        make(path)
+
+
+def test_a_plain_table_of_another_name_and_other_blanks_are_no_reason_to_refuse(
+    opened: tuple[Callable[[Path], object], DatabaseKind], tmp_path: Path
+) -> None:
+    make, kind = opened
+    path, schema = tmp_path / "a.sqlite", kind.schema.replace("\n", "\n  ")
+    database(path, f"{schema} PRAGMA application_id = {kind.number}; CREATE TABLE old (x); CREATE INDEX i ON old (x);")
+    make(path)
+
+
 def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> None:
     FeatureStore(tmp_path / "a.sqlite").close()
     with pytest.raises(ForeignFileError) as caught:

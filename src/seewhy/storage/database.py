@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             _open.add(db)
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
-            # The number in the header is no proof. Triggers and views run whenever a table is read or written.
-            acting = db.execute(
-                "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%'"
-            ).fetchone()
-            if acting is not None:
-                form = acting[0] if acting[0] != "table" else "virtual table"
-                raise sqlite3.DatabaseError(f"it has the {form} {acting[1]!r}, which SeeWhy never creates")
+            _check_schema(db, kind)
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(kind.schema)
         except UnicodeDecodeError as error:  # SQLite's error message is not UTF-8
@@ -81,6 +76,30 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             db.close()
             raise
     return db
+
+
+def _check_schema(db: sqlite3.Connection, kind: DatabaseKind) -> None:
+    """Check that nothing in a database acts or computes when it is used: its number in the header is no proof.
+
+    Triggers and views run whenever a table is read or written, and a column may be computed by an expression. Plain
+    tables of other names are never used.
+    """
+    own = _definitions(kind)
+    for form, name, table, sql in db.execute("SELECT type, name, lower(tbl_name), sql FROM sqlite_master"):
+        is_virtual = (sql or "").upper().startswith("CREATE VIRTUAL")
+        if form in ("table", "index") and not is_virtual and table not in own:
+            continue
+        if sql is not None and own.get(name.lower()) != " ".join(sql.split()):
+            told = "virtual table" if is_virtual else form
+            raise sqlite3.DatabaseError(f"its {told} {name!r} is not as SeeWhy creates it")
+
+
+@cache
+def _definitions(kind: DatabaseKind) -> dict[str, str]:
+    """Return the SQL of each table by its name."""
+    with contextlib.closing(memory(kind)) as db:
+        rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {name: " ".join(sql.split()) for name, sql in rows}
 
 
 def memory(kind: DatabaseKind) -> sqlite3.Connection:
