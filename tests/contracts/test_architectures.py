@@ -77,6 +77,13 @@ TIMM: dict[str, tuple[dict[str, Any], tuple[int, int], tuple[int, int]]] = {
     "twins_pcpvt_small": ({}, WIDE, (2, 3)),
     "fastvit_t8": ({}, WIDE, (2, 3)),
     "nextvit_small": ({}, WIDE, (2, 3)),
+    # The last layer is a convolution; a batch norm and a linear layer; two linear layers; a linear layer in a part of
+    # the head; two linear layers behind tokens.
+    "resnetv2_18": ({"layers": (1, 1, 1, 1)}, WIDE, (2, 3)),
+    "efficientvit_m0": ({"img_size": 128}, (128, 128), (2, 2)),
+    "swiftformer_xs": ({}, WIDE, (2, 3)),
+    "cpubone_nano": ({}, WIDE, (2, 3)),
+    "efficientformer_l1": ({}, (224, 224), (7, 7)),
 }  # fmt: skip
 SLOW = {"mixer_s32_224", "twins_pcpvt_small", "nextvit_small", "fastvit_t8", "nest_tiny", "googlenet", "inception_v3"}
 SLOW |= {
@@ -88,6 +95,7 @@ SLOW |= {
     "vgg11",
     "efficientnet_v2_s",
     "rexnetr_200",
+    "efficientformer_l1",
     "tf_efficientnetv2_b0",
 }
 

@@ -15,8 +15,8 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Layout
-from seewhy.encoders.module import from_module, frozen_copy
-from seewhy.encoders.split import cut_by_graph
+from seewhy.encoders.module import from_module
+from seewhy.encoders.split import cut_by_graph, frozen_copy
 from seewhy.errors import ModelError, UnknownNameError
 from seewhy.heads.head import Target
 from seewhy.types import Transform
@@ -145,8 +145,75 @@ def test_bypassed_layer_is_refused() -> None:
 
 
 def test_wrong_number_of_classes() -> None:
-    with pytest.raises(ModelError, match="got 2 names, but the network has 3 outputs"):
+    with pytest.raises(ModelError, match=r"got 2 names for 3 outputs\. Add or remove names\."):
         from_module(Convs(), transform=TRANSFORM, classes=["a", "b"])
+    one = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    with pytest.raises(ModelError, match=r"got 2 names for 1 output\. Wrap it in a module that returns one logit"):
+        from_module(one, transform=TRANSFORM, classes=["a", "b"])
+
+
+def ending_in(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU(), *layers).eval()
+
+
+class Scaled(Convs):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ending_in(nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        ending_in(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3), nn.LogSoftmax(1)),
+        ending_in(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3), nn.BatchNorm1d(3)),
+        Scaled().eval(),
+    ],
+)
+def test_a_network_that_does_not_end_in_a_linear_layer(network: nn.Module) -> None:
+    """The last linear layer in it is not its last layer; the maps are those of its own outputs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for part in network.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+    encoder = from_module(network, transform=TRANSFORM, classes=["a", "b", "c"], engine="torch")
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    look = encoder.encode(pixels)
+    model = Pretrained().build(encoder)
+    assert torch.allclose(model.head(look.pooled), network(pixels), atol=1e-6)
+    leaf = look.features.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(encoder.head(leaf)[:, 1].sum(), leaf)
+    maps = (slope.mean((2, 3), keepdim=True) * leaf).sum(1)
+    assert torch.allclose(GradCAM()(model, look, Target(torch.tensor([1, 1]))), maps, atol=1e-6)
+    features = from_module(network, transform=TRANSFORM, engine="torch")
+    assert features.classes == ()
+    with pytest.raises(ModelError, match=r"\(from_module: classes=\[\.\.\.\]\)"):
+        Pretrained().build(features)
+
+
+def test_probabilities_are_no_logits() -> None:
+    network = ending_in(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3), nn.Softmax(1))
+    with pytest.raises(ModelError, match=r"must return logits, but its outputs add up to 1, .* Remove its softmax\."):
+        from_module(network, transform=TRANSFORM, classes=["a", "b", "c"])
+
+
+class Ungraded(Branching):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def test_a_network_without_gradients_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"has no gradient at 'relu'\. Remove torch\.no_grad\(\)"):
+        from_module(Ungraded(), transform=TRANSFORM)
+
+
+def test_torchscript_is_refused() -> None:
+    compiled = nn.Sequential(Convs())
+    compiled.__class__ = type("Compiled", (nn.Sequential, torch.jit.ScriptModule), {})
+    with pytest.raises(ModelError, match=r"is compiled by TorchScript, .* Pass the module from which it was made"):
+        from_module(compiled, transform=TRANSFORM)
 
 
 class Shared(Convs):

@@ -53,6 +53,16 @@ def test_equals_torchvision(tmp_path: Path, architecture: str, average: bool) ->
         assert torch.allclose(encoder.classifier(look.pooled), golden(pixels), atol=1e-5)
 
 
+def test_a_network_that_ends_in_a_convolution(tmp_path: Path) -> None:
+    said = {"transform": SMALL.to_json(), "classes": ["cat", "dog", "eel"]}
+    path, golden = save(tmp_path, "squeezenet1_1", said)
+    encoder = load(f"squeezenet1_1@{path}", engine="torch")
+    assert encoder.classes == ("cat", "dog", "eel")
+    pixels = example_pixels((64, 64), batch=2, seed=9)
+    with torch.no_grad():
+        assert torch.allclose(encoder.classifier(encoder.encode(pixels).pooled), golden(pixels), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("architecture", "weights"), [("resnet50", "IMAGENET1K_V1"), ("resnet50", "IMAGENET1K_V2"), ("vit_b_16", "DEFAULT")]
 )

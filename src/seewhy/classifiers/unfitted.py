@@ -133,8 +133,8 @@ class Pretrained(Recipe):
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
-                f"The encoder {encoder.name!r} has no classes. Name yours with --labels, or fit a "
-                "classifier on pictures with: seewhy fit PHOTOS -o MODEL"
+                f"The encoder {encoder.name!r} has no classes. Name yours with --labels (from_module: classes=[...]), "
+                "or fit a classifier on pictures with: seewhy fit PHOTOS -o MODEL"
             )
         names = encoder.classes or tuple(f"class {i}" for i in range(layer.out_features))
         plain = Classifier(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import math
@@ -24,10 +23,13 @@ from .split import (
     cut_by_graph,
     example_pixels,
     freeze,
+    frozen_copy,
     hooked,
     in_single,
+    linear_of,
+    of_logits,
     prove,
-    same,
+    prove_gradient,
 )
 
 Kind = Literal["nchw", "nhwc"]
@@ -222,7 +224,7 @@ def from_module(
             spatial features, and logs its name on the logger ``seewhy``.
         transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
             timm's data config or ``create_transform(...)``, and more (:func:`as_transform`).
-        classes: class names, in the order of the outputs.
+        classes: class names, in the order of the outputs; required if the network does not end in a linear layer.
         name: name of the encoder.
         layout: layout of the layer's output; required for tokens whose grid SeeWhy cannot infer.
         engine: engine that runs the layers up to the target layer.
@@ -234,43 +236,48 @@ def from_module(
     transform = as_transform(transform, name)
     twin = in_single(frozen_copy(module))
     found = _layer_name(module, target_layer)
-    split, classifier, found = split_module(twin, found, layout, transform.input_size, name)
+    split, classifier, found = split_module(twin, found, layout, transform.input_size, name, len(classes))
     if target_layer is None:
         log.info("%s: target layer %r", name, found)
     n = 0 if classifier is None else classifier.out_features
     names = tuple(classes) or tuple(f"class {i}" for i in range(n))
-    if len(names) != n:
-        has = "no linear last layer" if classifier is None else f"{n} outputs"
-        raise ModelError(
-            f"`classes` must have one name per output of {name}, got {len(names)} names, but the network has {has}."
-        )
     return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy in evaluation mode with ``requires_grad=False``."""
-    memo: dict[int, object] = {
-        id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in module.parameters()
-    }
-    try:
-        return freeze(copy.deepcopy(module, memo))
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(
-            f"copy.deepcopy cannot copy {type(module).__name__}: {error}. Remove tensors with a gradient history from "
-            "its attributes."
-        ) from error
-
-
 def split_module(
-    module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
+    module: nn.Module,
+    layer: str | None,
+    layout: Layout | None,
+    size: tuple[int, int],
+    name: str,
+    n_classes: int | None = 0,
 ) -> tuple[Split, nn.Linear | None, str]:
-    """Split a network after a layer and before its last linear layer."""
+    """Split a network after a layer and before its last linear layer.
+
+    If the network does not end in a linear layer, the pooled vector is its output, and the last layer is the identity
+    if the outputs are classes.
+
+    Args:
+        n_classes: number of classes; ``None`` takes the number of outputs, and with 0 the outputs may also be features.
+    """
     pixels = example_pixels(size)
     trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:
         raise ModelError(
             f"{name} must return one vector per picture, (b, k), got {tuple(trace.output.shape)}. Wrap it in a module "
             "that pools."
+        )
+    n_outputs = trace.output.shape[1]
+    n_classes = n_outputs if n_classes is None else n_classes
+    if n_classes not in (0, n_outputs):
+        cure = "Add or remove names."
+        if n_outputs == 1:
+            cure = (
+                "Wrap it in a module that returns one logit per class, such as torch.cat([torch.zeros_like(x), x], 1)."
+            )
+        raise ModelError(
+            f"`classes` must have one name per output of {name}, got {n_classes} names for {n_outputs} "
+            f"output{'s' * (n_outputs != 1)}. {cure}"
         )
     if layer is None:
         layer, layout = _last_place(module, trace, name, layout)
@@ -286,20 +293,10 @@ def split_module(
     split = Split(freeze(parts[0]), freeze(head), layout)
     expected = trace.output if linear is None else trace.inputs[linear]
     prove(split, pixels, expected, f"{name} at {layer!r}")
-    leaf = features.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        pooled = split.head(leaf)
-        weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
-        (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
-    if gradient is None or not layout.to_grid(gradient).any():
-        raise ModelError(
-            f"The prediction of {name} uses only the class token of {layer!r}, so every map would be zero. Choose the "
-            "block before it, or pass target_layer=None."
-        )
-    classifier = module.get_submodule(linear) if linear is not None else None
-    if classifier is not None and not same(classifier(expected), trace.output):
-        classifier = None
-    return split, classifier, layer  # type: ignore[return-value]
+    prove_gradient(split, features, name, layer)
+    if linear is None:
+        return split, of_logits(trace.output, n_classes, name), layer
+    return split, linear_of(module.get_submodule(linear), expected, trace.output), layer
 
 
 def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:

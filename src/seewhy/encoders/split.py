@@ -56,6 +56,25 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy in evaluation mode with ``requires_grad=False``."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise ModelError(
+            f"{type(module).__name__} is compiled by TorchScript, so its layers cannot be explained. Pass the module "
+            "from which it was made."
+        )
+    memo: dict[int, object] = {
+        id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in module.parameters()
+    }
+    try:
+        return freeze(copy.deepcopy(module, memo))
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"copy.deepcopy cannot copy {type(module).__name__}: {error}. Remove tensors with a gradient history from "
+            "its attributes."
+        ) from error
+
+
 def in_single(module: nn.Module) -> nn.Module:
     """Convert a module to float32 in place."""
     return module.float()
@@ -167,6 +186,56 @@ def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Mo
     return GlobalAverage() if equal else head
 
 
+def linear_of(layers: Any, pooled: Float[Tensor, "1 p"], logits: Float[Tensor, "1 k"]) -> nn.Linear | None:
+    """Return the linear layer that computes the logits from the pooled vector, or ``None`` if the layers do not.
+
+    Args:
+        layers: an affine layer, such as a linear layer, a 1 x 1 convolution, or a batch norm and a linear layer; or
+            several of them in a tuple, whose outputs the network averages.
+        pooled: pooled vector of a picture.
+        logits: the network's output for this picture.
+    """
+    width = pooled.shape[1]
+    if isinstance(layers, nn.Linear):
+        linear = layers
+    elif isinstance(layers, nn.Conv2d):
+        bias = layers.weight.new_zeros(layers.out_channels) if layers.bias is None else layers.bias
+        linear = linear_with(layers.weight.flatten(1), bias)
+    else:
+        parts = layers if isinstance(layers, tuple) else (layers,)
+        # The outputs for 0 and for each unit vector are the bias, and the bias plus a column of the weights.
+        rows = torch.cat([pooled.new_zeros(1, width), torch.eye(width, device=pooled.device)])
+        try:
+            with torch.no_grad():
+                out: Tensor = sum(part(rows) for part in parts) / len(parts)
+                linear = linear_with(out[1:].sub(out[:1]).T, out[0])
+        except (IndexError, RuntimeError, TypeError, ValueError):  # layers that take no vectors
+            return None
+    if linear.in_features != width:
+        return None
+    with torch.no_grad():
+        return linear if same(linear(pooled), logits) else None
+
+
+def linear_with(weight: Float[Tensor, "k p"], bias: Float[Tensor, " k"]) -> nn.Linear:
+    """Return a frozen linear layer with the given weights."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight.detach().contiguous()), nn.Parameter(bias.detach().contiguous())
+    freeze(layer)
+    return layer
+
+
+def of_logits(logits: Float[Tensor, "1 k"], n_classes: int, name: str) -> nn.Linear | None:
+    """Return the identity as the last layer of a network whose pooled vector is its output, for known classes."""
+    if not n_classes or logits.shape[1] != n_classes:
+        return None
+    if n_classes > 1 and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        raise ModelError(
+            f"{name} must return logits, but its outputs add up to 1, as probabilities do. Remove its softmax."
+        )
+    return linear_with(torch.eye(n_classes, device=logits.device), logits.new_zeros(n_classes))
+
+
 def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor, "b p"], name: str) -> Tensor:
     """Check that trunk and head together equal the network on random pixels; return the pooled vector."""
     with torch.no_grad():
@@ -184,6 +253,25 @@ def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor
             "seewhy.encoders.module.from_module with the correct layout."
         )
     return pooled
+
+
+def prove_gradient(split: Split, features: Tensor, name: str, layer: str) -> None:
+    """Check that the pooled vector has a gradient at the places of the features."""
+    leaf = features.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        pooled = split.head(leaf)
+        total = (pooled * torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))).sum()
+        gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+    if gradient is None or (split.layout.kind != "tokens" and not gradient.any()):
+        raise ModelError(
+            f"The prediction of {name} has no gradient at {layer!r}. Remove torch.no_grad(), detach() and quantised "
+            "layers behind it, or choose another target_layer."
+        )
+    if not split.layout.to_grid(gradient).any():
+        raise ModelError(
+            f"The prediction of {name} uses only the class token of {layer!r}, so every map would be zero. Choose the "
+            "block before it, or pass target_layer=None."
+        )
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:

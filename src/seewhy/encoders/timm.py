@@ -27,10 +27,10 @@ from .split import (
     follows,
     freeze,
     in_single,
+    linear_of,
     prove,
     replaced,
     run_and_record,
-    same,
 )  # fmt: skip
 from .weights import WeightsFile, fetch, fetch_url, read_config, weights_in
 
@@ -235,20 +235,22 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
             pooled = prove(split, pixels, model.forward_head(features, pre_logits=True), name)
     else:
         return _split_by_name(model, [f"blocks.{len(blocks) - 1}"] if blocks else [], size, name)
-    # The network's last linear layer, if nothing lies between it and the pooled vector; a few give the whole head.
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    classifier = getattr(classifier, "fc", classifier)
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
+    if not getattr(model, "num_classes", 0):
         return split, None
     with torch.no_grad():
-        return split, classifier if same(classifier(pooled), model.forward_head(features)) else None
+        logits = model.forward_head(features)
+    # A few networks give their whole head, or only the last of its layers.
+    last = model.get_classifier() if hasattr(model, "get_classifier") else None
+    layers = (getattr(last, "fc", last), getattr(model, "head", None))
+    return split, next((found for layer in layers if (found := linear_of(layer, pooled, logits)) is not None), None)
 
 
 def _split_by_name(model: Any, last: list[str], size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
     """Split a network after its last block or, if its last tokens have no gradient, earlier."""
     for layer in (*last, None):
         try:
-            split, classifier, _ = split_module(model, layer, None, size, name)
+            n_classes = int(getattr(model, "num_classes", 0) or 0)
+            split, classifier, _ = split_module(model, layer, None, size, name, n_classes)
         except NotFiniteError:
             raise
         except ModelError:

@@ -47,7 +47,7 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         finally:
             del entry.get_state_dict
         transform, classes = transform_of(entry.transforms()), _names(entry)
-    split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole)
+    split, classifier, _ = split_module(freeze(model), None, None, transform.input_size, whole, None)
     if classifier is not None and len(classes) != classifier.out_features:
         classes = tuple(f"class {i}" for i in range(classifier.out_features))
     return split.encoder(model, whole, transform, classifier=classifier, classes=tuple(classes), engine=engine)
