@@ -105,6 +105,19 @@ def test_few_words_stand_before_the_first_click(ordinary: dict[str, Explanation]
         assert len(Open(render_html(all_at_once)).words) <= MOST_WORDS, agrees
 
 
+def test_a_card_says_how_little_of_a_wide_picture_the_network_looks_at(full: Explanation, coffee: Explanation) -> None:
+    """A weld of 12,000 × 300 pixels had cards as any other: 2 % of it had been looked at, and nothing said so."""
+    assert coffee.in_view == pytest.approx(0.875**2 * 2 / 3, abs=0.002)
+    assert coffee.to_json()["in_view"] == round(coffee.in_view, 4)
+    for share, said in ((0.02, "centre only, 2 % of this picture."), (0.57, ""), (1.0, "")):
+        why = replace(full, in_view=share)
+        words, lines = Open(render_html(why)).said, "\n".join(card_lines(why))
+        for text in (" ".join(words), lines):
+            assert ("The network looks at the" in text) == bool(said), share
+            assert said in text
+        assert ("The network looks at the centre only" in render_html(why)) == (share < 1)  # if not open, in Details
+
+
 def test_the_open_sentences_are_read_at_once(ordinary: dict[str, Explanation]) -> None:
     said = []
     for why in ordinary.values():

@@ -67,7 +67,7 @@ def box(**changed: Any) -> Part:
 
 
 def explained(part: Part, view: tuple[int, int] = (64, 64)) -> Any:
-    return SimpleNamespace(
+    return SimpleNamespace(in_view=1.0, 
         part=part, view=np.zeros((*view, 3), np.uint8), where=Missing("", ""), subject=None,
         prediction=Prediction("a.png", (Ranked("cat", 1.0),)),
     )  # fmt: skip

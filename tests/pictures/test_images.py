@@ -335,6 +335,7 @@ def test_views_are_cut_from_one_decoding() -> None:
     assert np.array_equal(mirrored.pixels, right.pixels[:, ::-1])
     assert right.to_original((0, 0, 0.25, 1)) == (32, 0, 40, 48)
     assert mirrored.to_original((0, 0, 0.25, 1)) == (56, 0, 64, 48)
+    assert (plain.in_view, right.in_view, mirrored.in_view) == (1.0, 0.5, 0.5)
     assert plain.digest == right.digest
     assert read_views(photo(), AS_IS, []) == []
 
@@ -342,6 +343,7 @@ def test_views_are_cut_from_one_decoding() -> None:
 def test_padding_is_clipped_from_boxes() -> None:
     picture = read_picture(photo(), Transform((96, 64), 48, "bicubic", ZEROS, ONES))
     assert picture.window == (0.0, -24.0, 64.0, 72.0)
+    assert picture.in_view == 1.0
     assert picture.to_original((0, 0, 1, 1)) == (0, 0, 64, 48)
     assert picture.to_original((0, 0, 1, 0.1)) == (0, 0, 64, 1)
 

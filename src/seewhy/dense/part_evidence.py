@@ -196,7 +196,7 @@ class PartExplainer:
         words = made.words if model.encoder.has_text else NO_WORDS
         where = _of_parts(made.where, part)
         made = replace(made, where=where, like=like, words=words)
-        return replace(made, prediction=decided, view=view, subject=subject, part=part)
+        return replace(made, prediction=decided, view=view, subject=subject, part=part, in_view=1.0)
 
     def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
         """Return a classifier of the box or segment, the encoded part, its displayed crop and its position."""

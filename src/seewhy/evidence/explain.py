@@ -325,7 +325,8 @@ def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explana
             answers: dict[str, Any] = {}
             for name, answer in EVIDENCE.items():
                 answers[name] = answer(case, answers)
-            yield Explanation(case.prediction, case.picture.pixels, **answers, model=model, subject=case.subject)
+            shown, share, about = case.picture.pixels, case.picture.in_view, case.subject
+            yield Explanation(case.prediction, shown, **answers, model=model, subject=about, in_view=share)
 
     return each_beside(question.classifier.encoder.engine.name, made())
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..arguments import checked
+from ..printable import percent
 from ..results import Doc
 from .kinds import Neuron, Perceived, Region, Typical, Where, Word, Words
 from .part import Part
@@ -87,6 +88,8 @@ class Subject(Result):
 
 
 AGREE, IN_PART = 0.7, 0.4
+WHOLE = 0.99
+"""Share of a picture from which the rest does not matter."""
 TOO_LITTLE = "There is too little evidence of different kinds to compare."
 
 
@@ -137,6 +140,7 @@ class Explanation:
             class.
         typical: generated typical pictures of the class; ``None`` if not requested.
         part: the explained box or segment; ``None`` for the whole picture.
+        in_view: the share of the picture's area that ``view`` shows. The network knows nothing of the rest.
     """
 
     prediction: Prediction
@@ -150,6 +154,7 @@ class Explanation:
     subject: Subject | None = None
     typical: Typical | None = None
     part: Part | None = None
+    in_view: float = 1.0
 
     def __repr__(self) -> str:
         kinds = {"where": self.where, "like": self.like, "words": self.words}
@@ -175,6 +180,13 @@ class Explanation:
         """The class or difference that the evidence explains, in words; empty if it is the predicted class."""
         return "" if self.subject is None else self.subject.said
 
+    @property
+    def cut(self) -> str:
+        """What share of a picture the network looks at, in words; empty if it looks at all of it."""
+        if self.in_view > WHOLE:
+            return ""
+        return f"The network looks at the centre only, {percent(self.in_view, ' ')} of this picture."
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that ``seewhy explain --json`` prints (docs/json.md)."""
         like, words, agreement = self.like, self.words, self.agreement
@@ -191,7 +203,7 @@ class Explanation:
         data |= {"agreement": agreement.score, "agreement_parts": plain(agreement.parts), "agreement_about": about}
         others = {"subject": self.subject, "typical": self.typical, "part": self.part, "seen": self.seen}
         present = {name: plain(result) for name, result in others.items() if result is not None}
-        return {**data, "model": dict(self.model), **present}
+        return {**data, "in_view": round(self.in_view, 4), "model": dict(self.model), **present}
 
     def without_folders(self) -> Explanation:
         """Return a copy that names similar pictures by file name, without folders."""

@@ -132,6 +132,7 @@ class ExplanationOutput(PredictionOutput):
     agreement_about: Annotated[str, Doc("the class to which the agreement refers")]
     subject: NotRequired[Annotated[Subject, Doc("the subject of the evidence")]]
     part: NotRequired[Annotated[Part, Doc("the explained box or segment")]]
+    in_view: Annotated[Share, Doc("share of the picture's area that the network looks at")]
     model: Annotated[Model, Doc("provenance of the decision")]
     seen: NotRequired[Annotated[Perceived, Doc("result of the method [perceptual](methods/perceptual.md)")]]
     typical: NotRequired[Annotated[Typical, Doc("with `--typical`; generated pictures of the class")]]

@@ -84,6 +84,12 @@ class Picture:
     digest: str
     flipped: bool = False
 
+    @property
+    def in_view(self) -> float:
+        """The share of the upright picture's area that the view shows."""
+        (x0, y0, x1, y1), (width, height) = self.window, self.original_size
+        return (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0)) / (width * height)
+
     def to_original(self, fraction_box: FractionBox) -> PixelBox:
         """Return a box of the view in pixels of the upright picture, clipped to the picture and never empty."""
         left, top, right, bottom = fraction_box

@@ -37,6 +37,8 @@ from .page import LEVELS, file_name, linked, percent, render, terms_of
 
 N_TOP, N_OPEN = 5, 3
 """Number of classes listed, and number shown before the first click."""
+HALF = 0.5
+"""Share of a picture; if the network looks at less, the card says so before the first click."""
 SMALL = 64
 """Pictures narrower than this are shown pixel by pixel."""
 DIMMED = 140
@@ -58,7 +60,7 @@ class Card:
     """Next step for the user."""
     href: str
     aside: str
-    picture: tuple[Heat, ...]
+    picture: tuple[Block, ...]
     scores: Bars
     trust: Fold
     evidence: tuple[Evidence, ...]
@@ -175,7 +177,7 @@ def _agreed(a: Agreement) -> Iterator[Block]:
         yield Note(linked(a.notes))
 
 
-def _picture(e: Explanation) -> Iterator[Heat]:
+def _picture(e: Explanation) -> Iterator[Block]:
     where = e.where
     has_heat = isinstance(where, Where) and not where.is_zero
     yield Heat(
@@ -187,6 +189,8 @@ def _picture(e: Explanation) -> Iterator[Heat]:
         None if e.part is None else dimming(e.part, e.view.shape[:2], e.part.frame),
         small=e.view.shape[1] < SMALL,
     )
+    if e.in_view < HALF:
+        yield Note(e.cut, "rest")
     if (part := e.part) is not None:
         width, height = part.size
         dark = None if part.mask is None else dimming(part, part.picture.shape[:2], (0.0, 0.0, width, height))
@@ -233,7 +237,7 @@ def card_lines(e: Explanation) -> Iterator[str]:
     else:
         yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if p.probability is None else f'{label}, {word.lower()}'}"
     rows = [] if d is None else [("decision", f"{word}. {d.sentence}"), ("next", d.cure)]
-    rows += [("own score", own_scores(p)), ("about", e.aside)]
+    rows += [("own score", own_scores(p)), ("about", e.aside), ("picture", e.cut if e.in_view < HALF else "")]
     for key, _, evidence in e.answers:
         if isinstance(evidence, Missing):
             rows.append((NAMES.get(key, key), f"Not shown. {evidence.reason} {evidence.cure}"))

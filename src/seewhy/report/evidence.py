@@ -100,6 +100,7 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 def _where(where: Where, e: Explanation) -> Shown:
     title = heat_title(where)
     more: list[Block] = [Note(Line("Evidence for ", Strong(title), f", by {method_name(where.method)}."))]
+    more += [Note(e.cut)] if e.cut else []
     shown: list[Block] = []
     if where.is_zero:
         shown = [

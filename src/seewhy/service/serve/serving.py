@@ -41,7 +41,7 @@ EVIDENCE = {
     "words": ("words", "words_measured", "words_missing"),
 }
 """Keys of an explanation for each kind of evidence."""
-ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject")
+ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject", "in_view")
 MOST_TOP = 1000
 
 Named = Annotated[
