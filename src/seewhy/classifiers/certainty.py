@@ -127,7 +127,8 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
         )
         lines = [first, f"{of} pictures {between}; {rule}"]
     lines += poor
-    if (at_random := measures.get("random_accuracy") or 0.0) > high:  # otherwise it says nothing about such shots
+    at_random, lowest = measures.get("random_accuracy"), (measures.get("random_interval") or (0.0,))[0]
+    if at_random is not None and lowest > right:  # otherwise the difference may be chance
         lines.append(
             f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
             f"is {100 * at_random:.1f} %"

@@ -192,6 +192,7 @@ class FitOutput(TypedDict):
     ]
     n_held_out: Annotated[Count, Doc("number of held-out pictures")]
     random_accuracy: NotRequired[Annotated[Share | None, Doc("accuracy for a random split")]]
+    random_interval: NotRequired[Annotated[Interval | None, Doc("95 % interval of `random_accuracy`")]]
     split: NotRequired[Annotated[Split, Doc("how pictures were held out")]]
     n_pictures: Annotated[Count, Doc("number of training pictures")]
     C: NotRequired[Annotated[float, Doc("with `linear`; the chosen inverse regularisation strength, per picture")]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from ...bounds import Natural, Positive
 from ...encoders.base import Encoder
 from ...heads.head import Head
 from ...heads.normalise import Normalise
+from ...metrics.calibration import accuracy_interval
 from ...pictures.samples import split
 from ...threads import beside
 from .. import classifiers
@@ -84,8 +85,8 @@ class Choice:
         trial: fit without the pictures of the first fold.
         temperature: temperature of the softmax.
         index: indices of the held-out pictures; ``logits``: their calibrated logits.
-        random_accuracy: accuracy if pictures are held out at random instead of by group; ``None`` if there are no
-            groups.
+        at_random: whether each picture is predicted correctly that is held out at random instead of by group; ``None``
+            if there are no groups.
     """
 
     c: float
@@ -94,7 +95,7 @@ class Choice:
     temperature: float = 1.0
     index: Int[Tensor, " m"] | None = None
     logits: Float[Tensor, "m k"] | None = None
-    random_accuracy: float | None = None
+    at_random: Bool[Tensor, " r"] | None = None
 
     def held_out(self, pictures: EncodedSet, most: int = MAX_HELD_OUT) -> HeldOut | None:
         """Return the features and logits of up to ``most`` held-out pictures."""
@@ -156,7 +157,7 @@ class Linear(PictureRecipe):
             self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
         )
         figures = {
-            "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
+            **_random_figures(chosen.at_random),
             "C": float(f"{chosen.c:.4g}"),
             "temperature": round(chosen.temperature, 4),
         }
@@ -207,10 +208,10 @@ class Linear(PictureRecipe):
         found = Choice(c * (self.n_crops + 1), last, fits[0], temperature, index, logits[index] / temperature)
         if pictures.validation or pictures.grouping is None or not pictures.grouping.joins:
             return found
-        return replace(found, random_accuracy=self._at_random(rows, pictures, c, fits[0]))
+        return replace(found, at_random=self._at_random(rows, pictures, c, fits[0]))
 
-    def _at_random(self, rows: Rows, pictures: EncodedSet, c: float, start: LinearFit) -> float | None:
-        """Return the accuracy on pictures held out at random; ``None`` if no picture can be held out."""
+    def _at_random(self, rows: Rows, pictures: EncodedSet, c: float, start: LinearFit) -> Bool[Tensor, " r"] | None:
+        """Predict pictures held out at random: which are right? ``None`` if no picture can be held out."""
         names = [s.label for s in pictures.items]
         held = torch.tensor(split(names, pictures.digests, self.held_out, self.seed))
         asked = held[rows.picture] & rows.own
@@ -218,7 +219,7 @@ class Linear(PictureRecipe):
             return None
         shares = rows.y.bincount(minlength=len(pictures.classes)).float()
         fit = self._solve(rows, ~held[rows.picture], len(pictures.classes), c, start, shares)
-        return float((fit.logits(rows.x[asked]).argmax(1) == rows.y[asked]).double().mean())
+        return fit.logits(rows.x[asked]).argmax(1) == rows.y[asked]
 
     @property
     def _feature(self) -> Normalise:
@@ -242,3 +243,10 @@ class Linear(PictureRecipe):
         if pictures.validation:
             origin += f"; chosen and measured on {int(pictures.held.sum()):,} validation pictures"
         return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
+
+
+def _random_figures(right: Bool[Tensor, " r"] | None) -> dict[str, Any]:
+    if right is None:
+        return {"random_accuracy": None, "random_interval": None}
+    interval = [round(end, 4) for end in accuracy_interval(right)]
+    return {"random_accuracy": round(float(right.double().mean()), 4), "random_interval": interval}
