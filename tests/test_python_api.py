@@ -141,6 +141,15 @@ def test_several_pictures_give_a_list_in_their_order(several: Any, classifier: s
     assert [p.score for p in found] == pytest.approx(classifier.predict_proba(BATCH).max(1).tolist(), abs=1e-6)
 
 
+def test_a_frame_or_a_data_set_gives_its_pictures(folders: Path, classifier: seewhy.Classifier) -> None:
+    expected = classifier.predict_proba(files_of(folders))
+    np.testing.assert_array_equal(classifier.predict_proba(Frame(files_of(folders))), expected)
+    frame = Frame(files_of(folders))
+    frame.columns = ("photo", "label")  # type: ignore[assignment]
+    with pytest.raises(DataError, match=r"None of the columns 'photo', 'label' has the pictures\. Rename that column"):
+        classifier.predict(frame)
+
+
 def test_names_in_an_array_are_files(folders: Path, classifier: seewhy.Classifier) -> None:
     names = sorted(map(str, folders.rglob("*.png")))
     assert [p.image for p in classifier.predict(np.array(names))] == names

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import base
 from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -24,6 +25,7 @@ import seewhy
 import tiny
 from seewhy import Explanation, FeatureStore
 from seewhy.errors import InputError
+from seewhy.pictures.datasets import samples_or_pictures
 from seewhy.sklearn import SeeWhyClassifier
 
 X = np.stack([tiny.picture(label, i) for label in tiny.CLASSES[:3] for i in range(8)])
@@ -156,3 +158,52 @@ def test_the_extra_is_named_where_it_is_missing() -> None:
     code = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.base'] = None; import seewhy.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'seewhy[sklearn]'" in done.stderr
+
+
+def test_a_frame_gives_its_column_of_pictures(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas", reason="pandas is not installed, and only stand-ins of it are tested")
+    root = tiny.class_folders(tmp_path, 4)
+    files = sorted(map(str, root.rglob("*.png")))
+    labels = [Path(file).parent.name for file in files]
+    expected = estimator().fit(files, labels).predict_proba(files)
+    for frame in (pd.DataFrame({"name": files}), pd.DataFrame({"age": 3, "image": files})):
+        np.testing.assert_array_equal(estimator().fit(frame, labels).predict_proba(frame), expected)
+        np.testing.assert_array_equal(estimator().fit(files, labels).classifier_.predict_proba(frame), expected)
+    kept = samples_or_pictures(pd.DataFrame({"image": files, "label": labels})).items
+    assert [item.label for item in kept] == labels, "for pretraining with labels"
+    assert [item.label for item in samples_or_pictures(pd.DataFrame({"image": files})).items] == [""] * 12
+    with pytest.raises(
+        InputError, match=r"None of the columns 'a', 'b' has the pictures\. Rename that column to 'image'"
+    ):
+        estimator().fit(pd.DataFrame({"a": files, "b": 3}), labels)
+
+
+def test_random_state_may_be_a_generator() -> None:
+    state = np.random.RandomState(3)
+    expected = estimator(random_state=int(np.random.RandomState(3).randint(2**31))).fit(X, Y).predict_proba(X)
+    np.testing.assert_array_equal(estimator(random_state=state).fit(X, Y).predict_proba(X), expected)
+    with pytest.raises(ValueError, match="cannot be used to seed"):
+        estimator(random_state="seed").fit(X, Y)
+
+
+def test_filters_of_warnings_go_to_other_processes(tmp_path: Path) -> None:
+    """scikit-learn sends them to the processes of ``n_jobs``, also for estimators that are not SeeWhy's."""
+    Image.fromarray(X[0]).save(tmp_path / "a.png")
+    estimator().fit(X, Y).predict([tmp_path / "a.png"])
+    sent = pickle.loads(pickle.dumps(warnings.filters))
+    assert len(sent) == len(warnings.filters)
+    ours = next(new[3] for new, old in zip(sent, warnings.filters, strict=True) if type(old[3]).__name__ == "_Hush")
+    assert not ours.match("PIL.Image"), "another process reads no picture"
+
+
+def test_what_belongs_to_a_process_is_not_pickled(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "f.sqlite")
+    assert pickle.loads(pickle.dumps(store)).path == store.path
+    classifier = estimator().fit(X, Y).classifier_
+    with pytest.raises(InputError) as caught:
+        pickle.dumps(classifier)
+    assert str(caught.value) == (
+        "The encoder 'tiny' cannot be pickled. Load it in the other process, or save the classifier with "
+        "classifier.save(folder) and load it there with seewhy.load(folder)."
+    )
+    assert copy.copy(classifier.encoder) is classifier.encoder

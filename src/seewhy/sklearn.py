@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from copy import copy
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -19,17 +20,18 @@ from .encoders.find import encoder
 from .errors import InputError, SeeWhyError, needs
 from .keywords import ExplainKeywords
 from .pictures.datasets import rows_of, samples_of
-from .storage.features import FeatureStore
 from .storage.output import working_folder, write_atomic
 
 with needs("sklearn", "seewhy.sklearn"):
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 if TYPE_CHECKING:
     from .classifiers.base import Classifier
     from .explanation.base import Explanation
+    from .storage.features import FeatureStore
     from .types import Failure
 
 
@@ -44,7 +46,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         held_out: fraction of the pictures on which the regularisation and the calibration are chosen, 0 to 1.
         split: ``"grouped"`` or ``"random"``.
         store: cache of features; with a store, cross-validation encodes each picture once.
-        random_state: seed of the split and the crops.
+        random_state: seed of the split and the crops, or a generator that gives one.
 
     Attributes:
         classes_: the sorted labels, of the same type as the labels given to :meth:`fit`.
@@ -64,7 +66,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         held_out: float = 0.2,
         split: str = "grouped",
         store: FeatureStore | None = None,
-        random_state: int | None = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.encoder, self.store, self.random_state = encoder, store, random_state
         self.solver, self.n_crops, self.class_weight = solver, n_crops, class_weight
@@ -80,7 +82,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
         given: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
-        recipe = Linear(**given, seed=self.random_state or 0)
+        recipe = Linear(**given, seed=_seed(self.random_state))
         names = [str(label) for label in self.classes_.tolist()]
         samples = samples_of(pictures, [names[i] for i in index])
         self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self.store)
@@ -126,8 +128,6 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         if isinstance(self.encoder, Encoder):
             state["encoder"] = _named(self.encoder)
-        if self.store is not None:
-            state["store"] = str(self.store.path)
         fitted = state.pop("classifier_", None)
         if fitted is not None:
             with working_folder(None) as folder:
@@ -138,8 +138,6 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         files = state.pop(_FILES, None)
-        if state["store"] is not None:
-            state["store"] = FeatureStore(state["store"])
         super().__setstate__(state)
         if files is not None:
             with working_folder(None) as folder:
@@ -162,8 +160,15 @@ def _named(given: Encoder) -> str:
     )
 
 
+def _seed(random_state: int | np.random.RandomState | None) -> int:
+    """Return the seed; a generator gives another one for each fit, and ``None`` is 0."""
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return 0 if random_state is None else int(check_random_state(random_state).randint(2**31))
+
+
 def _pictures(X: Any) -> list[Any]:
-    array = X if hasattr(X, "ndim") else None
+    array = X if hasattr(X, "ndim") and hasattr(X, "dtype") else None
     if array is not None and array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "OUS":
         X = array[:, 0]
     if array is not None and array.ndim == 2 and array.dtype.kind not in "OUS":

@@ -9,7 +9,7 @@ import pytest
 
 import seewhy
 from seewhy.errors import DataError, InputError
-from seewhy.pictures.datasets import samples_of
+from seewhy.pictures.datasets import samples_of, samples_or_pictures
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.pairs import load_pairs
 from tiny import colours, picture, tiny_cnn
@@ -140,3 +140,12 @@ def test_encoders_and_classifiers_learn_from_them(what: str, request: pytest.Fix
     named = seewhy.adapt(given, opened(), objective="prefix", label="label", learn="prefixes", epochs=2, keep=1.0)
     assert named.adaptation.provenance["n_named"] == len(named.train)
     assert seewhy.fit(given, colours()).classes == ("moss", "rust", "sky")
+
+
+def test_a_data_set_is_predicted_and_keeps_its_labels(frame: Any, rows: Any) -> None:
+    assert [item.label for item in samples_or_pictures(frame).items] == KINDS
+    assert [item.label for item in samples_or_pictures(rows).items] == KINDS
+    assert [item.label for item in samples_or_pictures(frame[["image"]]).items] == [""] * 12
+    classifier = seewhy.fit(frame, encoder=tiny_cnn(), n_crops=0)
+    assert [p.label for p in classifier.predict(frame)] == KINDS
+    assert [p.label for p in classifier.predict(rows)] == KINDS

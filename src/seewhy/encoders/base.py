@@ -331,6 +331,16 @@ class Encoder:
         """Return the encoder itself, which is immutable."""
         return self
 
+    def __copy__(self) -> Encoder:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse pickle, since engines and loaders belong to this process."""
+        raise InputError(
+            f"The encoder {self.name!r} cannot be pickled. Load it in the other process, or save the classifier with "
+            "classifier.save(folder) and load it there with seewhy.load(folder)."
+        )
+
     def __repr__(self) -> str:
         words = "with words" if self.has_text else "without words"
         return f"Encoder({self.name!r}, {self.transform.input_size[1]} px, {len(self.classes)} own classes, {words})"

@@ -14,9 +14,8 @@ from ..arguments import article
 from ..errors import DataError, InputError
 from .samples import Sample, Samples, gathered, load_pictures, load_samples
 from .sources import InMemory, list_pictures, name_of, several
-from .tables import IMAGE_COLUMNS
+from .tables import column_with, columns_with, opened
 
-LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 FORMS = (
     "They must be a folder with one subfolder per class, a table, pictures with labels, a "
     "torch Dataset of (picture, label) or a Hugging Face dataset"
@@ -90,7 +89,9 @@ def samples_or_pictures(source: Any, **columns: str) -> Samples:
         return source
     if isinstance(source, str | os.PathLike):
         return load_pictures(os.fspath(source), **columns)
-    alone = rows_of(source) if not isinstance(source, tuple) else []
+    table = opened(source)
+    is_labelled = isinstance(source, tuple) or (table is not None and bool(columns_with(*table, "labels")))
+    alone = [] if is_labelled else rows_of(source)
     if alone and not any(isinstance(one, tuple) for one in alone):
         return gathered([sample_of(one, name_of(one, i)) for i, one in enumerate(alone, 1)])
     return samples_of(source)
@@ -153,26 +154,6 @@ def _of_dataset(source: Any) -> Samples:
     return _fetched(lambda i: source[i][0], labels)
 
 
-def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
-    """Return a table in memory with plain values, and its columns by name; ``None`` if ``source`` is not a table."""
-    names = getattr(source, "column_names", None)
-    names = getattr(source, "columns", None) if names is None else names
-    parts = source if isinstance(source, Mapping) and any(hasattr(p, "column_names") for p in source.values()) else ()
-    if isinstance(names, Mapping) or parts:
-        splits = ", ".join(map(repr, names if isinstance(names, Mapping) else parts))
-        raise InputError(f"The data set must be one split, got the splits {splits}. Select one by its name.")
-    if names is None or not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
-        return None
-    form = getattr(source, "format", None)
-    if isinstance(form, Mapping) and form.get("type") not in (None, "custom"):
-        source = source.with_format(None)
-    columns = {str(name): name for name in names}
-    if len(columns) < len(names):
-        twice = next(name for name in columns if sum(str(one) == name for one in names) > 1)
-        raise DataError(f"Column names must differ, but {twice!r} occurs twice. Rename or drop one.")
-    return source, columns
-
-
 def column_of(source: Any, name: Any) -> list[Any]:
     """Return the values of a column; class numbers become names, and missing values ``None``."""
     names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
@@ -190,22 +171,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:
-    features = getattr(source, "features", None) or {}
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    image = columns[_column(list(columns), kinds, "Image", IMAGE_COLUMNS, "pictures")]
-    labels = column_of(source, columns[_column(list(columns), kinds, "ClassLabel", LABEL_COLUMNS, "labels")])
+    image = columns[column_with(source, columns, "pictures")]
+    labels = column_of(source, columns[column_with(source, columns, "labels")])
     return (
         _known(list(source[image]), labels) if hasattr(source, "iloc") else _fetched(lambda i: source[i][image], labels)
     )
-
-
-def _column(columns: list[str], kinds: dict[str, str], kind: str, usual: Sequence[str], what: str) -> str:
-    found = [c for c in columns if kinds.get(c) == kind] or [c for c in usual if c in columns]
-    if not found:
-        raise DataError(
-            f"None of the columns {', '.join(map(repr, columns))} has the {what}. Rename that column to {usual[0]!r}."
-        )
-    return found[0]
 
 
 def _labels(source: Any) -> list[Any]:

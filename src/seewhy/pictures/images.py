@@ -111,6 +111,10 @@ class _Hush(threading.local):
     def match(self, module: str) -> bool:
         return self.reading > 0 and module.startswith(("PIL.", "pillow_heif", "pydicom"))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become a pattern that matches nothing in another process, to which scikit-learn sends the filters."""
+        return re.compile, (self.pattern,)
+
     def __enter__(self) -> None:
         filters = cast("list[Any]", warnings.filters)
         if not filters or filters[0] is not _FILTER:

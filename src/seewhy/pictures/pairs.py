@@ -12,11 +12,11 @@ from typing import Any
 from ..arguments import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
-from .datasets import column_of, one_at_a_time, opened, sample_of
+from .datasets import column_of, one_at_a_time, sample_of
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
 from .sources import InMemory, list_pictures
-from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, rows_of, texts_in
+from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, opened, rows_of, texts_in
 
 FORMS = (
     f"They must be a table ({', '.join(TABLES)}), a folder of pictures with text files, class folders, .tar shards, a "

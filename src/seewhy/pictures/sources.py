@@ -16,6 +16,7 @@ from PIL import Image
 from ..arguments import article
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from .dicom import is_dicom
+from .tables import opened, pictures_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +83,8 @@ def several(source: Any) -> Iterable[Any] | None:
     """Return the pictures of a collection, or ``None`` if ``source`` is not a collection."""
     if isinstance(source, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | InMemory):
         return None
+    if (table := opened(source)) is not None:
+        return pictures_in(*table)
     if isinstance(source, Mapping):
         return None
     array = source if _is_tensor(source) else _as_array(source)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
-from ..errors import DataError, needs
+from ..errors import DataError, InputError, needs
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated, nearest
 from ..storage.reading import json_value, open_lines, open_regular, reason
@@ -215,6 +215,7 @@ def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -
 
 
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
+LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")
 LOOKED_AT = 50
 """Number of rows from which the column names are collected."""
@@ -286,3 +287,48 @@ def texts_in(value: Any, where: str) -> list[str]:
             f"{where} must be a text or a list of texts, got {value!r}. Correct it, or name another column."
         )
     return [value]
+
+
+def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
+    """Return a table in memory with plain values, and its columns by name; ``None`` if ``source`` is not a table."""
+    names = getattr(source, "column_names", None)
+    names = getattr(source, "columns", None) if names is None else names
+    parts = source if isinstance(source, Mapping) and any(hasattr(p, "column_names") for p in source.values()) else ()
+    if isinstance(names, Mapping) or parts:
+        splits = ", ".join(map(repr, names if isinstance(names, Mapping) else parts))
+        raise InputError(f"The data set must be one split, got the splits {splits}. Select one by its name.")
+    if names is None or not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+        return None
+    form = getattr(source, "format", None)
+    if isinstance(form, Mapping) and form.get("type") not in (None, "custom"):
+        source = source.with_format(None)
+    columns = {str(name): name for name in names}
+    if len(columns) < len(names):
+        twice = next(name for name in columns if sum(str(one) == name for one in names) > 1)
+        raise DataError(f"Column names must differ, but {twice!r} occurs twice. Rename or drop one.")
+    return source, columns
+
+
+def columns_with(source: Any, columns: Mapping[str, Any], what: Literal["pictures", "labels"]) -> list[str]:
+    """Return the columns of a table in memory that have the pictures or the labels, by their features or names."""
+    kind, usual = ("Image", IMAGE_COLUMNS) if what == "pictures" else ("ClassLabel", LABEL_COLUMNS)
+    features = getattr(source, "features", None) or {}
+    return [c for c in columns if type(features.get(c)).__name__ == kind] or [c for c in usual if c in columns]
+
+
+def column_with(source: Any, columns: Mapping[str, Any], what: Literal["pictures", "labels"]) -> str:
+    """Return the first of the columns with the pictures or the labels."""
+    if found := columns_with(source, columns, what):
+        return found[0]
+    usual = (IMAGE_COLUMNS if what == "pictures" else LABEL_COLUMNS)[0]
+    raise DataError(
+        f"None of the columns {', '.join(map(repr, columns))} has the {what}. Rename that column to {usual!r}."
+    )
+
+
+def pictures_in(source: Any, columns: Mapping[str, Any]) -> Iterable[Any]:
+    """Return the pictures of a table in memory: its only column, or the one with the pictures."""
+    column = next(iter(columns.values())) if len(columns) == 1 else columns[column_with(source, columns, "pictures")]
+    if hasattr(source, "features"):  # Hugging Face decodes a picture when its row is read
+        return (source[i][column] for i in range(len(source)))
+    return list(source[column])

@@ -169,6 +169,10 @@ class FeatureStore:
         self._writes = False
         self._reads = self._reads and not reads
 
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
+        """Open the same file in the process that reads a pickle."""
+        return FeatureStore, (self.path,)
+
     def __deepcopy__(self, _memo: object) -> FeatureStore:
         return self
 
