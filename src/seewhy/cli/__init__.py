@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from ..errors import SeeWhyError
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
-from .terminal import Notes, say, take_standard_input
+from .terminal import Notes, say, take_standard_input, tidy_after_signals
 from .verbs import register
 
 
@@ -93,7 +93,8 @@ def main() -> None:
     logging.getLogger("seewhy").addHandler(Notes())
     try:
         sys.argv[1:] = todays(sys.argv[1:])
-        _of_verb("".join(sys.argv[1:2]))()
+        with tidy_after_signals():
+            _of_verb("".join(sys.argv[1:2]))()
     except (SeeWhyError, OSError) as error:
         if debug or not (isinstance(error, SeeWhyError) or isinstance(error.filename, str | bytes)):
             raise

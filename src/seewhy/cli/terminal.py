@@ -1,4 +1,4 @@
-"""Messages and progress on standard error, and the exit code."""
+"""Messages and progress on standard error, the exit code, and an orderly end after a signal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import TextIO, TypeVar
 
 from ..printable import printable
@@ -78,6 +81,34 @@ class Terminal(Bars):
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def tidy_after_signals() -> Iterator[None]:
+    """Let ``SIGTERM`` and ``SIGHUP`` end the process as they always do, but after temporary files are deleted.
+
+    A second signal ends the process at once. Signals that are ignored or handled elsewhere stay so.
+    """
+    received: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        received.append(number)
+        sys.exit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        if received:
+            signal.raise_signal(received[0])
 
 
 _own: list[TextIO] = []
