@@ -15,7 +15,9 @@ from PIL import Image
 from browser import NEEDS_BROWSER, Browser
 from seewhy.evaluation import Report
 from seewhy.report import index_entry, render_index, render_notebook, save
+from seewhy.report.blocks import Document, Table
 from seewhy.storage.output import write_atomic
+from seewhy.studies.study import Findings
 from seewhy.types import Failure
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
@@ -96,6 +98,16 @@ def test_a_page_fits_is_legible_and_complains_of_nothing(
     assert paper == ("rgb(19, 18, 16)" if dark else "rgb(250, 248, 244)")
     assert tab.complaints == []
     assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_names_beside_a_wide_matrix_are_not_broken_into_letters(tab: Browser, tmp_path: Path) -> None:
+    names = ("cat", "Galia-Melon", "great white shark", "a" * 60, *"bcdefgh")
+    matrix = Table(("", *names), [(name, *range(len(names))) for name in names], "matrix")
+    page = Findings({}, lambda _: Document("Confusions", "Confusions", [matrix]))
+    tab.open(write_atomic(tmp_path / "matrix.html", page.to_html()), 360)
+    lines = "[...document.querySelectorAll('.matrix tbody th')].map((one) => Math.round(one.clientHeight / 34))"
+    assert max(tab.run(lines)) <= 2
+    assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -22,6 +22,7 @@ from seewhy.descriptions.base import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
+from seewhy.report.blocks import Table
 from seewhy.studies import compare
 from seewhy.studies.compare import (
     Candidate,
@@ -31,6 +32,7 @@ from seewhy.studies.compare import (
     OutOfTimeError,
     cheapest_of_the_best,
     read_on_the_other_half,
+    sentence,
 )
 from seewhy.studies.study import Findings, bits
 from tiny import class_folders, colours, picture, tiny_cnn
@@ -257,6 +259,44 @@ def test_the_cheapest_within_one_standard_error_is_chosen() -> None:
         "as cheap within the clock's error: the more accurate one"
     )
     assert cheapest_of_the_best(columns(best, far), costs(50, 1), each) == 0
+    assert cheapest_of_the_best(columns(best, best), costs(50, 1), each) == 1, "equal, so with an error of 0"
+    rows = [*costs(5, seconds=9), *costs(5, seconds=1)]
+    assert cheapest_of_the_best(columns(best, best), rows, each) == 1, "equal in all, so the one that is fitted faster"
+
+
+@pytest.mark.parametrize(("wins", "losses", "chosen"), [(6, 3, 0), (7, 4, 1)])
+def test_the_standard_error_is_that_of_the_formula(wins: int, losses: int, chosen: int) -> None:
+    """Of n pictures, the difference g / n of D discordant ones has the variance (D − g² / n) / n²; so it is within one
+    standard error if g² (1 + 1 / n) ≤ D.
+    """
+    same = [1] * (100 - wins - losses)
+    right = columns([1] * wins + [0] * losses + same, [0] * wins + [1] * losses + same)
+    assert (wins + losses >= 9 * 1.01) == (chosen == 1)
+    assert cheapest_of_the_best(right, costs(50, 1), torch.arange(100)) == chosen
+
+
+def test_a_method_is_beaten_by_one_that_is_better_in_something_and_worse_in_nothing() -> None:
+    def row(accuracy: float, milliseconds: float) -> dict[str, Any]:
+        return {"values": {"accuracy": accuracy, "milliseconds": milliseconds}}
+
+    one, *others = row(0.8, 10), row(0.8, 10), row(0.9, 10), row(0.8, 9), row(0.9, 11), row(0.7, 9)
+    assert [compare._beats(other, one) for other in others] == [False, True, True, False, False]
+
+
+def test_evidence_that_was_not_measured_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Card:
+        def __init__(self, **levels: str) -> None:
+            self.answers = [SimpleNamespace(key=key, level=level) for key, level in levels.items()]
+
+    monkeypatch.setattr(compare, "Explanation", Card)
+    cards = [
+        Card(where="believable", like="not shown"), Card(where="not measured", like="not shown"),
+        Card(where="not shown"), "failed",
+    ]  # fmt: skip
+    held = Held(drawn(1), drawn(2), torch.arange(6), "x")
+    candidate = Candidate("linear", "c", colours(), held, None, None, CompareStudy(n_explained=4))
+    classifier: Any = SimpleNamespace(explain_all=lambda *_, **__: iter(cards))
+    assert candidate._believable(classifier, Progress()) == {"believable_where": 0.5, "believable_like": 0.0}
 
 
 def test_pictures_that_look_alike_count_as_one_for_the_standard_error_and_the_interval(
@@ -276,8 +316,8 @@ def test_pictures_that_look_alike_count_as_one_for_the_standard_error_and_the_in
     monkeypatch.setattr(Held, "of", lambda _: Held(drawn(7), drawn(3), torch.arange(9) // 3, "x"))
     data = CompareStudy(only=("linear", "neighbours"), n_explained=0).run({"c": colours()}, drawn()).data
     (other,) = [row["against"] for row in data["rows"] if row["against"]]
-    low, high = sorted(abs(v) for v in other["interval"])
-    assert (low, high) == (0.0, 1.0), "resampled by three groups, all or none of them may be the wrong one"
+    assert other["difference"] == -0.3333, "of the other method from the recommended one"
+    assert other["interval"] == [-1.0, 0.0], "resampled by three groups, all or none of them may be the wrong one"
 
 
 def test_what_is_reported_of_a_choice_was_not_chosen() -> None:
@@ -304,6 +344,26 @@ def test_a_single_method_has_a_headline_with_one_full_stop() -> None:
     document = CompareStudy(only=("neighbours",), n_explained=0).run({"c. d": colours()}, drawn()).document()
     assert document.headline.endswith("%).")
     assert document.below == ()
+
+
+def test_the_page_has_each_gap_with_its_interval_and_says_which_times_are_equal(found: Findings) -> None:
+    row = found.data["rows"][0]
+    gaps = [(-0.1, [-0.2, -0.05], True), (0.1, [0.05, 0.2], True), (0.0139, [-0.0845, 0.1127], False)]
+    against = [None, *(dict(zip(("difference", "interval", "real"), gap, strict=True)) for gap in gaps)]
+    rows = [{**row, "accuracy": 0.9 - 0.1 * i, "against": gap} for i, gap in enumerate(against)]
+    document = compare.page({**found.data, "rows": rows})
+    methods: Any = document.blocks[0]
+    (table,) = (block for block in methods.blocks if isinstance(block, Table))
+    best, *others = (line[table.columns.index("against linear")] for line in table.rows)
+    assert best == "recommended"
+    assert [(cell.text, *cell.small, cell.colour) for cell in others] == [
+        ("−10.0", "−20.0 to −5.0", "bad"), ("+10.0", "+5.0 to +20.0", "good"), ("+1.4", "−8.5 to +11.3", ""),
+    ]  # fmt: skip
+    assert "Times that differ by at most 25\u202f% count as equal" in methods.blocks[0].text
+    data = {**found.data, "rows": rows}
+    faster = {**rows[0], "milliseconds": 10.0}, {**rows[2], "milliseconds": 25.0}
+    assert sentence({**data, "rows": faster}).endswith(" linear is more accurate (70.0 %) and takes 2.5 times as long.")
+    assert sentence({**data, "rows": [rows[0], rows[3]]}).endswith(" No other method is shown to be more accurate.")
 
 
 def test_another_seed_or_other_descriptions_are_fitted_again(tmp_path: Path) -> None:

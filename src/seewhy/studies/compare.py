@@ -30,7 +30,7 @@ from ..explanation.base import Explanation
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.samples import Samples, gathered
 from ..progress import Progress, duration
-from ..report.blocks import Block, Cell, Chart, Curve, Document, Dot, Facts, Note, Section, Table, closing, pair
+from ..report.blocks import Block, Cell, Chart, Curve, Document, Dot, Facts, Note, Section, Table, closing, pair, points
 from ..report.page import method_name, percent
 from ..storage.features import FeatureStore
 from ..storage.marks import CHECKPOINT
@@ -104,7 +104,8 @@ class CompareStudy:
 
     Each method has its default settings. The results are accuracy, calibration, the time of a training and of a
     prediction, and how often each kind of evidence is believable. Among the methods whose accuracy is within one
-    standard error of the best, the recommended method has the fastest predictions. The reported accuracy of the
+    standard error of the best, the recommended method has the fastest predictions. Of methods whose times are within
+    25 % of the fastest, it is the most accurate. The reported accuracy of the
     recommended method is unbiased: a method is chosen on one half of the test pictures and measured on the other half,
     and then the halves are exchanged.
 
@@ -326,7 +327,8 @@ def is_slow(name: str) -> bool:
 
 def cheapest_of_the_best(right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"]) -> int:
     """Return the method with the fastest decisions within one standard error of the best accuracy (Breiman et al.
-    1984). The standard error is of the difference, over groups of similar-looking pictures.
+    1984). The standard error is of the difference, over groups of similar-looking pictures. Of equally fast methods,
+    the result is the most accurate.
     """
     accuracy = right.mean(0)
     top = int(accuracy.argmax())
@@ -390,15 +392,17 @@ def page(study: Row) -> Document:
         Note(
             f"Each method learnt from the same {study['n_learn']:,} pictures with its default settings, and was "
             f"tested on the same {study['n_test']:,} pictures. SeeWhy recommends the fastest method whose accuracy is "
-            f"within one standard error of the highest accuracy. When SeeWhy chooses the method on one half of the "
-            f"test pictures, the accuracy on the other half is {percent(study['expected_accuracy'])}."
+            f"within one standard error of the highest accuracy. Times that differ by at most {percent(SAME_COST - 1)} "
+            f"count as equal; then the most accurate of these methods is recommended. When SeeWhy chooses the method "
+            f"on one half of the test pictures, the accuracy on the other half is "
+            f"{percent(study['expected_accuracy'])}."
         ),
         Table(
             (
                 "method", *(("encoder",) if several else ()), "right", "95 %", f"against {method_name(best['method'])}",
-                "calibration error", "seconds to fit", "milliseconds to decide", "where", "like what", "in words",
+                "calibration error", "seconds to fit", "ms to decide", "where", "like what", "in words",
             ),
-            [_line(row, several) for row in rows], "matrix",
+            [_line(row, several) for row in rows],
         ),
         Note("The last three columns show on how many of the explained pictures each kind of evidence is believable."),
         Note(_cost(study["seconds"], study["n_runs"])),
@@ -436,7 +440,7 @@ def _line(row: Row, several: bool) -> list[Any]:
     gap: Any = "recommended"
     if against is not None:
         colour: Any = "" if not against["real"] else "good" if against["difference"] > 0 else "bad"
-        gap = Cell(f"{100 * against['difference']:+.1f} points", (pair(against["interval"]),), colour)
+        gap = Cell(points(against["difference"], True), (pair(against["interval"], True),), colour)
     shares = [row.get(f"believable_{kind}") for kind in KINDS]
     return [
         Cell(method_name(row["method"]), strong=against is None), *((row["encoder"],) if several else ()),
