@@ -62,6 +62,8 @@ def test_pictures_that_came_or_went_are_told(data: Path) -> None:
     (data / "a" / ".hidden.png").write_bytes(b"")
     (data / "loose.png").write_bytes(b"")
     (data / "a" / "README").write_bytes(b"no picture")
+    (data / "a" / ".cache").mkdir()
+    (data / "a" / ".cache" / "small.png").write_bytes(b"")
     assert watched.news() == News(), "no picture of a class"
     (data / "a" / "0.png").rename(data / "a" / "other.PNG")
     assert watched.news() == News(new=1, gone=1)
@@ -119,6 +121,18 @@ def test_a_picture_that_was_replaced_is_told_and_one_that_was_touched_is_not(dat
     assert watched.news() == News(changed=1)
     (data / "b" / "1.png").unlink()
     assert watched.news() == News(gone=1), "and is counted once"
+
+
+def test_a_changed_file_is_read_once_and_one_that_could_not_be_read_is_not_compared(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, read = of(data), []
+    watched._rows.state[0] = 2  # unreadable
+    for name in ("0.png", "1.png"):
+        (data / "a" / name).write_bytes(b"another picture")
+    monkeypatch.setattr(folders, "file_digest", lambda name: read.append(Path(name).name) or file_digest(name))
+    assert [watched.news() for _ in range(2)] == [News(changed=1)] * 2
+    assert read == ["1.png"]
 
 
 def test_a_check_compares_a_part_and_the_next_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,12 +123,27 @@ def opened_again(tab: Browser) -> tuple[int, int, int, int]:
 def test_filters_of_the_grid_leave_the_others_faint(tab: Browser, address: str) -> None:
     opened(tab, f"{address}/map")
     every = vivid(tab, opened_again(tab)).sum()
-    place = opened(tab, f"{address}/map?label=rust")
+    # Sorting, and a search for a picture that is gone, are the grid's own.
+    place = opened(tab, f"{address}/map?label=rust&like={'0' * 16}&sort=doubt&descending=true")
     assert 0 < vivid(tab, place).sum() < 0.7 * every
     assert "match the filters of the grid" in tab.run("document.getElementById('count').textContent")
     around(tab, whole(place))
     n = tab.run("parseInt(document.getElementById('selected').value)")
     assert n == tab.run("fetch('/rows?label=rust&count=0').then((a) => a.json()).then((d) => d.n)")
+
+
+@pytest.mark.usefixtures("webgl")
+def test_a_quantity_is_drawn_from_its_low_to_its_high_colour(tab: Browser, address: str) -> None:
+    opened(tab, f"{address}/map")
+    tab.run("Points.prototype.paint = (colours) => { window.painted = [...colours]; }")
+    tab.run("(() => { const by = document.getElementById('by'); by.value = 'probability';"
+            " by.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    until(tab, "!!window.painted && document.getElementById('legend').textContent === '0\u202f%100\u202f%' || "
+               "document.getElementById('legend').textContent === '0\u00a0%100\u00a0%'")  # fmt: skip
+    ends = tab.run("['at', 0, -1].slice(1).map((k) => document.getElementById('map').dataset.ramp.split(' ').at(k))")
+    n = tab.run("painted.length / 4")
+    drawn = [tab.run(f"painted.slice({4 * i}, {4 * i + 3})") for i in (0, n - 1)]
+    assert ["#" + bytes(colour).hex() for colour in drawn] == [end.lower() for end in ends]
 
 
 @pytest.mark.usefixtures("webgl")

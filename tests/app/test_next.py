@@ -27,7 +27,7 @@ from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.job import Job, LastStep
-from seewhy.service.app.next import N_TO_LABEL, Next, to_label
+from seewhy.service.app.next import Next, to_label
 from seewhy.service.app.rows import Rows, with_unlabelled
 from seewhy.studies.what_next import NextStudy
 
@@ -334,7 +334,7 @@ def many(fitted: Classifier, folders: Path) -> Rows:
 
 def test_twenty_are_listed_copies_once_and_decided_ones_not_again(many: Rows) -> None:
     found = to_label(many, {})
-    assert (found["n"], found["left"], len(found["pictures"])) == (30, 30, N_TO_LABEL)
+    assert (found["n"], found["left"], len(found["pictures"])) == (30, 30, 20)
     assert [p["index"] for p in found["pictures"][:3]] == [1, 3, 4], "the second is a copy of the first"
     many.score[9], many.second_score[9] = 0.6, 0.599
     assert to_label(many, {})["pictures"][0]["index"] == 9, "by the gap, not by the score"

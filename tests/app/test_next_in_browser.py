@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from opened_grid import asked
 from served_map import serving
 
 from browser import NEEDS_BROWSER, Browser, until
@@ -67,6 +69,10 @@ def test_it_is_worked_out_and_a_class_opens_in_the_grid(tab: Browser, address: s
     until(tab, f"location.pathname === '/browse' && document.getElementById('selected')?.value === '{wrong} selected'")
     assert tab.run("document.querySelector('[name=label]').value") == label
     assert tab.complaints == []
+    opened(tab, address, width, dark)
+    tab.run("(() => { const link = document.createElement('a'); link.dataset.wrong = ''; document.body.append(link);"
+            " link.click(); })()")  # fmt: skip
+    assert json.loads(tab.run("sessionStorage.getItem('seewhy selection')"))["places"] == [], "a class without mistakes"
 
 
 def test_pictures_get_labels_one_by_one_and_together_with_the_keyboard(
@@ -113,12 +119,18 @@ def test_an_unknown_label_is_refused_and_an_undone_one_is_open_again(
     tab.run("document.querySelector('#label .selection [value=corrected]').click()")
     until(tab, f"/The label must be one of 3 classes, got .granite./.test({TOLD})")
     assert tab.run("document.querySelectorAll('.done').length") == 0
+    assert tab.run("document.getElementById('every').indeterminate"), "one of four"
+    place = tab.run("Number(document.querySelectorAll('.to-label li')[1].dataset.index)")
+    asked(f"{address}/decide-many", {"author": "Ann", "decision": "dropped", "places": [place]})
+    tab.run("document.querySelectorAll('.to-label li')[1].querySelector('button').click()")
+    until(tab, "document.querySelectorAll('.to-label output')[1].value === 'Ann decided in between: dropped.'")
+    asked(f"{address}/decide-many", {"author": "Ann", "decision": "undo", "places": [place], "bases": {place: 1}})
     tab.run("document.querySelector('.to-label button').click()")
     until(tab, "document.querySelectorAll('.done').length === 1")
     tab.run("document.querySelector('.to-label input').click()")
     tab.run("document.querySelector('#label .selection [value=undo]').click()")
     until(tab, "document.querySelectorAll('.done').length === 0")
-    assert [d["decision"] for d in corrections.decisions.standing().values()] == ["open"]
+    assert {d["decision"] for d in corrections.decisions.standing().values()} == {"open"}
 
 
 def test_a_choice_clicked_twice_can_be_undone_and_made_again_after_a_reload(

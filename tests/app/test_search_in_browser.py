@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +53,16 @@ def test_fields_of_a_row_stand_in_line(tab: Browser, grid: str) -> None:
         assert tab.run(f"{FIELDS}.map((one) => one.height)") == [43] * tab.run(f"{FIELDS}.length"), path
         tops = sorted(tab.run(f"{FIELDS}.map((one) => one.top)"))
         assert all(b - a < 0.5 or b - a > 43 for a, b in pairwise(tops)), f"{path}, {width}: {tops}"
+
+
+def test_an_address_is_the_view_it_came_from(tab: Browser, grid: str) -> None:
+    address = f"{grid}/browse?right=right&least=0.05&most=0.99&sort=doubt&descending=true"
+    tab.open(address, 1100)
+    until(tab, f"/^\\d+ (of 24 )?pictures$/.test({COUNT})")
+    fields = "['right', 'least', 'most', 'sort'].map((name) => document.getElementById('view').elements[name].value)"
+    assert tab.run(fields) == ["right", "5", "99", "-doubt"]
+    assert tab.run("location.href") == address
+    assert tab.run("document.getElementById('to-map').href") == address.replace("browse", "map")
 
 
 def test_similar_pictures_come_first_and_the_address_says_so(tab: Browser, grid: str) -> None:
@@ -124,3 +135,25 @@ def test_a_picture_that_is_too_large_or_a_tile_is_not_searched_by(tab: Browser, 
     tab.run("document.querySelector('.cell').dispatchEvent(new DragEvent('dragend', {bubbles: true}))")
     tab.run(BRING % ("new Uint8Array(9)", "'own.png'"))
     until(tab, f"{LOOKING}.startsWith('own.png: ')")
+
+
+def test_of_two_pictures_the_last_one_counts(tab: Browser, grid: str) -> None:
+    opened(tab, f"{grid}/browse", 24)
+    tab.run("""(() => {
+      const real = window.fetch;
+      window.fetch = async (...all) => {  // the first answer comes last
+        if (all[0] !== "/look?format=json") return real(...all);
+        window.fetch = real;
+        const answer = await real(...all);
+        await new Promise((done) => { window.go = done; });
+        return answer;
+      };
+    })()""")
+    for name in ("first.png", "second.png"):
+        file = io.BytesIO()
+        Image.fromarray(picture("rust", 77)).save(file, "PNG")
+        bring(tab, file.getvalue(), name)
+    until(tab, f"{LIKED}.querySelector('b').textContent === 'second.png' && !!window.go")
+    second = tab.run("location.search")
+    tab.run("window.go(); new Promise((done) => setTimeout(done, 50))")
+    assert tab.run("location.search") == second
