@@ -313,10 +313,8 @@ class FitTTAME:
         names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
         named = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
         seal = json.dumps([settings, digest, named], sort_keys=True)
-        task, data = (
-            _MaskedClassifier(self, model, mechanism, layers, fill),
-            TrainingData(len(names), {"pixels": reader}),
-        )
+        task = _MaskedClassifier(self, model, mechanism, layers, fill)
+        data = TrainingData(len(names), {"pixels": reader})
         kept = None if checkpoint is None else (checkpoint, seal)
         done = train(task, data, how, checkpoint=kept, progress=progress)
         ends = {"first": mean_terms(done.history[:10]), "final": mean_terms(done.history[-10:])}

@@ -101,10 +101,8 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if right is None:
         return ["no picture could be held out, so the accuracy is unknown"]
     low, high = measures["held_out_interval"]
-    of, between = (
-        f"right on {100 * right:.1f} % of {measures['n_held_out']}",
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
-    )
+    of = f"right on {100 * right:.1f} % of {measures['n_held_out']}"
+    between = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
     weak = [f"{row['label']} {row['n_right']} of {row['n']}" for row in measures.get("weak_classes", ())]
     few = "fewer than half of the held-out pictures of"
     poor = [f"{few} {_counted(weak)} were predicted correctly; add pictures of such classes"] if weak else []

@@ -131,8 +131,8 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     top = max((row["risk"] for row in rows), default=0.0) or 1.0
     chart = Chart(
         "Risk against coverage", [Curve([(row["coverage"], row["risk"]) for row in rows])],
-        across="share of decisions kept, most certain "
-        "first", upwards="share wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
+        across="share of decisions kept, most certain first", upwards="share wrong",
+        x_range=(0.0, 1.0), y_range=(0.0, top),
         alt=f"Risk against coverage: {area} under the curve, {chance} by chance.",
     )  # fmt: skip
     by = "" if trust["by"] == "held-out pictures" else ", measured by its own probability"
