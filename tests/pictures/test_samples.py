@@ -128,7 +128,7 @@ def write(path: Path, bom: bool = False) -> Path:
     if path.suffix == ".jsonl":
         text = "\n".join(json.dumps(r) for r in rows) + "\n\n"
     else:
-        mark = "\t" if path.suffix == ".tsv" else ","
+        mark = {"semicolons.csv": ";", "tabs.csv": "\t", "t.tsv": "\t"}.get(path.name, ",")
         quoted = [[f'"{v}"' if "," in v else v for v in r] for r in ROWS]
         text = "\n".join(mark.join(r) for r in [["image", "label", "text"], *quoted]) + "\n"
     path.write_text(text, encoding="utf-8-sig" if bom else "utf-8")
@@ -140,6 +140,8 @@ def write(path: Path, bom: bool = False) -> Path:
     [
         ("t.csv", False),
         ("t.csv", True),
+        ("semicolons.csv", True),  # as Excel writes them where the decimal point is a comma
+        ("tabs.csv", False),
         ("t.TSV".lower(), False),
         ("t.tsv", True),
         ("t.jsonl", False),

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -103,9 +103,16 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             yield from _json_lines(path)
         else:
             with open_lines(path, newline="") as lines:
-                yield from _separated(path, csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
+                heading = next(lines, "")
+                between = "\t" if suffix == ".tsv" else _delimiter(heading)
+                yield from _separated(path, csv.reader(chain([heading], lines), delimiter=between, strict=True))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Save it as a table in UTF-8.") from error
+
+
+def _delimiter(heading: str) -> str:
+    """Return what separates the columns of a CSV file; Excel writes semicolons where the decimal point is a comma."""
+    return next((c for c in ",;\t" if c in heading), ",")
 
 
 def cell_text(value: Any, where: str) -> str:
