@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,3 +111,16 @@ def test_colours_of_twelve_bits_are_not_black(caplog: pytest.LogCaptureFixture) 
 def test_a_black_picture_stays_black(caplog: pytest.LogCaptureFixture) -> None:
     assert grey(png(np.zeros((1, 4), np.uint16))) == [0] * 4
     assert not caplog.records
+
+
+def test_a_stack_is_noted_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """A stack of a microscope had cards as any other picture: only its first page was read, and nothing said so."""
+    pages = [Image.fromarray(np.full((40, 50, 3), 40 * i, np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / "one.tif")
+    for name in ("stack.tif", "more.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:])
+    for name in ("one.tif", "moving.gif", "stack.tif", "more.tif"):
+        read_picture(tmp_path / name, SIZE)
+    said = f"{tmp_path / 'stack.tif'}: has several pages, of which only the first is read; so for similar pictures"
+    assert caplog.messages == [said]

@@ -42,7 +42,7 @@ def greatest(name: str, high: int, stated: int | None) -> int:
     bits = 8 if high <= 255 else 12 if high <= 4095 else 16
     if bits < 16 and high > 0:
         what = f"has values up to {high:,} of {FULL:,}; it and similar pictures are read as {bits}-bit pictures"
-        _say(f"{bits} bits", f"{name}: {what}")
+        say_once(f"{bits} bits", f"{name}: {what}")
     return 2**bits - 1
 
 
@@ -52,12 +52,13 @@ def brightened(name: str, image: Image.Image) -> Image.Image:
     if not 0 < high <= 15:
         return image
     what = "has 12-bit colours in 16 bits, of which only 4 bits can be read; save it and similar pictures with 8 bits"
-    _say("colours", f"{name}: {what}")
+    say_once("colours", f"{name}: {what}")
     table = np.minimum(np.arange(256) * 17, 255).tolist()
     return image.point(table * 3 + (list(range(256)) if image.mode == "RGBA" else []))
 
 
-def _say(kind: str, message: str) -> None:
+def say_once(kind: str, message: str) -> None:
+    """Log a message, unless one of this kind was logged before."""
     if kind not in _noted:
         _noted.add(kind)
         _logger.warning("%s", message)

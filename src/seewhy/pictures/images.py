@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
-from .colours import flatten, note_depth, to_bytes
+from .colours import flatten, note_depth, say_once, to_bytes
 from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
@@ -238,6 +238,10 @@ def _identify(name: str, data: bytes) -> Image.Image:
         if isinstance(opened, ImageFile.ImageFile):
             opened.decodermaxblock = _BLOCK
             note_depth(opened)
+            if opened.format == "TIFF" and getattr(opened, "is_animated", False):
+                say_once(
+                    "pages", f"{name}: has several pages, of which only the first is read; so for similar pictures"
+                )
         return opened
     except Image.UnidentifiedImageError:
         if is_dicom(data):
