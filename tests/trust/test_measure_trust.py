@@ -219,7 +219,7 @@ def test_two_classes_have_no_near_unknowns() -> None:
     found = measure_trust(Inputs(trust_features(x), logits), y)
     assert found is not None
     assert found.unknowns.near is None
-    assert "was not measured" in found.unknowns.sentence
+    assert "has not measured how often" in found.unknowns.sentence
 
 
 def test_too_little_is_not_measured(world: World) -> None:
