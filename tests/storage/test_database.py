@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from seewhy.errors import DataError, ForeignFileError
 from seewhy.language.annotation.store import ANNOTATIONS, AnnotationStore
@@ -166,6 +167,22 @@ def test_a_plain_table_of_another_name_and_other_blanks_are_no_reason_to_refuse(
     path, schema = tmp_path / "a.sqlite", kind.schema.replace("\n", "\n  ")
     database(path, f"{schema} PRAGMA application_id = {kind.number}; CREATE TABLE old (x); CREATE INDEX i ON old (x);")
     make(path)
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, vector = b"k" * 32, torch.ones(4)
+    path = tmp_path / "a ?#.sqlite"
+    store = FeatureStore(path)
+    store.put_texts([(key, vector)])
+    store.close()
+    before = contents(tmp_path)
+    monkeypatch.setattr(database_of.os, "access", lambda *_: False)
+    store = FeatureStore(path)
+    assert store.get_texts([key])[key].tolist() == [1, 1, 1, 1]
+    assert contents(tmp_path) == before, "no log beside it"
+    store.put_texts([(b"l" * 32, vector)])  # a warning: the run continues without it
+    store.close()
+    assert contents(tmp_path) == before
 
 
 def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> None:

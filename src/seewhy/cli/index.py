@@ -69,8 +69,7 @@ def index(
     check_place(output)
     settings = session.make(Settings)
     runs = [folder for folder in data or [] if is_run(folder)]
-    others = [place for place in data or [] if place not in runs]
-    entries = list(_entries(session, others))  # a wrong name is told before the work begins
+    entries = list(_entries(session, [p for p in data or [] if p not in runs]))  # a wrong name is told first
     if add or not data:
         opened = Index.open(output, session.own_encoder, engine=session.engine)
     else:
@@ -86,6 +85,7 @@ def index(
     if rebuild:
         opened.rebuild()
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
+    opened.close()  # leaves one file, which can be read from a medium that cannot be written
     failures = [f.to_json() for f in terminal.failures]
     session.say({**told, "notes": list(terminal.notes), "failures": failures}, _index_line(told))
     session.end(told["n"])

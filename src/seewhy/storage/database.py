@@ -53,22 +53,27 @@ _open: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open or create a database with a write-ahead log; a database of another application is not changed."""
+    """Open or create a database with a write-ahead log; a database of another application is not changed.
+
+    A database in a folder that cannot be written can be read.
+    """
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # the check and the entry in ``_open`` must be one step
         if not check(path, kind):
             _make(path, kind)
-        name = os.path.abspath(path)  # ``file:…`` would be a URI
-        db = sqlite3.connect(name, check_same_thread=False, factory=_Connection, **options)
+        reads_only = not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)
+        name = _unwritable(path) if reads_only else os.path.abspath(path)  # ``file:…`` would be a URI
+        db = sqlite3.connect(name, uri=reads_only, check_same_thread=False, factory=_Connection, **options)
         try:
             db.identity = _identity(path)
             _open.add(db)
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
             _check_schema(db, kind)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(kind.schema)
+            if not reads_only:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(kind.schema)
         except UnicodeDecodeError as error:  # SQLite's error message is not UTF-8
             db.close()
             raise sqlite3.DatabaseError("it is damaged") from error
@@ -76,6 +81,14 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             db.close()
             raise
     return db
+
+
+def _unwritable(path: Path) -> str:
+    """Return the URI of a database in a folder that cannot be written, so that SQLite makes no log in the folder."""
+    target = Path(os.path.realpath(path))
+    log = Path(f"{target}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    return f"{target.as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
 
 
 def _check_schema(db: sqlite3.Connection, kind: DatabaseKind) -> None:
