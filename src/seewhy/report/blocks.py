@@ -325,7 +325,12 @@ def spoken(key: str) -> str:
 
 
 def points(value: float | None, sign: bool = False) -> str:
-    return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
+    """Format a fraction in per cent, or a difference of two in points.
+
+    >>> points(0.0123, sign=True), points(-0.5), points(-0.0001)
+    ('+1.2', '−50.0', '0.0')
+    """
+    return "–" if value is None else f"{value * 100:{'+' if sign else ''}z.1f}".replace("-", "−")
 
 
 def pair(interval: Sequence[float] | None, sign: bool = False) -> str:

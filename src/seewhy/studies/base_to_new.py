@@ -24,6 +24,7 @@ from ..evaluation.figures import groups_of
 from ..learning.adaptation.prompts import as_it_was
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress, shown
+from ..report.blocks import points
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
@@ -272,8 +273,7 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
         for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
             table = next(t for t in tables if t["family"] == f"{shots} per class" and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
-            points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
-            parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")
+            parts.append(f"{points(-d['difference'], sign=True)} {where}{'' if d['real'] else ' (not shown)'}")
             if d["real"] and measure != HARMONIC:
                 real.append(
                     f"{'loses' if d['difference'] > 0 else 'gains'} {abs(100 * d['difference']):.1f} points {where}"

@@ -258,12 +258,12 @@ def sentence(data: Row) -> str:
     """Return a sentence that says whether the decisions helped."""
     before, after = (f"{100 * data[name]['value']:.1f} %" for name in ("before", "after"))
     gap = data["difference"]
-    low, high = (f"{100 * v:+.1f}".replace("-", "−") for v in gap["interval"])
+    interval = pair(gap["interval"], sign=True)
     accuracies = f"{before} of held-out pictures were predicted correctly without the decisions, {after} with them"
     if not gap["real"]:
-        return f"No gain is shown: {accuracies} ({low} to {high} points)."
+        return f"No gain is shown: {accuracies} ({interval} points)."
     kind = "The decisions helped" if gap["value"] > 0 else "The decisions made it worse"
-    return f"{kind}: {accuracies} ({low} to {high} points)."
+    return f"{kind}: {accuracies} ({interval} points)."
 
 
 def page(data: Row) -> Document:

@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..pictures.samples import Samples
 from ..printable import percent
 from ..progress import Progress, shown
+from ..report.blocks import pair, points
 from ..storage.features import FeatureStore
 from . import pages
 from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
@@ -306,16 +307,13 @@ def sentence(data: dict[str, Any]) -> str:
     tested = f"Tested with {low:,} to {high:,} pictures."
     arm, answer = data["arms"][0], data["answer"]
     slope = arm["slope"]
-    first, last = (f"{v * 100:.1f}" for v in slope["interval_90"])
-    points = (
-        f"Doubling the pictures changed accuracy by {slope['value'] * 100:+.1f} points ({first} to {last}; 90 % "
-        f"interval)."
-    )
+    change, interval = points(slope["value"], sign=True), pair(slope["interval_90"], sign=True)
+    doubling = f"Doubling the pictures changed accuracy by {change} points ({interval}; 90 % interval)."
     if answer is None:
         ahead = arm["predictions"][0]
         a, b = ahead["interval_90"]
         outlook = f"With {ahead['n']:,} pictures, accuracy will be {100 * a:.1f} to {100 * b:.1f} % (90 % interval)."
-        return f"{outlook} {points} {tested}"
+        return f"{outlook} {doubling} {tested}"
     target, most = f"{100 * data['target']:.1f} %".replace(".0 %", " %"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {
@@ -331,7 +329,7 @@ def sentence(data: dict[str, Any]) -> str:
         "predicts for. To predict further, raise --set beyond.",
         "unreachable": f"This encoder does not reach {target}, however many pictures you add (with 95 % confidence).",
     }[answer["kind"]]
-    return f"{said} {points} {tested}"
+    return f"{said} {doubling} {tested}"
 
 
 def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded
 from ..pictures.samples import Sample
 from ..progress import Progress
+from ..report.blocks import pair, points
 from .inspection.faults import HeldOutScores, held_out_scores
 from .material import LEAST_PER_CLASS, Material
 from .scaling import LEAST_RATIO, ScalingStudy
@@ -105,12 +106,11 @@ class NextStudy(Checked):
 def sentence(data: Row) -> str:
     """Return sentences on the gain per doubling so far, and on the expected accuracy with twice as many pictures."""
     slope, ahead = data["doubling"], data["predictions"][0]["interval_90"]
-    first, last = (f"{100 * v:+.1f}".replace("-", "−") for v in slope["interval_90"])
+    change, interval = points(slope["value"], sign=True), pair(slope["interval_90"], sign=True)
     low, high, now = (f"{100 * v:.0f}" for v in (*ahead, data["accuracy"]))
     helps = "would help" if slope["interval_90"][0] > 0 else "may not help"
-    brought = f"{100 * slope['value']:+.1f}".replace("-", "−")
     return (
-        f"More pictures {helps}. Each doubling so far changed accuracy by {brought} points ({first} to {last}; 90 % "
+        f"More pictures {helps}. Each doubling so far changed accuracy by {change} points ({interval}; 90 % "
         f"interval). With twice as many pictures, expect an accuracy of {low} to {high} %; now it is {now} %."
     )
 

@@ -14,6 +14,7 @@ from ..classifiers.base import Classifier
 from ..classifiers.words import by_words, words_decide
 from ..descriptions.base import Change
 from ..pictures.samples import Sample
+from ..report.blocks import pair
 from .bootstrap import Combine, paired, rounded
 
 
@@ -108,11 +109,10 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     effect = (
         f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "does not change accuracy"
     )
-    low, high = told["interval"]
     subject = "The edit" if data["decides"] else "The edit, measured on the descriptions alone,"
     said = (
         f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({100 * told['before']:.1f} to "
-        f"{100 * told['after']:.1f} %, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} "
+        f"{100 * told['after']:.1f} %, difference {pair(told['interval'], sign=True)} points on {data['n']} "
         f"pictures). "
         f"{len(kinds)} decision(s) change: {kinds.count('mended')} become right and {kinds.count('broken')} wrong."
     )
