@@ -286,6 +286,20 @@ def test_a_call_that_reads_is_none_that_writes() -> None:
     assert list(writing_calls(ast.parse(reads))) == []
 
 
+def test_errors_of_the_operating_system_are_quoted_without_their_numbers() -> None:
+    """``[Errno 28] No space left on device: 'x/y'`` names a number, and the file twice."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        for handler in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(handler, ast.ExceptHandler) or "OSError" not in ast.dump(handler.type or ast.Pass()):
+                continue
+            raised = [part for one in handler.body if isinstance(one, ast.Raise) for part in ast.walk(one)]
+            values = [part.value for part in raised if isinstance(part, ast.FormattedValue) and part.conversion < 0]
+            if any(isinstance(value, ast.Name) and value.id == handler.name for value in values):
+                found.append(f"{path.relative_to(SOURCE)}:{handler.lineno}")
+    assert found == [], "quote it by storage.reading.reason"
+
+
 def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
     """Names and texts of others are shown through ``say``, which escapes what would steer a terminal."""
     for path in FILES:

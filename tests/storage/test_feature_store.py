@@ -186,7 +186,7 @@ def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file" / "features.sqlite"
     with pytest.raises(DataError) as caught:
         FeatureStore(path)
-    assert str(caught.value).startswith(f"The feature store {path} cannot be used: [Errno ")
+    assert str(caught.value).startswith(f"The feature store {path} cannot be used: File exists. It has only")
     assert str(caught.value).endswith(CURE)
 
 

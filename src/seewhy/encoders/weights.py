@@ -290,7 +290,9 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
     try:
         digest = file_sha256(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}. Delete it, and SeeWhy downloads it again.") from error
+        raise WeightsError(
+            f"{path} cannot be read: {reason(error)}. Delete it, and SeeWhy downloads it again."
+        ) from error
     if said is not None and not digest.startswith(said[1]):
         raise WeightsError(
             f"{path} is not the published file: its SHA-256 begins with {digest[:8]}, not {said[1]}. Delete it, and "
@@ -350,4 +352,6 @@ def check_file(name: str, file: Path) -> None:
     try:
         check_regular(file)
     except OSError as error:
-        raise WeightsError(f"The file {file.name!r} of {name!r} cannot be read: {error}. Copy it again.") from error
+        raise WeightsError(
+            f"The file {file.name!r} of {name!r} cannot be read: {reason(error)}. Copy it again."
+        ) from error

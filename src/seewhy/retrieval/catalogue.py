@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
-from ..storage.reading import parse_json
+from ..storage.reading import parse_json, reason
 from .settings import GONE, Settings
 
 FILE = "catalogue.sqlite"
@@ -156,8 +156,9 @@ class Catalogue:
                 f"Another process is writing to the index {self.folder} and did not finish within {self._wait:g} "
                 "s. You can search meanwhile. Add the pictures when it has finished."
             )
+        why = error if isinstance(error, str) else reason(error)
         return DataError(
-            f"The index {self.folder} cannot be used: {error}. Free some disk space, or rebuild it from the "
+            f"The index {self.folder} cannot be used: {why}. Free some disk space, or rebuild it from the "
             f"pictures: seewhy index PHOTOS -o {self.folder}"
         )
 

@@ -20,7 +20,7 @@ from ..heads.normalise import signed_power
 from ..prototypes.bank import check_finite
 from ..storage.archive import TensorArchive
 from ..storage.folders import inside, remove_inside, write_at
-from ..storage.reading import UnreadableError, check_kinds, open_regular
+from ..storage.reading import UnreadableError, check_kinds, open_regular, reason
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue
 
@@ -60,7 +60,7 @@ class Column:
         try:
             write_at(path, place, data.data)
         except OSError as error:
-            raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
+            raise DataError(f"{path} cannot be written: {reason(error)}. Free some space on that disk.") from error
 
     def rows(self, n: int, *, has_sums: bool) -> Rows:
         """Return the first ``n`` rows as a memory map."""

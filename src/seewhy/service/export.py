@@ -34,7 +34,7 @@ from ..progress import Progress, shown
 from ..storage.folders import new_folder, write_inside
 from ..storage.marks import Facts
 from ..storage.output import check_folder
-from ..storage.reading import file_sha256, read_json
+from ..storage.reading import file_sha256, read_json, reason
 from ..types import Failure
 
 INPUTS = ("picture", "class_index")
@@ -221,7 +221,9 @@ def export(
         with new_folder(folder, is_untouched) as fresh:
             card = _write(fresh, model, views, pictures is not None, progress)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error}. Free some space, or give another folder.") from error
+        raise DataError(
+            f"{folder} cannot be written: {reason(error)}. Free some space, or give another folder."
+        ) from error
     return Exported(folder, card, failures)
 
 

@@ -22,6 +22,7 @@ from ..errors import DataError, ForeignFileError
 from ..types import Crop
 from .cache import cache_dir
 from .database import DatabaseKind, connect
+from .reading import reason
 
 _log = logging.getLogger("seewhy")
 _SCHEMA = """
@@ -75,8 +76,9 @@ class FeatureStore:
             raise self._problem(error) from error
 
     def _problem(self, error: Exception | str) -> DataError:
+        why = error if isinstance(error, str) else reason(error)
         return DataError(
-            f"The feature store {self.path} cannot be used: {error}. It has only data that can be "
+            f"The feature store {self.path} cannot be used: {why}. It has only data that can be "
             f"computed again. To continue, {_CURE}"
         )
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ...errors import DataError
 from ...storage.database import DatabaseKind, connect
-from ...storage.reading import json_value
+from ...storage.reading import json_value, reason
 from .records import (
     TASKS,
     Content,
@@ -314,7 +314,7 @@ class AnnotationStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"Annotations cannot be saved in {self.path}: {error}. Free some space, or give another file."
+                f"Annotations cannot be saved in {self.path}: {reason(error)}. Free some space, or give another file."
             ) from error
 
 
