@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opened_grid import asked
@@ -13,9 +15,11 @@ from served_map import serving
 
 from browser import NEEDS_BROWSER, Browser, until
 from seewhy.classifiers.base import Classifier
+from seewhy.errors import InputError
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.service.app import Settings, make_app
+from seewhy.studies.what_next import NextStudy
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 TOLD = "document.getElementById('told').value"
@@ -73,6 +77,29 @@ def test_it_is_worked_out_and_a_class_opens_in_the_grid(tab: Browser, address: s
     tab.run("(() => { const link = document.createElement('a'); link.dataset.wrong = ''; document.body.append(link);"
             " link.click(); })()")  # fmt: skip
     assert json.loads(tab.run("sessionStorage.getItem('seewhy selection')"))["places"] == [], "a class without mistakes"
+
+
+def test_work_is_followed_after_a_reload_and_says_what_went_wrong(
+    tab: Browser, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def run(*given: Any) -> None:
+        for _ in given[-1].track([0, 1], "Counting", 2):
+            go.wait(60)
+        raise InputError("There is nothing to count. Add pictures.")
+
+    monkeypatch.setattr(NextStudy, "run", run)
+    opened(tab, address)
+    said, button = "document.getElementById('refit-told').value", "document.getElementById('refit-start')"
+    tab.run(f"{button}.click()")
+    for again in (True, False):
+        until(tab, f"!window.left && {said} === 'Counting: 0 of 2' && {button}.disabled")
+        if again:
+            tab.run("window.left = true; location.reload()")
+    go.set()
+    until(tab, f"{said} === 'There is nothing to count. Add pictures.' && !{button}.disabled")
+    assert tab.complaints == []
 
 
 def test_pictures_get_labels_one_by_one_and_together_with_the_keyboard(
