@@ -251,6 +251,8 @@ def test_findings_and_what_is_unknown(page: TestClient) -> None:
     assert said[:3] == [KINDS[kinds[2]].name, KINDS[kinds[1]].name, "none"]
     for name in ("predicted", "right", "verdict", "probability"):
         assert numbers(column(rows, name, {}))[4] == UNKNOWN, name  # type: ignore[arg-type]
+    rows.likeness[:], rows.likeness[4] = 0.5, np.nan
+    assert set(numbers(column(rows, "likeness", {}))) == {0, UNKNOWN}, "equal values have one colour"
 
 
 def test_the_rarest_of_many_classes_share_a_colour() -> None:

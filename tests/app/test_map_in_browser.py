@@ -124,7 +124,7 @@ def test_filters_of_the_grid_leave_the_others_faint(tab: Browser, address: str) 
     opened(tab, f"{address}/map")
     every = vivid(tab, opened_again(tab)).sum()
     # Sorting, and a search for a picture that is gone, are the grid's own.
-    place = opened(tab, f"{address}/map?label=rust&like={'0' * 16}&sort=doubt&descending=true")
+    place = opened(tab, f"{address}/map?label=rust&like={'f' * 16}&sort=doubt&descending=true")
     assert 0 < vivid(tab, place).sum() < 0.7 * every
     assert "match the filters of the grid" in tab.run("document.getElementById('count').textContent")
     around(tab, whole(place))

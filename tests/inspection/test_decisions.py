@@ -90,6 +90,15 @@ def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions:
     assert len(said) == 6
 
 
+def test_a_kept_label_is_that_of_all_copies(table: Path, decisions: LabelDecisions) -> None:
+    before = decisions.standing()
+    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "confirmed", "", "moss", 0)
+    by = {row["id"]: (row["kind"], row["label_before"], row["decision"]) for row in exported(table)}
+    assert (by["3"], by["12"]) == (("moss", "moss", "confirmed"), ("moss", "sky", "confirmed"))
+    assert len(decisions.standing()) == 1
+    assert before == {}, "an answer stays as it was given"
+
+
 def test_who_was_slower_changes_nothing(table: Path, decisions: LabelDecisions) -> None:
     picture = known_picture(str(table.parent / "pictures" / "3.png"))
     decisions.decide(picture, "Ann", "corrected", "sky", "moss", 0)
