@@ -67,9 +67,18 @@ def test_a_view_selects_by_every_column(rows: Rows) -> None:
     assert selected(rows, name="RUST_3") == [i for i, s in enumerate(rows.items) if "rust_3" in s.image]
     assert selected(rows, least=0.9) == [i for i in range(24) if rows.probability[i] >= 0.9]
     assert selected(rows, most=0.1) == [i for i in range(24) if rows.probability[i] <= 0.1]
+    assert 5 in selected(rows, least=float(rows.probability[5]), most=float(rows.probability[5])), "with both ends"
     key = rows.key[7].decode()
     assert selected(rows, {key: {"decision": "dropped"}}, decision="dropped") == [7]
     assert 7 not in selected(rows, {key: {"decision": "dropped"}}, decision="open")
+
+
+def test_a_label_that_the_model_does_not_know_is_neither_right_nor_wrong(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "label", np.array([rows.label[0], len(rows.classifier.classes), *rows.label[2:]]))
+    assert selected(rows, right="wrong") == [0]
+    assert selected(rows, right="right") == list(range(2, 24))
 
 
 def test_a_view_sorts_both_ways_and_keeps_ties_in_order(rows: Rows) -> None:
@@ -456,6 +465,7 @@ def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: T
     assert text.count("only 24 pictures are") == 2
     assert "The percentage was measured" not in text
     assert "Labelled moss, now sky." in text
+    assert str(Path(compared.app.state.seewhy.rows.items[0].image).parent.parent) not in f"{both}{text}"  # type: ignore[attr-defined]
 
 
 def test_cards_of_a_picture_that_changed_or_is_unknown_are_refused(compared: TestClient) -> None:
@@ -476,6 +486,12 @@ def test_a_decision_that_is_sent_twice_or_on_a_copy_counts_as_saved(deciding: Te
     again = many(deciding, "dropped", [0, 1, 2])
     assert again == {"saved": 3, "refused": [], "numbers": {"0": 1, "1": 1, "2": 1}}, "after a lost answer"
     assert len(many(deciding, "confirmed", [0, 1], "Bo")["refused"]) == 2, "another decision is not"
+    rows = deciding.get("/rows").json()["rows"]
+    alike = [[row for row in rows if row["key"] == one["key"]] for one in rows if one["decision"] == "open"]
+    twice = next(copies for copies in alike if len({row["label"] for row in copies}) == 2)
+    kept = many(deciding, "confirmed", [row["index"] for row in twice])
+    assert kept["saved"] == 1, "only one of two labels of a picture can be kept"
+    assert kept["refused"][0]["error"] == f"Ann decided in between: confirmed {twice[0]['label']}."
     row = deciding.get("/rows").json()["rows"][0]
     assert many(deciding, "dropped", [0], bases={"0": row["number"]})["saved"] == 1
     assert len(deciding.get(f"/history/{row['key']}").json()) == 1, "and is kept once"

@@ -220,7 +220,7 @@ class Browse:
         index = self._numbers(places, MOST_TILES)
         assert self.rows.tiles is not None
         data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))
-        return Response(data, media_type=PACKED, headers={"cache-control": "private, max-age=60"})
+        return Response(data, media_type=PACKED)
 
     def list(self, places: Places) -> Response:
         """Some pictures as a table of files and labels, which `--data` and `--annotate` read. Other machines get file

@@ -337,8 +337,7 @@ class View:
             "likeness": rows.likeness, "match": np.zeros(len(rows.items)) if match is None else -match,
         }  # fmt: skip
         values = columns[by][index].astype(np.float64)
-        values = np.where(np.isnan(values), np.inf, -values if self.descending else values)
-        return np.argsort(values, kind="stable")
+        return np.argsort(-values if self.descending else values, kind="stable")  # NaN comes last either way
 
 
 def _place(what: str, name: str, choices: Sequence[str]) -> int:
