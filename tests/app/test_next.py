@@ -110,6 +110,10 @@ def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, 
     assert {row["label"] for row in added} == {"rust"}
     assert all((tmp_path / row["image"]).is_file() for row in added)
     assert len(rows) == 18 + 2, "one that was left out or put off gets no row"
+    page.post("/refit/start")
+    assert waited(page, "/refit")["problem"] is None
+    compared = page.get("/refit?format=json").json()
+    assert (compared["n"], compared["n_changed"]) == (20, 2), "they count in the comparison"
 
 
 def test_the_command_exports_new_labels_of_a_folder_or_of_the_downloaded_list(
