@@ -150,6 +150,15 @@ def test_a_frame_or_a_data_set_gives_its_pictures(folders: Path, classifier: see
         classifier.predict(frame)
 
 
+@pytest.mark.parametrize(
+    ("peer", "ours"),
+    [("GradCAM", "grad_cam"), ("GradCAM++", "grad_cam_plus_plus"), ("IntegratedGradients", "integrated_gradients")],
+)
+def test_a_peers_name_of_a_method_gives_ours(peer: str, ours: str, classifier: seewhy.Classifier) -> None:
+    with pytest.raises(UnknownNameError, match=rf"no attribution called '{re.escape(peer)}'\. Did you mean '{ours}'"):
+        classifier.explain(ARRAYS[0], where=peer)
+
+
 def test_names_in_an_array_are_files(folders: Path, classifier: seewhy.Classifier) -> None:
     names = sorted(map(str, folders.rglob("*.png")))
     assert [p.image for p in classifier.predict(np.array(names))] == names

@@ -40,8 +40,17 @@ def suggestion(near: Sequence[str], choices: Sequence[str]) -> str:
 def nearest(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the known names with the most similar spelling, the nearest first.
 
-    >>> nearest("wern", ["robin", "wren"])
-    ['wren']
+    Names with the same letters and digits come before all others.
+
+    >>> nearest("wern", ["robin", "wren"]), nearest("GradCAM++", ["grad_cam", "grad_cam_plus_plus"])
+    (['wren'], ['grad_cam_plus_plus'])
     """
-    few = (one for one in itertools.islice(known, MOST) if len(one) <= LONGEST)
-    return difflib.get_close_matches(name[:LONGEST], list(few), n=n, cutoff=cutoff)
+    few = [one for one in itertools.islice(known, MOST) if len(one) <= LONGEST]
+    letters = _letters(name)
+    same = [one for one in few if letters and _letters(one) == letters]
+    close = difflib.get_close_matches(name[:LONGEST], few, n=n, cutoff=cutoff)
+    return list(dict.fromkeys(same + close))[:n]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold().replace("+", "plus") if c.isalnum())
