@@ -19,6 +19,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.unfitted import Pretrained
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.module import from_module
+from seewhy.encoders.split import example_pixels
 from seewhy.encoders.timm import encoder_of
 from seewhy.errors import InputError, ModelError, UnknownNameError
 from seewhy.evidence.explain import ExplainOptions
@@ -230,3 +231,46 @@ def test_a_sentence_is_a_target() -> None:
         model.explain(picture, target="moss", target_text="a red beak")
     with pytest.raises(InputError, match="`target_text` must not be empty"):
         model.explain(picture, contrast_text="a red beak")
+
+
+class Windowed(nn.Module):
+    """As in Hiera: 8 x 8 tokens, those of a window one after the other, and then one token per window."""
+
+    def __init__(self, is_windowed: bool) -> None:
+        super().__init__()
+        self.is_windowed = is_windowed
+        self.stem, self.first, self.second = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = self.stem(x).unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 2, 4, 3, 5, 1)
+        if self.is_windowed:
+            tokens = self.first(windows.flatten(3, 4).flatten(1, 3))
+            windows = tokens.unflatten(1, (4, 4, 2, 2))
+        else:
+            tokens = self.first(windows.transpose(2, 3).flatten(1, 4))
+            windows = tokens.unflatten(1, (4, 2, 4, 2)).transpose(2, 3)
+        return self.fc(self.second(windows.mean((3, 4)).flatten(1, 2)).relu().mean(1))
+
+
+@pytest.mark.parametrize("is_windowed", [False, True])
+def test_tokens_in_the_order_of_windows_are_refused(is_windowed: bool) -> None:
+    """Their number fits the picture, but a map of them would show other places."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Windowed(is_windowed).eval()
+    transform = Transform((32, 32), 32, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    encoder = from_module(network, target_layer="second", transform=transform, engine="torch")
+    assert encoder.layout == Layout("tokens", (4, 4), 0)
+    model, look = Pretrained().build(encoder), encoder.encode(example_pixels((32, 32), 2))
+    if not is_windowed:
+        assert layer_alone(model, look, "first").shape == (2, 8, 8, 8)
+        assert from_module(network, target_layer="first", transform=transform).layout.grid == (8, 8)
+        return
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"'first' are not in the order of the picture's rows"):
+            layer_alone(model, look, "first")
+    with pytest.raises(ModelError, match=r"'first' are not in the order of the picture's rows"):
+        from_module(network, target_layer="first", transform=transform)
+    own = Layout("tokens", (8, 8), 0)
+    assert from_module(network, target_layer="first", layout=own, transform=transform).layout == own

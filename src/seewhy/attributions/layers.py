@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from ..encoders.base import Encoder, Layout
 from ..encoders.engines import PRECISIONS, Engine, make_engine
 from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.split import cut_by_graph, hooked
+from ..encoders.split import check_places, cut_by_graph, hooked
 from ..errors import EngineError, ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
@@ -32,6 +32,7 @@ LAST = "last"
 """Name for the trunk's output."""
 AT_ONCE = 16
 """Batch size without gradients."""
+_orders: WeakKeyDictionary[Encoder, dict[str, ModelError | None]] = WeakKeyDictionary()
 _log = logging.getLogger("seewhy")
 _cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
 
@@ -229,7 +230,31 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
     assert look.pixels is not None  # checked by the base class
+    check_order(encoder, layer, parts[0])
     return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels, encoder.layout, layer)
+
+
+def check_order(encoder: Encoder, layer: str, out: Any) -> None:
+    """Check the order of a layer's tokens, if only their number says how they are arranged."""
+    known, size = _orders.setdefault(encoder, {}), encoder.transform.input_size
+    if not isinstance(out, Tensor) or out.ndim != 3:
+        return
+    if layer not in known:
+        known[layer] = None
+        layout = layout_of(tuple(out.shape), size, encoder.layout, layer)
+        if layout.grid == encoder.layout.grid:
+            return
+
+        def run(pixels: Tensor) -> Tensor:
+            look = EncoderOutput(pixels, pixels.flatten(1), pixels)
+            return torch.cat([part.detach() for part in _cut(encoder, look, layer, stop=True)[0]])
+
+        try:
+            check_places(run, layout, size, layer)
+        except ModelError as error:
+            known[layer] = error
+    if (refusal := known[layer]) is not None:
+        raise refusal
 
 
 def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: str) -> Float[Tensor, "b c gh gw"]:
@@ -295,6 +320,8 @@ def layer_maps(
                 maps[name].append(taps.only(name))
     whole = features if features is not None else torch.cat(made).to(pixels.device)
     layout = encoder.layout
+    for name in inner:
+        check_order(encoder, name, maps[name][0])
     grids = {name: arranged(torch.cat(parts).to(pixels.device), pixels, layout, name) for name, parts in maps.items()}
     return [layout.to_grid(whole) if name == LAST else grids[name] for name in layers], whole
 

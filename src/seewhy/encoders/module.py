@@ -20,6 +20,7 @@ from .split import (
     Split,
     UntilLayer,
     average_if_equal,
+    check_places,
     cut_by_graph,
     example_pixels,
     freeze,
@@ -279,10 +280,11 @@ def split_module(
             f"`classes` must have one name per output of {name}, got {n_classes} names for {n_outputs} "
             f"output{'s' * (n_outputs != 1)}. {cure}"
         )
+    stem, is_given = stem_of(module), layout is not None
     if layer is None:
         layer, layout = _last_place(module, trace, name, layout)
     elif layout is None:
-        layout = trace.layout(layer, name, stem_of(module))
+        layout = trace.layout(layer, name, stem)
     linear = trace.last_linear()
     parts = cut_by_graph(module, layer, linear)
     if parts is None:  # this pair works for every network; its head costs a whole forward pass
@@ -294,6 +296,8 @@ def split_module(
     expected = trace.output if linear is None else trace.inputs[linear]
     prove(split, pixels, expected, f"{name} at {layer!r}")
     prove_gradient(split, features, name, layer)
+    if layout.kind == "tokens" and not is_given and (stem is None or layout.grid != stem[0]):
+        check_places(split.trunk, layout, size, layer)
     if linear is None:
         return split, of_logits(trace.output, n_classes, name), layer
     return split, linear_of(module.get_submodule(linear), expected, trace.output), layer

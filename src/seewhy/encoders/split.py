@@ -29,6 +29,10 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
         yield
 
 
+PLACES = ((0.15, 0.15), (0.15, 0.85), (0.85, 0.15), (0.5, 0.85), (0.85, 0.5))
+"""Places at which a picture is changed to find the order of a layer's tokens: shares of its height and width."""
+
+
 class NotFiniteError(WeightsError):
     """A network's output is NaN or infinite."""
 
@@ -271,6 +275,34 @@ def prove_gradient(split: Split, features: Tensor, name: str, layer: str) -> Non
         raise ModelError(
             f"The prediction of {name} uses only the class token of {layer!r}, so every map would be zero. Choose the "
             "block before it, or pass target_layer=None."
+        )
+
+
+@torch.no_grad()
+def check_places(run: Callable[[Tensor], Tensor], layout: Layout, size: tuple[int, int], layer: str) -> None:
+    """Raise ``ModelError`` if the tokens of a layer are in another order than the places of the picture.
+
+    A change of one place of a picture must change the tokens of this place most. Layers that mix all places evenly are
+    accepted.
+    """
+    height, width = size
+    plain = example_pixels(size)
+    changed = plain.repeat(len(PLACES), 1, 1, 1)
+    for picture, (y, x) in zip(changed, PLACES, strict=True):
+        rows, columns = (slice(int(n * (a - 0.06)), int(n * (a + 0.06)) + 1) for n, a in ((height, y), (width, x)))
+        picture[:, rows, columns] += 3
+    before = layout.to_grid(run(plain))
+    wrong = 0
+    for picture, (y, x) in zip(changed, PLACES, strict=True):
+        change = (layout.to_grid(run(picture[None])) - before).abs().sum(1)[0]
+        n_rows, n_columns = change.shape
+        row, column = divmod(int(change.argmax()), n_columns)
+        off = max(abs((row + 0.5) / n_rows - y) - 0.5 / n_rows, abs((column + 0.5) / n_columns - x) - 0.5 / n_columns)
+        wrong += off > 0.1 and bool(change.max() > 3 * change.median())
+    if wrong > len(PLACES) // 2:
+        raise ModelError(
+            f"The tokens of the layer {layer!r} are not in the order of the picture's rows, so a map of it would show "
+            "other places. Choose a layer behind it, such as the last block."
         )
 
 
