@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special  # noqa: F401  sets a filter of warnings, which is not SeeWhy's doing
 import torch
 from torch import nn
 
@@ -247,3 +249,15 @@ def test_a_fork_answers_as_its_parent_does(engine: str, tmp_path: Path, monkeypa
     assert in_child(again)
     assert in_child(lambda: in_child(again)), "a fork of a fork"
     assert np.allclose(classifier.predict_proba(shown), expected, atol=1e-6), "the parent goes on"
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_predicts_after_another_network_is_gone() -> None:
+    pixels = torch.zeros(2, 3, 224, 224)
+    encoder, other = (seewhy.encoder("lite0", engine="openvino") for _ in range(2))
+    expected = encoder.pooled(pixels)
+    other.pooled(pixels)
+    del other
+    gc.collect()  # OpenVINO keeps the threads of that network for the next one, and a fork does not have them
+    assert in_child(lambda: torch.allclose(encoder.pooled(pixels), expected, atol=1e-4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,18 @@ def openvino() -> ModuleType:
             telemetry.Telemetry.init = lambda *args, **kwargs: None
     import openvino
 
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_end_idle_threads)
     return openvino
+
+
+def _end_idle_threads() -> None:
+    """End the threads that OpenVINO keeps after a network is gone.
+
+    A forked process would run its networks on them, and wait forever, because it does not have them. A plugin ends them
+    when it is deleted.
+    """
+    openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def openvino_core() -> Any:
