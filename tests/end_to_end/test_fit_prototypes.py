@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -144,14 +145,21 @@ def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted: dict[str, Any], place: Path) -> None:
-    """Killed as soon as anything is written, twice, and once more when the prototypes are there."""
+    """Killed as soon as anything is written, twice, and once more when the prototypes are there.
+
+    On a busy machine a run may end before it is killed: then all begins again.
+    """
     asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--json", "-o"]
     expected, cut = said(run(*asked, "whole")), place / "cut"
-    n_killed = 0
-    for _ in "12":
-        before = on_disk(cut)
-        n_killed += killed_when(lambda before=before: on_disk(cut) != before, [*asked, "cut"], place)
-    n_killed += killed_when(lambda: (cut / "epic.json").exists(), [*asked, "cut"], place)
+    for _ in range(5):
+        shutil.rmtree(cut, ignore_errors=True)
+        n_killed = 0
+        for _ in "12":
+            before = on_disk(cut)
+            n_killed += killed_when(lambda before=before: on_disk(cut) != before, [*asked, "cut"], place)
+        n_killed += killed_when(lambda: (cut / "epic.json").exists(), [*asked, "cut"], place)
+        if n_killed == 3:
+            break
     assert n_killed == 3
     found = said(run(*asked, "cut"))
     for one in (found, expected):
