@@ -48,4 +48,4 @@ def test_a_signal_after_a_thread_exchanged_an_engine() -> None:
 
 def test_one_core_for_the_whole_process() -> None:
     makers = [file.name for file in SOURCE.rglob("*.py") for _ in re.findall(r"\bCore\(\)", file.read_text())]
-    assert makers == ["convert.py"]
+    assert set(makers) == {"convert.py"}  # which makes another one for a moment before a fork
