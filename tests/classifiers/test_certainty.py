@@ -183,6 +183,8 @@ def test_names_alone_get_what_can_be_had_until_there_are_pictures(samples: Sampl
     assert decision.verdict == "not measured"
     assert "--validation PHOTOS" in decision.missing
     assert decision.to_json()["missing"] == decision.missing
+    assert len(decision.classes) > 1
+    assert decision.figures.startswith(f"{listed(decision.classes)}: their scores add up to 90 % or more.")
     measured = measured_on(bare, samples).predict(picture(CLASSES[0], 99)).decision
     assert measured is not None
     assert measured.n == 96

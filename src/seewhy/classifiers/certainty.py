@@ -375,11 +375,7 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
         sentence = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
         sentence = f"The classifier knows only one class, {names[0]}."
-    own = (
-        f"By the classifier's own scores, the class is {listed(names)} with a probability of at least {_part(level)}."
-        if n > 1
-        else ""
-    )
+    own = f"{listed(names)}: their scores add up to {_part(level)} or more." if n > 1 else ""
     reason = f"SeeWhy cannot say how often such a guess is right, because {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)
     return Decision(
