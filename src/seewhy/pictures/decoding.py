@@ -9,6 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image, ImageFile
 
 from ..errors import InputError
 
@@ -114,3 +117,40 @@ def check_scans(data: bytes) -> None:
     """Check that a JPEG has at most ``MAX_SCANS`` scans."""
     if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
         raise TooCostlyError(f"has more than {MAX_SCANS} scans; save it again")
+
+
+class _WatchedDecoder:
+    """Pillow's decoder of one tile, which leaves ``unfinished`` only when it has decoded all pixels of the tile."""
+
+    def __init__(self, mode: str, codec: str, args: Any, unfinished: list[Any], *config: Any) -> None:
+        self._decoder = Image._getdecoder(mode, codec, args, config)
+        self._unfinished = unfinished
+        unfinished.append(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def decode(self, buffer: bytes) -> tuple[int, int]:
+        n, error = self._decoder.decode(buffer)
+        if error >= 0 and (n < 0 or self._decoder.pulls_fd):
+            self._unfinished.remove(self)
+        return n, error
+
+
+_CODEC = "seewhy_watched"
+Image.register_decoder(_CODEC, _WatchedDecoder)  # type: ignore[arg-type]
+
+
+def load_whole(image: Image.Image) -> None:
+    """Decode a picture, and raise an error if it is cut off, also where Pillow is set to load truncated pictures."""
+    unfinished: list[Any] = []
+    if isinstance(image, ImageFile.ImageFile):
+        tile = getattr(ImageFile, "_Tile", lambda *parts: parts)
+        image.tile = [
+            t if t[0] in ("libtiff", _CODEC) else tile(_CODEC, t[1], t[2], (t[0], t[3], unfinished)) for t in image.tile
+        ]
+    if heif := getattr(image, "_heif_file", None):
+        _ = heif[image.tell()].data
+    image.load()
+    if unfinished or getattr(image, "_ended", False):  # Pillow's note of a JPEG whose end it made up
+        raise OSError("image file is truncated")

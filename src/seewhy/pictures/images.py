@@ -10,26 +10,34 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from ..errors import ImageError, InputError
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import flatten, note_depth, say_once, to_bytes
-from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of
+from .decoding import BoundedFile, Room, TooCostlyError, check_scans, limit_of, load_whole
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
 FloatBox = tuple[float, float, float, float]
 _Views = Sequence[Crop | None]
-_Draft = tuple[tuple[int, int], int]
 
 MAX_BYTES = 2**31
 DRAFT_GAP = 2.0
@@ -37,12 +45,18 @@ REDUCING_GAP = 3.0
 
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 _TURNS = dict(zip(range(2, 9), (Image.Transpose(v) for v in (0, 3, 1, 5, 4, 6, 2)), strict=True))
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF")
-_MAGIC = {"JPEG": rb"\xff\xd8", "PNG": rb"\x89PNG", "GIF": rb"GIF8", "WebP": rb"(?s)RIFF....WEBP"}
-_MAGIC |= {"TIFF": rb"II\*\0|MM\0\*", "BMP": rb"BM"}
+# Pillow's own readers, whatever a program registers with Pillow in their place.
+_READERS: tuple[tuple[str, bytes, Callable[..., ImageFile.ImageFile]], ...] = (
+    ("JPEG", rb"\xff\xd8", JpegImagePlugin.jpeg_factory),
+    ("PNG", rb"\x89PNG", PngImagePlugin.PngImageFile),
+    ("GIF", rb"GIF8", GifImagePlugin.GifImageFile),
+    ("WebP", rb"(?s)RIFF....WEBP", WebPImagePlugin.WebPImageFile),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0", TiffImagePlugin.TiffImageFile),
+    ("BMP", rb"BM", BmpImagePlugin.BmpImageFile),
+)
 _DAMAGED = "starts like {}, but its header is damaged or cut off; copy or download it again"
 _LOOKS = (
-    *((magic, _DAMAGED.format(kind)) for kind, magic in _MAGIC.items()),
+    *((magic, _DAMAGED.format(kind)) for kind, magic, _ in _READERS),
     (rb"%PDF", "is a PDF document, not a picture; export the page as PNG or JPEG"),
     (rb"(?si)\s*(<\?xml.*)?<svg", "is an SVG drawing, not a pixel picture; export it as PNG"),
     (rb"(?i)\s*<(!doctype )?html", "is a web page, not a picture; the download failed, so fetch the picture again"),
@@ -60,7 +74,6 @@ MAX_SECONDS = limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(MAX_PIXELS / 2))
 _BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
-Image.init()
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,13 +191,19 @@ def read_picture(source: One, transform: Transform) -> Picture:
 def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
     """Decode a picture once, and return several views; ``None`` is the transform's resize and centre crop."""
     with opening(given) as (name, opened, data):
-        draft = _draft(name, opened, transform, views if data else None)
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ImageError(name, _too_many(opened.width * opened.height))
+        pixels: dict[int, np.ndarray] = {}
         with _ROOM.taken(opened.width * opened.height):
-            image, size = _decode(name, opened, draft)
+            size = _upright_size(name, opened)
             cuts = [_place(size, transform, view) for view in views]
-            pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
-    digest = hashlib.sha256(data or repr(size).encode() + image.tobytes()).hexdigest()
-    return [Picture(name, p, size, c.window, digest, c.flip) for p, c in zip(pixels, cuts, strict=True)]
+            reducible = bool(data) and opened.format in ("JPEG", "MPO")
+            factors = [_factor(cut) if reducible else 1 for cut in cuts]
+            for factor in sorted(set(factors)):
+                image = _decode(name, _identify(name, data) if pixels else opened, factor)
+                pixels |= {i: _cut(image, factor, transform, c) for i, c in enumerate(cuts) if factors[i] == factor}
+            digest = hashlib.sha256(data or repr(size).encode() + image.tobytes()).hexdigest() if pixels else ""
+    return [Picture(name, pixels[i], size, c.window, digest, c.flip) for i, c in enumerate(cuts)]
 
 
 def _name(source: Plain) -> str:
@@ -233,30 +252,33 @@ def _why_not_opened(name: str, error: BaseException) -> str:
 def _identify(name: str, data: bytes) -> Image.Image:
     """Return the picture with its header read, after a check of the format and the number of pixels."""
     check_scans(data)
-    try:
-        opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
-        if isinstance(opened, ImageFile.ImageFile):
-            opened.decodermaxblock = _BLOCK
-            note_depth(opened)
-            if opened.format == "TIFF" and getattr(opened, "is_animated", False):
-                say_once(
-                    "pages", f"{name}: has several pages, of which only the first is read; so for similar pictures"
-                )
-        return opened
-    except Image.UnidentifiedImageError:
-        if is_dicom(data):
-            return open_dicom(name, data, MAX_SECONDS)
-        if data[4:8] != b"ftyp":
-            reasons = (reason for pattern, reason in _LOOKS if re.match(pattern, data[:1024]))
-            raise ImageError(name, next(reasons)) from None
-    try:
-        importlib.import_module("pillow_heif").register_heif_opener()
-        return Image.open(BoundedFile(data, MAX_SECONDS), formats=["HEIF"])
-    except ImportError:
-        reason = "looks like HEIC or AVIF, which needs an extra; run pip install 'seewhy[heif]', or save it as JPEG"
-    except Image.UnidentifiedImageError:
-        reason = "has a damaged HEIC or AVIF header, or is a video; save it as JPEG"
+    file = BoundedFile(data, MAX_SECONDS)
+    for _, magic, reader in _READERS:
+        if re.match(magic, data):
+            with suppress(SyntaxError):  # the header is damaged
+                return _noted(name, reader(file))
+    if is_dicom(data):
+        return open_dicom(name, data, MAX_SECONDS)
+    if data[4:8] != b"ftyp":
+        reasons = (reason for pattern, reason in _LOOKS if re.match(pattern, data[:1024]))
+        raise ImageError(name, next(reasons)) from None
+    for module, reader_name in (("PIL.AvifImagePlugin", "AvifImageFile"), ("pillow_heif", "HeifImageFile")):
+        try:
+            file.seek(0)
+            return _noted(name, getattr(importlib.import_module(module), reader_name)(file))
+        except ImportError:
+            reason = "looks like HEIC or AVIF, which needs an extra; run pip install 'seewhy[heif]', or save it as JPEG"
+        except (SyntaxError, ValueError):
+            reason = "has a damaged HEIC or AVIF header, or is a video; save it as JPEG"
     raise ImageError(name, reason)
+
+
+def _noted(name: str, opened: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    opened.decodermaxblock = _BLOCK
+    note_depth(opened)
+    if opened.format == "TIFF" and getattr(opened, "is_animated", False):
+        say_once("pages", f"{name}: has several pages, of which only the first is read; so for similar pictures")
+    return opened
 
 
 def _why_not_decoded(error: Exception) -> str:
@@ -275,38 +297,34 @@ def _why_not_decoded(error: Exception) -> str:
 
 def _too_many(count: int | None) -> str:
     has = f"has {count:,} pixels" if count else "has too many pixels"
+    if count and count <= MAX_PIXELS:  # a limit that the program has set
+        return f"{has}, more than PIL.Image.MAX_IMAGE_PIXELS allows; set it to a larger number"
     return f"{has}, more than the {MAX_PIXELS:,} allowed; shrink it, or set SEEWHY_MAX_PIXELS to a larger number"
 
 
-def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | None) -> _Draft:
-    """Let the JPEG decoder downscale as far as ``views`` allow; return the original size and the factor."""
-    size, factor = image.size, 1
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(name, _too_many(size[0] * size[1]))
-    _check_size(name, *size)
-    if views is not None and image.format in ("JPEG", "MPO"):
-        upright = size[::-1] if _orientation(image) >= 5 else size
-        cuts = [_place(upright, transform, view) for view in views]
-        spare = [(c.box[i + 2] - c.box[i]) / c.size[i] / DRAFT_GAP for c in cuts for i in (0, 1)]
-        factor = next(f for f in (8, 4, 2, 1) if f == 1 or f <= min(spare, default=1))
-        if factor > 1:
-            image.draft(cast("str", None), (size[0] // factor, size[1] // factor))
-    return size, factor
+def _factor(cut: _Cut) -> int:
+    """Return how far the JPEG decoder may downscale for a view, whichever views are read beside it."""
+    spare = min((cut.box[i + 2] - cut.box[i]) / cut.size[i] / DRAFT_GAP for i in (0, 1))
+    return next(f for f in (8, 4, 2, 1) if f == 1 or f <= spare)
 
 
-def _decode(name: str, image: Image.Image, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the upright RGB picture and its original size."""
-    size, factor = draft
-    image.load()
-    size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
+def _decode(name: str, image: Image.Image, factor: int) -> Image.Image:
+    """Return the upright RGB picture, which the JPEG decoder downscales by ``factor``."""
+    if factor > 1:
+        image.draft(cast("str", None), (image.width // factor, image.height // factor))
+    load_whole(image)
+    return upright(image, flatten(name, image))
+
+
+def upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """Return the pixels of a decoded picture, turned as its EXIF says."""
     orientation = _orientation(image)
-    rgb = flatten(name, image)
-    if orientation > 1:
-        rgb = rgb.transpose(_TURNS[orientation])
-    return rgb, (size[::-1] if orientation >= 5 else size)
+    return pixels.transpose(_TURNS[orientation]) if orientation > 1 else pixels
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG":  # its EXIF may come after the pixels, where Pillow looks for it
+        load_whole(image)
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # damaged EXIF may raise any exception; the pixels may be sound
@@ -359,17 +377,20 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
     """Return the width and height of the upright picture, without decoding it."""
     with opening(given) as (name, opened, _):
-        width, height = opened.size
-        _check_size(name, width, height)
+        width, height = _upright_size(name, opened)
         if longest is not None and max(width, height) > longest * min(width, height):
             times = f"the longer side may be at most {longest} times the shorter side for a sliding window"
             raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut the picture into shorter pieces")
-        return (height, width) if _orientation(opened) >= 5 else (width, height)
+        return width, height
 
 
-def _check_size(name: str, width: int, height: int) -> None:
+def _upright_size(name: str, image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
     if not width or not height:
         raise ImageError(name, f"has no pixels ({width} by {height}); the size must be at least 1 by 1")
+    stored: Any = getattr(image, "tag_v2", {})
+    turned = (stored.get(257), stored.get(256)) == image.size  # Pillow gives the size of a TIFF as it is after loading
+    return (height, width) if _orientation(image) >= 5 and not turned else (width, height)
 
 
 def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:

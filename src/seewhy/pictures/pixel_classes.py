@@ -22,7 +22,8 @@ from ..arguments import checked
 from ..errors import DataError, ImageError
 from ..spelling import first_repeated
 from ..storage.reading import read_json, read_text, reason
-from .images import opening
+from .decoding import load_whole
+from .images import opening, upright
 from .samples import some
 from .sources import list_pictures
 
@@ -123,7 +124,8 @@ def read_values(path: str) -> np.ndarray:
             raise ImageError(
                 name, f"has colours ({opened.mode}); a mask must have one channel of class numbers; convert it"
             )
-        found = np.asarray(opened)
+        load_whole(opened)
+        found = np.asarray(upright(opened, opened))
     if found.size and (found.min() < 0 or found.max() > 65535):
         raise ImageError(
             path, f"has values from {found.min()} to {found.max()}; class numbers must be from 0 to 65535; convert it"

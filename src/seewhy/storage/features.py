@@ -39,7 +39,7 @@ STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA)
 
 
 def look_key(digest: str, encoder: str, view: Crop | None) -> bytes:
-    return hashlib.sha256(f"{digest}|{encoder}|{view!r}".encode()).digest()
+    return hashlib.sha256(f"2|{digest}|{encoder}|{view!r}".encode()).digest()
 
 
 def text_key(text: str, tower: str) -> bytes:
