@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,8 @@ def test_a_disk_that_fills_loses_no_tile_of_this_run(tmp_path: Path, monkeypatch
     tiles = Tiles(tmp_path / "tiles.sqlite")
 
     class Full:
+        lock = nullcontext()
+
         def __enter__(self) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 

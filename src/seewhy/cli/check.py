@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -146,8 +147,8 @@ def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None]
                 file=sys.stderr,
             )
 
-    run(page, settings, ready)
-    store.close()
+    with closing(store):
+        run(page, settings, ready)
 
 
 def _texts(session: Session) -> NoReturn:

@@ -40,6 +40,7 @@ def app(
     follow_up: Path | None = None,
     by: str | None = None,
     export: Path | None = None,
+    backup: Path | None = None,
     against: Path | None = None,
     measure: bool = True,
     host: str = "127.0.0.1",
@@ -48,6 +49,8 @@ def app(
     """Open the web page: drop a picture and see its card, edit descriptions, compare classes, browse mistakes."""
     from ..service.app import make_app
 
+    if backup is not None:
+        _backup(session)
     if annotate is not None:
         _annotate(session)
     if data is not None and len(data) > 1:
@@ -138,6 +141,22 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
     samples = session.samples(data)
     standing = open_decisions(decisions, samples.classes, new=False)
     export_corrected(session, path, _labelled(session, data, samples, _unlabelled(session, data)), standing)
+    raise typer.Exit
+
+
+def _backup(session: Session) -> NoReturn:
+    """Copy the decisions or annotations, also while another process serves them."""
+    from ..language.annotation.labels import FILE
+    from ..language.annotation.store import AnnotationStore
+
+    o = session.given
+    if (o.annotate is None) == (o.decisions is None):
+        raise InputError(f"--backup {o.backup} requires either --decisions FOLDER or --annotate FILE.")
+    place = o.annotate or o.decisions / FILE
+    if not place.is_file():
+        raise DataError(f"{place} does not exist, so there is nothing to copy. Give another --decisions or --annotate.")
+    AnnotationStore(place).backup(o.backup, force=session.force)
+    session.say({"file": str(o.backup), "of": str(place)}, f"{o.backup}: a copy of {place}")
     raise typer.Exit
 
 

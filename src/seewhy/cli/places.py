@@ -17,7 +17,7 @@ from ..storage.cache import refuse_address
 from ..storage.output import check_apart, check_folder, write
 from .terminal import say
 
-OUTPUTS = ("output", "export", "cards", "junit", "write_contract", "annotate")
+OUTPUTS = ("output", "export", "backup", "cards", "junit", "write_contract", "annotate")
 """Options for outputs; ``--store`` is read and written."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """Suffixes of the files that SeeWhy reads in its own folders."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -85,7 +86,8 @@ class Terminal(Bars):
 
 @contextlib.contextmanager
 def tidy_after_signals() -> Iterator[None]:
-    """Let ``SIGTERM`` and ``SIGHUP`` end the process as they always do, but after temporary files are deleted.
+    """Let ``SIGTERM`` and ``SIGHUP`` end the process as they always do, but after temporary files are deleted and
+    databases are closed.
 
     A second signal ends the process at once. Signals that are ignored or handled elsewhere stay so.
     """
@@ -108,6 +110,7 @@ def tidy_after_signals() -> Iterator[None]:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
         if received:
+            atexit._run_exitfuncs()  # the signal itself would skip them
             signal.raise_signal(received[0])
 
 

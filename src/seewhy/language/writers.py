@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import sqlite3
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr
@@ -109,7 +108,6 @@ class Written:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
-        self._lock = threading.Lock()
         try:
             self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
         except ForeignFileError as error:
@@ -128,7 +126,7 @@ class Written:
 
     def _run(self, query: str, values: tuple[str, ...]) -> list[tuple]:
         try:
-            with self._lock, self._db:
+            with self._db.lock, self._db:
                 return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._problem(error) from error

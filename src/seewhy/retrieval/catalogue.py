@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -142,7 +141,6 @@ class Catalogue:
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
         self.folder = folder
         self._wait = wait
-        self._lock = threading.RLock()
         self._scanned: tuple[int, np.ndarray, list[str]] | None = None
         try:
             self._db = connect(folder / FILE, CATALOGUE, timeout=wait, isolation_level=None)
@@ -165,7 +163,7 @@ class Catalogue:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Open a write transaction."""
-        with self._lock:
+        with self._db.lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -185,7 +183,7 @@ class Catalogue:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Open a read transaction."""
-        with self._lock:
+        with self._db.lock:
             self._run("BEGIN")
             try:
                 yield
@@ -194,7 +192,7 @@ class Catalogue:
 
     def _run(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
         try:
-            with self._lock:
+            with self._db.lock:
                 return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._problem(error) from error

@@ -10,12 +10,13 @@ import threading
 import weakref
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 from ..errors import ForeignFileError
 from .cache import refuse_address
-from .output import special
+from .output import check_apart, check_file, special, write
 
 _MAGIC = b"SQLite format 3\0"
 _NUMBER_AT = slice(68, 72)
@@ -30,30 +31,57 @@ _guard = threading.RLock()
 
 @dataclass(frozen=True)
 class DatabaseKind:
-    """A kind of database: its name in messages, its application id, and the statements that create its tables."""
+    """A kind of database: its name in messages, its application id, and the statements that create its tables.
+
+    ``journal`` is SQLite's journal mode. With ``DELETE``, the file itself holds every commit, and so does a copy of it;
+    with ``WAL``, people can read while another process writes for long.
+    """
 
     what: str
     number: int
     schema: str
+    journal: str = "WAL"
 
 
-class _Connection(sqlite3.Connection):
+class Connection(sqlite3.Connection):
     """A connection that ``_open`` lists until it closes. Only SQLite may read a database that is open here: by a rule
-    of POSIX, closing such a file elsewhere releases the process's locks, so that two processes could write at once."""
+    of POSIX, closing such a file elsewhere releases the process's locks, so that two processes could write at once.
+
+    Threads that share a connection hold its ``lock`` while they use it.
+    """
 
     identity: tuple[int, int]
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lock, self.process = threading.RLock(), os.getpid()
+
     def close(self) -> None:
-        with _guard:
+        with self.lock, _guard:
             super().close()
             _open.discard(self)
 
 
-_open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
-def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open or create a database with a write-ahead log; a database of another application is not changed.
+def _close_all() -> None:
+    """Close all databases of this process, so that SQLite moves their write-ahead logs into the files.
+
+    The locks stay taken: no other thread uses a closed database before the process ends.
+    """
+    for db in [*_open]:
+        if db.process == os.getpid() and db.lock.acquire(timeout=5):
+            db.close()
+
+
+@cache
+def _close_at_exit(_process: int) -> None:
+    Finalize(None, _close_all, exitpriority=-100)  # unlike ``atexit``, also at the end of a worker process
+
+
+def connect(path: Path, kind: DatabaseKind, **options: Any) -> Connection:
+    """Open or create a database; a database of another application is not changed.
 
     A database in a folder that cannot be written can be read.
     """
@@ -64,15 +92,16 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             _make(path, kind)
         reads_only = not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)
         name = _unwritable(path) if reads_only else os.path.abspath(path)  # ``file:…`` would be a URI
-        db = sqlite3.connect(name, uri=reads_only, check_same_thread=False, factory=_Connection, **options)
+        db = sqlite3.connect(name, uri=reads_only, check_same_thread=False, factory=Connection, **options)
         try:
             db.identity = _identity(path)
             _open.add(db)
+            _close_at_exit(os.getpid())
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("PRAGMA cell_size_check=ON")
             _check_schema(db, kind)
             if not reads_only:
-                db.execute("PRAGMA journal_mode=WAL")
+                _set_journal(db, kind.journal)
                 db.executescript(kind.schema)
         except UnicodeDecodeError as error:  # SQLite's error message is not UTF-8
             db.close()
@@ -81,6 +110,15 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             db.close()
             raise
     return db
+
+
+def _set_journal(db: sqlite3.Connection, mode: str) -> None:
+    try:
+        db.execute(f"PRAGMA journal_mode={mode}")
+    except sqlite3.OperationalError:
+        # Another process has it open with the log of an earlier version; the next opening removes that.
+        if db.execute("PRAGMA journal_mode").fetchone()[0].upper() == mode or mode == "WAL":
+            raise
 
 
 def _unwritable(path: Path) -> str:
@@ -115,8 +153,8 @@ def _definitions(kind: DatabaseKind) -> dict[str, str]:
         return {name: " ".join(sql.split()) for name, sql in rows}
 
 
-def memory(kind: DatabaseKind) -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", check_same_thread=False)
+def memory(kind: DatabaseKind) -> Connection:
+    db = sqlite3.connect(":memory:", check_same_thread=False, factory=Connection)
     db.executescript(kind.schema)
     return db
 
@@ -195,3 +233,18 @@ def _make(path: Path, kind: DatabaseKind) -> None:
     finally:
         for leftover in (fresh, Path(f"{fresh}-journal")):
             leftover.unlink(missing_ok=True)
+
+
+def backup(db: Connection, source: Path, path: Path, kind: DatabaseKind, *, force: bool = False) -> Path:
+    """Copy a database to a file by SQLite's own backup, also while others write; only a copy of this kind is replaced.
+
+    Raises:
+        ForeignFileError: the file exists and is another one, or it is open.
+    """
+    check_apart(path, [source])
+    check_file(path, force=force)
+    if check(path, kind) and any(Path(f"{os.path.realpath(path)}{ending}").exists() for ending in _BESIDE):
+        raise ForeignFileError(f"{path} is a database that is in use. Choose another name.")
+    with db.lock, contextlib.closing(memory(kind)) as copy:
+        db.backup(copy)
+        return write(path, copy.serialize(), force=force)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,7 +60,6 @@ class FeatureStore:
     def __init__(self, path: str | Path | None = None) -> None:
         self._named = bool(path)
         self.path = Path(path) if path else cache_dir() / "features.sqlite"
-        self._lock = threading.Lock()
         self._reads = self._writes = True
         self._damaged: dict[str, set[bytes]] = {"looks_2": set(), "texts_2": set()}
         try:
@@ -121,7 +119,7 @@ class FeatureStore:
 
     def report(self) -> None:
         """Log the number of damaged rows since the last call, if there were any."""
-        with self._lock:
+        with self._db.lock:
             n = {table: len(keys) for table, keys in self._damaged.items()}
             for keys in self._damaged.values():
                 keys.clear()
@@ -132,7 +130,7 @@ class FeatureStore:
 
     def _forget(self, table: str, keys: Sequence[bytes]) -> None:
         if keys:
-            with self._lock:
+            with self._db.lock:
                 self._damaged[table].update(keys)
             self._write(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
 
@@ -141,7 +139,7 @@ class FeatureStore:
         if not self._reads:
             return rows
         try:
-            with self._lock:
+            with self._db.lock:
                 for start in range(0, len(keys), 500):
                     part = keys[start : start + 500]
                     rows += self._db.execute(f"{query} ({','.join('?' * len(part))})", part).fetchall()
@@ -154,7 +152,7 @@ class FeatureStore:
         if not self._writes:
             return
         try:
-            with self._lock, self._db:
+            with self._db.lock, self._db:
                 self._db.executemany(query, values)
         except sqlite3.Error as error:
             self._give_up(error, reads=False)
@@ -182,7 +180,7 @@ class FeatureStore:
         return f"FeatureStore({str(self.path)!r})"
 
     def __len__(self) -> int:
-        with self._lock:
+        with self._db.lock:
             return int(self._db.execute("SELECT COUNT(*) FROM looks_2").fetchone()[0])
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import DataError
-from ...storage.database import DatabaseKind, connect
+from ...storage.database import DatabaseKind, backup, connect
 from ...storage.reading import json_value, reason
 from .records import (
     TASKS,
@@ -57,7 +56,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
 );
 """
-ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA)
+ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, journal="DELETE")
 _OWN = "picture = ? AND task = ? AND author = ?"
 T = TypeVar("T")
 
@@ -94,7 +93,6 @@ class AnnotationStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
         with self._disk_errors():
             self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -102,6 +100,11 @@ class AnnotationStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def backup(self, path: Path, *, force: bool = False) -> Path:
+        """Copy everything to a new file, also while people write (:func:`seewhy.storage.database.backup`)."""
+        with self._disk_errors():
+            return backup(self._db, self.path, path, ANNOTATIONS, force=force)
 
     # pictures
 
@@ -284,7 +287,7 @@ class AnnotationStore:
         self._db.execute(f"{how} INTO {table} VALUES ({', '.join(f':{name}' for name in row)})", row)
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock, self._disk_errors():
+        with self._db.lock, self._disk_errors():
             return self._db.execute(query, values).fetchall()
 
     def _checked(self, read: Callable[[sqlite3.Row], T], query: str, *values: Any) -> list[T]:
@@ -299,7 +302,7 @@ class AnnotationStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._lock, self._disk_errors():
+        with self._db.lock, self._disk_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h11
@@ -30,9 +32,27 @@ def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
         ready(address(settings.host, listening.getsockname()[1]))
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                uvicorn.Server(limited(app, settings)).run(sockets=[listening])
+                PageServer(limited(app, settings)).run(sockets=[listening])
         finally:
             decoder_with(settings.decode_seconds, settings.n_waiting).stop()
+
+
+class PageServer(uvicorn.Server):
+    """A Uvicorn server that stops on ``SIGHUP`` as on ``SIGTERM``, unless ``SIGHUP`` is ignored, as under ``nohup``."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+        with super().capture_signals():
+            before = signal.getsignal(hang_up)
+            if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+                yield
+                return
+            signal.signal(hang_up, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hang_up, before)
 
 
 def limited(app: Any, settings: Settings) -> uvicorn.Config:

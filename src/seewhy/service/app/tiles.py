@@ -7,7 +7,6 @@ import logging
 import os
 import sqlite3
 import struct
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from ...pictures.miniatures import encode_thumbnail
 from ...storage.cache import cache_dir
-from ...storage.database import DatabaseKind, connect
+from ...storage.database import Connection, DatabaseKind, connect
 
 SIDE = 128
 """Longer side of a tile in pixels."""
@@ -55,9 +54,8 @@ class Tiles:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_dir() / "tiles.sqlite"
-        self._lock = threading.Lock()
         self._memory: dict[bytes, bytes] = {}
-        self._db: sqlite3.Connection | None = None
+        self._db: Connection | None = None
         try:
             self._db = connect(self.path, TILES, timeout=30)
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -82,7 +80,7 @@ class Tiles:
         db = self._db  # another thread may give up in between
         try:
             if db is not None:
-                with self._lock, db:
+                with db.lock, db:
                     db.executemany("INSERT OR REPLACE INTO tiles VALUES (?, ?)", rows)
                 return
         except sqlite3.Error as error:
@@ -97,7 +95,7 @@ class Tiles:
             for start in range(0, len(keys) if db is not None else 0, MOST_A_QUERY):
                 part = keys[start : start + MOST_A_QUERY]
                 places = ",".join("?" * len(part))
-                with self._lock:
+                with db.lock:  # type: ignore[union-attr]
                     read = db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part).fetchall()  # type: ignore[union-attr]
                 rows += read if pairs else [row[0] for row in read]
         except sqlite3.Error as error:
