@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
+import torch
 
 import seewhy
 import tiny
@@ -150,17 +152,87 @@ def test_a_fit_says_each_step_before_it_begins(monkeypatch: pytest.MonkeyPatch) 
     assert heard.begun[0] == "Loading the encoder"
 
 
-def test_ctrl_c_says_what_is_kept(tmp_path: Any) -> None:
-    session = Session("explain", None, quiet=True)
-    session.given.output = tmp_path / "why"
+def test_a_log_is_told_that_the_work_was_stopped_and_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each used to say "finished"."""
+    now = [0.0]
+    monkeypatch.setattr(waits, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    bars = Bars()
+
+    def work() -> None:
+        with bars.doing("Making the model"):
+            for i in bars.track(range(10), "Looking", 10):
+                now[0] += 20
+                if i == 3:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    assert capsys.readouterr().err.splitlines() == [
+        "Looking: 1 of 10, about 3 minutes left",
+        "Looking: 3 of 10, about 2 minutes left",
+        "Looking: 3 of 10: stopped after 80 seconds",
+        "Making the model: stopped after 80 seconds",
+    ]
+    assert waits.LINE.reached == "Looking: 3 of 10"
+    assert waits.LINE._screen is None, "although the traceback holds the loop"
+    assert len(caught.traceback) > 1
+    with bars.doing("Next"):
+        assert waits.LINE.reached == ""
+
+
+def test_a_loop_that_is_left_early_says_where_and_one_that_ends_says_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(waits, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for names, last in ((range(4), "Looking: 2 of 9: stopped after 60 seconds"), (range(9), "Looking: finished")):
+        items = Bars().track(range(9), "Looking", 9)
+        for i, _ in zip(names, items, strict=False):  # which asks for no more than it needs
+            now[0] += 20
+            if len(names) == 4 and i == 2:
+                break
+        items.close()  # type: ignore[attr-defined]
+        assert capsys.readouterr().err.splitlines()[-1].startswith(last)
+
+
+@pytest.mark.parametrize(
+    ("error", "always"), [(KeyboardInterrupt(), True), (SystemExit(143), True), (OSError(), False)]
+)
+def test_what_stops_a_command_notes_how_far_it_came_and_what_is_kept(
+    error: BaseException, always: bool, tmp_path: Path
+) -> None:
+    def note(session: Session, n: int) -> str:
+        def work() -> None:
+            with session.working():
+                for i in session.terminal.track(range(5), "Looking", 5):
+                    if i == n:
+                        raise error
+
+        error.__notes__ = []
+        with pytest.raises(type(error)):
+            work()
+        return " ".join(error.__notes__)
+
     again = "Run the same command again to "
-    with pytest.raises(KeyboardInterrupt, match=f"^{again}start over.$"), session.working():
-        raise KeyboardInterrupt
-    (tmp_path / "why").mkdir()
-    with pytest.raises(KeyboardInterrupt, match=f"^Kept: .*why. {again}continue from there.$"), session.working():
-        raise KeyboardInterrupt
-    fit = Session("fit", None, quiet=True)
-    fit.given.output = tmp_path / "model"
-    (tmp_path / ".model.checkpoint").touch()
-    with pytest.raises(KeyboardInterrupt, match=r"^Kept: .*\.model\.checkpoint\. "), fit.working():
-        raise KeyboardInterrupt
+    goes_on = f"{again}continue" if always else "The next run continues"
+    session = Session("fit", None)
+    nothing = f"stopped (Looking: 0 of 5). {again}start over."
+    assert note(session, 0) == (nothing if always else ""), "an error before the work is only an error"
+    checkpoint = tmp_path / ".model.checkpoint"
+    session.resumes.append(checkpoint)
+    checkpoint.touch()
+    assert "Kept" not in note(session, 2), "it is empty"
+    for name in (".model.checkpoint", ".model.checkpoint.plain", ".model.checkpoint-folds.jsonl"):
+        (tmp_path / name).write_text("x")
+    assert note(session, 2).startswith("stopped (Looking: 2 of 5). Kept: ")
+    assert all(str(path) in note(session, 2) for path in tmp_path.iterdir())
+    store = session.__dict__["store"] = seewhy.FeatureStore(tmp_path / "f.sqlite")
+    assert "the features" not in note(session, 1), "it has none of them"
+    store.put([(b"key", torch.zeros(2), None)])
+    assert note(session, 1).endswith(f" and the features so far, in {store.path}. {goes_on} from there.")
+    quiet = Session("explain", None, quiet=True)
+    assert note(quiet, 3) == (f"stopped. {again}start over." if always else "")
+    quiet.ready()
+    assert note(quiet, 3) == ("stopped." if always else ""), "a page is not started over"

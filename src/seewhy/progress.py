@@ -141,6 +141,12 @@ class Step:
     def count(self) -> None:
         self.done, self.counted = (self.done or 0) + 1, time.monotonic()
 
+    @property
+    def reached(self) -> str:
+        """The task and its count, in words."""
+        of = f" of {self.total}" if self.total else ""
+        return self.what if self.done is None else f"{self.what}: {self.done}{of}"
+
     def text(self, now: float) -> str:
         """Return the progress line of a log."""
         if self.done is None:
@@ -171,31 +177,59 @@ class Line:
         self._steps: list[Step] = []
         self._lock = threading.RLock()
         self._screen: Screen | None = None
+        self.stopped_at: tuple[Step, ...] = ()
+        """The tasks that an exception ended, the innermost last."""
+        self.n_done = 0
+        """Number of items that all ended tasks have counted."""
 
     @contextlib.contextmanager
     def during(self, step: Step) -> Iterator[None]:
         with self._lock:
             self._steps.append(step)
+            self.stopped_at = ()
             if self._screen is None:
                 self._screen = screen()
-                stop = self._stop = threading.Event()
+                stop = self._ending = threading.Event()
                 threading.Thread(target=self._draw, args=(stop, self._screen.every), daemon=True).start()
         try:
             yield
-        finally:
-            self._end(step)
+        except BaseException as error:
+            self._stop(step, error)
+            raise
+        else:
+            self._end(step, "finished")
 
-    def _end(self, step: Step) -> None:
+    def _stop(self, step: Step, error: BaseException) -> None:
+        """End the task and all tasks inside it, whose generators a traceback may hold."""
+        with self._lock:
+            whole = bool(step.total) and (step.done or 0) >= (step.total or 0) - 1
+            if isinstance(error, GeneratorExit) and whole:  # nobody asked for more than its last item
+                self._end(step, "finished")
+            elif step in self._steps:
+                inner = self._steps[self._steps.index(step) :]
+                self.stopped_at = (*inner, *self.stopped_at)
+                for one in reversed(inner):
+                    self._end(one, "stopped")
+
+    @property
+    def reached(self) -> str:
+        """How far the work came before an exception, in words."""
+        steps = self.stopped_at
+        return ", ".join(step.reached for step in steps if step.done is not None or step is steps[-1])
+
+    def _end(self, step: Step, how: str) -> None:
         with self._lock:
             if step not in self._steps or self._screen is None:  # after a fork or a pause
                 return
             self._steps.remove(step)
-            self._screen.ended(step, is_last=not self._steps)
+            self.n_done += step.done or 0
+            self.stopped_at = self.stopped_at if how == "stopped" else ()
+            self._screen.ended(step, how, is_last=not self._steps)
             if self._steps:
                 last = self._steps[-1]
                 last.shown, last.what = time.monotonic(), last.then or last.what
             else:
-                self._stop.set()
+                self._ending.set()
                 self._screen.clear()
                 self._screen = None
 
@@ -216,7 +250,7 @@ class Line:
         with self._lock:
             if self._screen is not None:
                 self._screen.clear()
-                self._stop.set()
+                self._ending.set()
             self._steps, self._screen = [], None
 
     @contextlib.contextmanager
@@ -245,9 +279,10 @@ class Screen:
             self.written, self.wait, step.is_written = now, LINE_SECONDS, True
             self.write(printable(step.text(now)) + "\n")
 
-    def ended(self, step: Step, is_last: bool) -> None:
+    def ended(self, step: Step, how: str, is_last: bool) -> None:
         if step.is_written or (is_last and self.wait == LINE_SECONDS):
-            self.write(printable(f"{step.what}: finished after {duration(time.monotonic() - step.start)}") + "\n")
+            task = step.what if how == "finished" else step.reached
+            self.write(printable(f"{task}: {how} after {duration(time.monotonic() - step.start)}") + "\n")
 
     def clear(self) -> None:
         pass
@@ -288,7 +323,7 @@ class TerminalScreen(Screen):
         self.width = columns - 1
         self.write("\r" + set_cell_size(printable(step.drawn(now, self.signs, outer)), self.width))
 
-    def ended(self, step: Step, is_last: bool) -> None:
+    def ended(self, step: Step, how: str, is_last: bool) -> None:
         pass
 
     def clear(self) -> None:
@@ -317,7 +352,7 @@ class NotebookScreen(Screen):
             step.shown = now
             self.handle.update({"text/plain": step.drawn(now, SIGNS, outer)}, raw=True)
 
-    def ended(self, step: Step, is_last: bool) -> None:
+    def ended(self, step: Step, how: str, is_last: bool) -> None:
         pass
 
     def clear(self) -> None:

@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         monkeypatch.setattr(ServiceWriter, "write", write)
         assert seewhy(monkeypatch, *classes(service)) == 130
         said = capsys.readouterr().err
-        assert "seewhy: stopped. Kept: " in said
+        assert "seewhy: stopped (Asking for descriptions: 1 of 2). Kept: " in said
         assert said.endswith("the answers so far. Run the same command again to continue from there.\n")
         assert len(service.requests) == 1
         stop = False

@@ -40,7 +40,7 @@ def test_a_signal_ends_the_command_and_leaves_nothing(number: str, tmp_path: Pat
         assert len([*tmp_path.iterdir()]) == 1
         process.send_signal(getattr(signal, number))
         _, complaints = process.communicate()
-    assert (process.returncode, complaints) == (-getattr(signal, number), b"")
+    assert (process.returncode, complaints) == (-getattr(signal, number), b"seewhy: stopped.\n")
     assert [*tmp_path.iterdir()] == []
 
 

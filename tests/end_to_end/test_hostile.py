@@ -101,14 +101,14 @@ def test_fit_and_evaluate_with_such_files_inside(hostile: tuple[Path, OUTCOMES],
         if (root / name).is_file() and (root / name).stat().st_size < 10**8:
             shutil.copy(root / name, folders / "moss" / name)
     done = seewhy("fit", folders, "-o", "model", "--n-crops", 0, "--json", where=tmp_path)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     failed = {Path(f["image"]).name: f["error"] for f in record["failures"]}
     bad = {n: o for n, o in outcomes.items() if o is not None and (folders / "moss" / n).exists()}
     assert set(failed) == {n for n in bad if Path(n).suffix.lower() != ".txt"}
     assert all(bad[n] in error for n, error in failed.items())
     judged = seewhy("evaluate", folders, "-m", "model", "--n-explained", 0, "--json", where=tmp_path)
-    assert judged.returncode == 1
+    assert judged.returncode == 0
     report = json.loads(judged.stdout)
     assert {Path(f["image"]).name for f in report["failures"]} == set(failed)
     assert report["n"] == record["n_pictures"]

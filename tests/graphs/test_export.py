@@ -311,7 +311,7 @@ def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: 
     arguments = ["export", "-o", str(tmp_path / "out"), "--json", "--check-on"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "photos")])
     said = json.loads(done.stdout)
-    assert done.exit_code == 1, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert [Path(f["image"]).name for f in said["failures"]] == ["two.png"]
     assert (said["check"]["pictures"], said["check"]["drawn"]) == (1, False)
     assert said["graph"] == "model.onnx"

@@ -66,7 +66,7 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> None:
     run, whole = tmp_path / "vectors", ["embed", str(photos), "--per-shard", "2", "-o", str(tmp_path / "vectors")]
-    invoke(*whole, "--shard", "1/2", code=1)
+    invoke(*whole, "--shard", "1/2")
     done = CliRunner().invoke(app, ["index", str(run), "-o", str(tmp_path / "library"), "--json"])
     told = json.loads(done.stdout)
     assert (told["added"], told["notes"]) == (
@@ -74,14 +74,14 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
         [f"1 of 3 shards of {run} are missing. Add the run again when they exist."],
     )
     invoke(*whole)
-    told = json.loads(invoke("index", str(run), "-o", str(tmp_path / "library"), "--json", code=1))
+    told = json.loads(invoke("index", str(run), "-o", str(tmp_path / "library"), "--json"))
     assert (told["added"], told["unchanged"], told["n"]) == (2, 3, 5)
-    invoke("index", str(photos), "-o", str(tmp_path / "looked"), code=1)
+    invoke("index", str(photos), "-o", str(tmp_path / "looked"))
     taken, looked = Index.open(tmp_path / "library"), Index.open(tmp_path / "looked")
     assert sorted(taken.names()) == sorted(looked.names())
     order = [taken.names().index(name) for name in looked.names()]
     np.testing.assert_allclose(taken.vectors().numpy()[order], looked.vectors().numpy(), atol=1e-6)
-    invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"), code=1)
+    invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"))
     done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
     assert str(done.exception).startswith(
         f"{tmp_path / 'words'} has no vectors of whole pictures. Give the output folder of seewhy index --parquet."
@@ -102,7 +102,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 1), (0, [("a.tar", "broken")], 1)])
+@pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 0), (0, [("a.tar", "broken")], 1)])
 def test_what_the_options_say_is_what_is_run(
     failed: int, unread: list[tuple[str, str]], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from ..errors import SeeWhyError
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
 from .renamed import todays
-from .terminal import Notes, say, take_standard_input, tidy_after_signals
+from .terminal import Notes, say, say_stopped, take_standard_input, tidy_after_signals
 from .verbs import register
 
 
@@ -99,6 +99,7 @@ def main() -> None:
         if debug or not (isinstance(error, SeeWhyError) or isinstance(error.filename, str | bytes)):
             raise
         say(f"seewhy: {error if isinstance(error, SeeWhyError) else _unusable(error)}", file=sys.stderr)
+        say_stopped(error, otherwise="")
         sys.exit(2)
     except SystemExit as end:
         sys.exit(_exit_code(end))
@@ -131,7 +132,7 @@ def _exit_code(end: SystemExit) -> Any:
     while cause is not None:
         behind.add(type(cause))
         if isinstance(cause, KeyboardInterrupt):
-            say(" ".join(["seewhy: stopped.", *map(str, cause.args)]), file=sys.stderr)
+            say_stopped(cause)
             return STOPPED
         cause = cause.__context__
     try:

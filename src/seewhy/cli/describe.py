@@ -236,6 +236,7 @@ def images(
     (threshold,) = session.take("threshold")
     writing = session.make(Writing, writer=writer, base_url=base_url)
     terminal = session.terminal
+    session.resumes.append(output)
     Journal(output, DESCRIPTIONS, force=session.force)  # somebody else's file is told before the work begins
     texts = None if drafts is None else dict(read_drafts(drafts))
     desk = writing.desk(session)

@@ -95,6 +95,8 @@ def explain(
     how = replace(how, objects=objects)
     _note_layer(session, classifier, how)
     batch = Batch(classifier, how, output, png=png, store=session.store, force=session.force)
+    if output is not None and batch.index is not None:
+        session.resumes.append(output)
     done = tell_results(session, batch.run(names), told, session.n_pictures)
     if batch.index is not None and done and not session.as_json:
         say(f"index: {batch.index}")
@@ -193,6 +195,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
     if o.known is not None:
         explainer = with_examples(explainer, o.known, terminal)
     batch = PartBatch(explainer, how, o.output, most=most, png=o.png, force=session.force, progress=terminal)
+    session.resumes += [] if o.output is None else [o.output]
     tell_results(session, batch.run(session.pictures(o.pictures, o.output)), _told_part)
     if o.output is not None and batch.n_pictures and not session.as_json:
         say(f"index: {o.output / INDEX}")

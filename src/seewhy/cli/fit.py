@@ -158,6 +158,7 @@ def _fit_explainer(session: Session) -> None:
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, session.seed) if paper else fit.training(n_steps, batch_size, session.seed, lr)
     checkpoint = check_checkpoint(make_folder(check_explainer(folder, method)) / f".{method}.checkpoint")
+    session.resumes.append(checkpoint)
     explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, progress=session.terminal)
     path = explainer.save(folder)
     remove(checkpoint, CHECKPOINT)
@@ -273,6 +274,7 @@ def _fit_prototypes(session: Session) -> NoReturn:
         raise InputError("The classifier has no folder for its prototypes. Give one with -o.")
     path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
     check_bank(folder, path.name)
+    session.resumes.append(checkpoint)
     if folder.is_dir():
         check_checkpoint(checkpoint)
     pictures = _pictures(session, o.data, classifier)

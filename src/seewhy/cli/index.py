@@ -67,6 +67,7 @@ def index(
             "--forget-missing, --rebuild or --verify."
         )
     check_place(output)
+    session.resumes.append(output)
     settings = session.make(Settings)
     runs = [folder for folder in data or [] if is_run(folder)]
     entries = list(_entries(session, [p for p in data or [] if p not in runs]))  # a wrong name is told first

@@ -202,12 +202,13 @@ def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
     if o.output is None:
         raise InputError("--parquet requires an output folder. Give one with -o.")
     session.finish_settings()
+    session.resumes.append(o.output)
     report = run(
         work, spread.input(session, pictures[0]), o.output, part=Part.read(o.shard), workers=o.workers,
         threads=spread.threads, cluster=spread.cluster(o.cluster, o.workers), progress=session.terminal,
     )  # fmt: skip
     session.say(report.to_json(), *([] if session.as_json else _lines(report)))
-    raise typer.Exit(1 if report.failed or report.unread else 0)
+    raise typer.Exit(1 if report.unread or (report.failed and session.is_strict) else 0)
 
 
 def _lines(report: Report) -> list[str]:

@@ -50,6 +50,8 @@ WORK = {
     "doctor": "Testing this installation", "methods": "Looking up methods",
 }  # fmt: skip
 """Text of the progress bar between the counted parts of a command."""
+ROW_FOR_EACH = ("predict", "explain", "segment", "detect", "describe images")
+"""Commands that owe a result for each picture, so that a broken picture gives the exit code 1."""
 
 
 class Session:
@@ -71,10 +73,15 @@ class Session:
         store: str | None = None,
         force: bool = False,
         quiet: bool = False,
+        strict: bool = False,
     ) -> None:
         self.verb, self.context = verb, context
         self.given = SimpleNamespace()
         self.n_pictures: int | None = None
+        self.resumes: list[Path] = []
+        """Files and folders from which the same command continues a stopped run."""
+        self.is_server = False
+        self.is_strict = strict or verb in ROW_FOR_EACH
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
@@ -98,32 +105,44 @@ class Session:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Show a progress bar inside this context; Ctrl-C reports which results were kept."""
-        then = WORK.get(self.verb.partition(" ")[0], "Working")
-        with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
-            try:
-                yield
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(self._stopped()) from None
+        """Show a progress bar inside this context; an exception notes how far the work came and what is kept."""
+        then, code, before = WORK.get(self.verb.partition(" ")[0], "Working"), 0, LINE.n_done
+        LINE.stopped_at = ()
+        try:
+            with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
+                try:
+                    yield
+                except typer.Exit as end:
+                    code = end.exit_code
+        except BaseException as error:
+            kept = self._kept()
+            if not isinstance(error, Exception) or (kept and LINE.n_done > before):
+                error.add_note(self._stopped(kept, failed=isinstance(error, Exception)))
+            raise
+        if code or (self.is_strict and self.terminal.failures):
+            raise typer.Exit(code or 1)
 
     def ready(self, *lines: str, file: TextIO | None = None) -> None:
         """Remove the progress bar when a page is ready, and print the lines."""
         LINE.rest()
+        self.is_server = True
         say(*lines, file=file)
 
-    def _stopped(self) -> str:
-        output, kept = getattr(self.given, "output", None), []
-        if isinstance(output, Path):
-            folder = [output] if self.verb != "fit" and output.is_dir() else []
-            kept = [str(path) for path in (*folder, *checkpoints(output.parent / f".{output.name}.checkpoint"))]
+    def _kept(self) -> list[str]:
+        kept = [str(one) for path in self.resumes for one in ([path] if path.is_dir() else checkpoints(path))]
         store: FeatureStore | None = self.__dict__.get("store")  # if it was opened
-        if store is not None:
-            kept.append(f"the features of each picture, in {store.path}")
+        if store is not None and store.n_used:
+            kept.append(f"the features so far, in {store.path}")
         if self.verb.startswith("describe"):
             kept.append("the answers so far")
+        return kept
+
+    def _stopped(self, kept: list[str], failed: bool) -> str:
+        at = f" ({LINE.reached})" if LINE.reached else ""
         if not kept:
-            return "Run the same command again to start over."
-        return f"Kept: {' and '.join(kept)}. Run the same command again to continue from there."
+            return f"stopped{at}." + " Run the same command again to start over." * (not self.is_server)
+        again = "The next run continues" if failed else "Run the same command again to continue"
+        return f"stopped{at}. Kept: {' and '.join(kept)}. {again} from there."
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -260,6 +279,7 @@ class Session:
         """Yield the checkpoint file next to the output; it is deleted when the output is complete."""
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
+        self.resumes.append(checkpoint)
         yield checkpoint
         remove_checkpoints(checkpoint)
 
@@ -285,8 +305,9 @@ class Session:
         say(*(() if page is None else (f"report: {page}",)))
 
     def end(self, done: int) -> NoReturn:
-        """Exit, with code 1 if a picture could not be read."""
-        raise typer.Exit(self.terminal.exit_code(done))
+        """Say how many pictures could not be read, and end the command."""
+        self.terminal.say_failures(done)
+        raise typer.Exit
 
 
 def _print(found: Page) -> None:
@@ -331,8 +352,9 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def checkpoints(checkpoint: Path) -> list[Path]:
     """Return the checkpoint files of a fit, including those of its stages."""
-    folder, wanted = checkpoint.parent, re.escape(checkpoint.name) + f"({PART})?"
-    return [folder / name for name in os.listdir(folder) if re.fullmatch(wanted, name)] if folder.is_dir() else []
+    folder, wanted = checkpoint.parent, re.escape(checkpoint.name) + f"({PART})?(-folds.jsonl)?"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [path for name in names if re.fullmatch(wanted, name) and (path := folder / name).stat().st_size]
 
 
 def remove_checkpoints(checkpoint: Path) -> None:

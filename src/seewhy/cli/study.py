@@ -15,6 +15,7 @@ import typer
 from ..bounds import Count
 from ..errors import DataError, InputError
 from ..storage.output import working_folder
+from ..studies.study import PROGRESS
 from . import options
 from .places import check_report
 from .session import Session, assignments
@@ -23,6 +24,13 @@ from .verbs import register
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
     from ..pictures.samples import Samples
+
+
+def _check(session: Session, name: str) -> None:
+    output = session.given.output
+    check_report(output, name, session.force)
+    if output is not None:
+        session.resumes.append(output / PROGRESS)
 
 
 def _finish(session: Session, findings: Any, output: Path | None, name: str) -> NoReturn:
@@ -50,7 +58,7 @@ def faithfulness(
     """Which explanations of this model can you believe? Resumes a stopped run."""
     from ..studies.faithfulness import FaithfulnessStudy
 
-    check_report(output, "study", session.force)
+    _check(session, "study")
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=session.seed)
     classifier = session.classifier(model, labels)
     # In random order, so that what is measured on the first few is measured on a sample.
@@ -75,7 +83,7 @@ def background(
     from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
-    check_report(output, "background", session.force)
+    _check(session, "background")
     study = session.make(BackgroundStudy)
     classifier = session.classifier(model, labels)
     samples = session.samples(data).labelled()
@@ -98,7 +106,7 @@ def interpretability(
     """How much of an encoder's knowledge do a few concepts express? Resumes a stopped run."""
     from ..studies.interpretability import InterpretabilityStudy
 
-    check_report(output, "interpretability", session.force)
+    _check(session, "interpretability")
     study = session.make(InterpretabilityStudy)
     samples, others = session.samples(data), None if test is None else session.samples(test)
     encoders = list(session.encoders().values())
@@ -141,7 +149,7 @@ def scaling(
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
-    check_report(output, "scaling", session.force)
+    _check(session, "scaling")
     (n_crops,) = session.take("n_crops")
     recipe: Any = Linear()
     encoders: dict[str, Encoder] = {}
@@ -166,7 +174,7 @@ def transfer(session: Session, data: Path, *, test: Path | None = None, output: 
     from ..classifiers.linear.recipe import Linear
     from ..studies.transfer import TransferStudy
 
-    check_report(output, "transfer", session.force)
+    _check(session, "transfer")
     study = session.make(TransferStudy, recipe=Linear(n_crops=0, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
     findings = study.run(session.encoders(), samples, output, test=tested, **session.kept)
@@ -179,7 +187,7 @@ def base_to_new(
     """How much does prompt learning gain on its training classes, and lose on new classes? Resumes a stopped run."""
     from ..studies.base_to_new import BaseToNewStudy
 
-    check_report(output, "base-to-new", session.force)
+    _check(session, "base-to-new")
     methods = tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(BaseToNewStudy, methods=methods)
     samples, tested = _learnt_and_tested(session, data, test)
@@ -200,7 +208,7 @@ def compare(
     """Which method suits your pictures? Fits all applicable ones within a time limit. Resumes a stopped run."""
     from ..studies.compare import CompareStudy
 
-    check_report(output, "compare", session.force)
+    _check(session, "compare")
     names = None if method is None else tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(CompareStudy, only=names, minutes=minutes)
     samples, tested = _learnt_and_tested(session, data, test)
@@ -230,7 +238,7 @@ def claims(
     from ..pictures.pixel_classes import load_masks
     from ..studies.claims import ClaimData, ClaimsStudy
 
-    check_report(output, "claims", session.force)
+    _check(session, "claims")
     study = session.make(ClaimsStudy, only=tuple(only or ()))
     samples, tested = _learnt_and_tested(session, data, test)
     given = ClaimData(

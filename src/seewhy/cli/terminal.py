@@ -76,12 +76,9 @@ class Terminal(Bars):
             else:
                 yield result
 
-    def exit_code(self, done: int) -> int:
-        """Return 1 after a summary if a picture failed, otherwise 0."""
-        if not self.failures:
-            return 0
-        say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
-        return 1
+    def say_failures(self, done: int) -> None:
+        if self.failures:
+            say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -89,7 +86,8 @@ def tidy_after_signals() -> Iterator[None]:
     """Let ``SIGTERM`` and ``SIGHUP`` end the process as they always do, but after temporary files are deleted and
     databases are closed.
 
-    A second signal ends the process at once. Signals that are ignored or handled elsewhere stay so.
+    A line says what is kept. A second signal ends the process at once. Signals that are ignored or handled elsewhere
+    stay so.
     """
     received: list[int] = []
 
@@ -106,12 +104,23 @@ def tidy_after_signals() -> Iterator[None]:
         signal.signal(number, end)
     try:
         yield
+    except SystemExit as error:
+        if received:
+            say_stopped(error)
+        raise
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
         if received:
             atexit._run_exitfuncs()  # the signal itself would skip them
             signal.raise_signal(received[0])
+
+
+def say_stopped(error: BaseException, otherwise: str = "stopped.") -> None:
+    """Print the notes of an exception, which say how far the work came."""
+    notes = getattr(error, "__notes__", [otherwise] if otherwise else [])
+    with contextlib.suppress(OSError, ValueError):
+        say(*(f"seewhy: {note}" for note in notes), file=sys.stderr)
 
 
 _own: list[TextIO] = []

@@ -153,7 +153,7 @@ def _train_and_save(session: Session, way: Way) -> NoReturn:
         *measure_lines(report.data["measures"]),
         f"page: {output / 'run.html'}",
     )
-    raise typer.Exit(terminal.exit_code(len(read)))
+    session.end(len(read))
 
 
 def measure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -215,7 +215,7 @@ def _adapt_names(session: Session) -> NoReturn:
     document = _document(classifier, output, terminal)
     head = f"{len(classifier.classes)} classes, {document['n_pictures']} pictures, keep {document['keep']:g}"
     session.say(document, f"{output}: {classifier.recipe}, {head}", *measure_lines(document["measures"]))
-    raise typer.Exit(terminal.exit_code(document["n_pictures"] + len(terminal.failures)))
+    session.end(document["n_pictures"] + len(terminal.failures))
 
 
 def _document(classifier: Classifier, output: Path, terminal: Terminal) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class FeatureStore:
         self._named = bool(path)
         self.path = Path(path) if path else cache_dir() / "features.sqlite"
         self._reads = self._writes = True
+        self.n_used = 0
+        """Number of rows that were read or written."""
         self._damaged: dict[str, set[bytes]] = {"looks_2": set(), "texts_2": set()}
         try:
             self._db = connect(self.path, STORE, timeout=60)
@@ -143,6 +145,7 @@ class FeatureStore:
                 for start in range(0, len(keys), 500):
                     part = keys[start : start + 500]
                     rows += self._db.execute(f"{query} ({','.join('?' * len(part))})", part).fetchall()
+                self.n_used += len(rows)
         except sqlite3.Error as error:
             self._give_up(error, reads=True)
             return []
@@ -154,6 +157,7 @@ class FeatureStore:
         try:
             with self._db.lock, self._db:
                 self._db.executemany(query, values)
+            self.n_used += len(values)
         except sqlite3.Error as error:
             self._give_up(error, reads=False)
 
