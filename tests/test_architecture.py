@@ -19,6 +19,7 @@ CORE = (
     "spelling",
     "errors",
     "threads",
+    "processes",
     "printable",
     "seeded",
     "undisturbed",

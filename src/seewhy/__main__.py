@@ -4,11 +4,13 @@ import gc
 import sys
 from contextlib import nullcontext
 
+from .processes import leave_current_folder
 from .progress import LINE, Step
 
 
 def run() -> None:
     """Run the command line, with less frequent garbage collection."""
+    leave_current_folder()
     gc.set_threshold(20_000, 20, 20)
     try:
         with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):

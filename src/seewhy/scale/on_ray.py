@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, ModelError, SeeWhyError, needs
+from ..processes import safe_environment
 from ..threads import n_cores
 from .inputs import Shard, ShardError
 from .job import Job, Written
@@ -42,9 +43,10 @@ def ray() -> Any:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """Block HTTP requests to other machines from processes that are started in this context."""
+    """Block HTTP requests to other machines, and imports from the current folder, in processes started here."""
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
-    before = proxies()
+    closed |= safe_environment()
+    before = {name: os.environ.get(name) for name in closed}
     os.environ.update(closed)
     try:
         yield
@@ -96,7 +98,7 @@ class Cluster:
 def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
     """Start actors that share the shards of a run."""
     address, ours = cluster.reached(), ray()
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _job_config(ours)}
     if address == "local":
         cores = max(n_cores(), cluster.workers * cluster.threads)
         quiet |= {"num_cpus": cores, "include_dashboard": False}
@@ -114,6 +116,20 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
                 yield workers
         finally:
             ours.shutdown()
+
+
+def _job_config(ours: Any) -> Any:
+    """Return the settings of a job whose processes do not import from the current folder, as Ray's others do."""
+
+    class JobConfig(ours.job_config.JobConfig):
+        @property
+        def _py_driver_sys_path(self) -> list[str]:
+            return []
+
+        @_py_driver_sys_path.setter
+        def _py_driver_sys_path(self, path: list[str]) -> None: ...
+
+    return JobConfig()
 
 
 class RemoteActor:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import os
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError, ModelError, SeeWhyError
+from ..processes import start_python
 from ..progress import Progress
 from ..threads import bound_threads, n_cores
 from ..types import Failure
@@ -71,11 +72,11 @@ class LocalProcess:
     """A process on this machine."""
 
     def __init__(self, work: Work, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, work, threads), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self._process = start_python(["-c", _SERVE], stdin=theirs.fileno())
+        with suppress(OSError):  # the process died; ``_answer`` reports it
+            self._pipe.send((work, threads))
 
     def model(self) -> Model:
         return self._answer("loaded the model")
@@ -89,8 +90,7 @@ class LocalProcess:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            self._process.join()
-            code = self._process.exitcode or 0
+            code = self._process.wait()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             raise Died(
                 f"A process {how} while it {doing}, often because memory ran out. Run the same command "
@@ -102,15 +102,19 @@ class LocalProcess:
 
     def end(self) -> None:
         self._process.terminate()
-        self._process.join()
+        self._process.wait()
 
 
-def serve(pipe: Connection, work: Work, threads: int) -> None:
-    """Open the model, and process shards from the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main process ends the others
+# Ctrl-C reaches all processes; the main process ends the others.
+_SERVE = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from {__name__} import serve; serve()"
+
+
+def serve() -> None:
+    """Open the model, and process shards, as standard input requests until it is closed."""
+    pipe = Connection(os.dup(sys.stdin.fileno()))
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process ended
         try:
-            alone = Alone(work, threads)
+            alone = Alone(*pipe.recv())
             pipe.send(alone.model())
             while True:
                 pipe.send(alone.do(*pipe.recv()))

@@ -9,8 +9,6 @@ import heapq
 import itertools
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from subprocess import DEVNULL, PIPE, Popen
 from typing import IO, Any, TypeVar, cast
 
 from ...encoders.base import Encoder
@@ -25,6 +24,7 @@ from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import ImageError, SeeWhyError
 from ...pictures.decoder_process import SPARE_SECONDS, read_reply, write_request
 from ...pictures.images import Picture
+from ...processes import start_python
 from ...types import Failure, Transform
 from .settings import Settings
 
@@ -194,7 +194,7 @@ class Decoder:
         self._n = 0
         self._lock = threading.Lock()
         self._mine = threading.local()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[Popen[bytes]] = set()
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
@@ -231,19 +231,16 @@ class Decoder:
         finally:
             watch.cancel()
 
-    def _process(self) -> subprocess.Popen[bytes]:
+    def _process(self) -> Popen[bytes]:
         """Return this thread's process, started if needed."""
         process = getattr(self._mine, "process", None)
         if process is None or process.poll() is not None:
-            path = os.pathsep.join(p for p in sys.path if p)
-            environment = os.environ | {"PYTHONPATH": path, "SEEWHY_MAX_SECONDS": str(self.seconds)}
-            environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "seewhy.pictures.decoder_process", str(self.seconds), str(MOST_BYTES)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
+            process = start_python(
+                ["-m", "seewhy.pictures.decoder_process", str(self.seconds), str(MOST_BYTES)],
+                {"SEEWHY_MAX_SECONDS": str(self.seconds), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
             )
             self._mine.process = process
             self._running.add(process)
@@ -254,7 +251,7 @@ class Decoder:
             _end(self._running.pop())
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Popen[bytes]) -> None:
     process.kill()
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
