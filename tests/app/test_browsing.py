@@ -45,12 +45,13 @@ def test_mistakes_are_filtered_and_ordered(
     assert (pair["order"], pair["found"], pair["confusions"]) == ("surest", 4, [])
     assert {(p["true"], p["predicted"]) for p in pair["pictures"]} == {("moss", "sky")}
     surest = page.get("/mistakes?order=surest&format=json").json()["pictures"]
-    scores = [p["score"] for p in surest]
-    assert len(scores) == 6
-    assert scores == sorted(scores, reverse=True)
-    assert fitted.measured_trust is None
-    assert [p["probability"] for p in surest] == scores, "the score, where nothing measured the decisions"
-    assert "unlike anything it knows" not in page.get("/mistakes?order=surest").text
+    doubts = [p["doubt"] for p in surest]
+    assert len(doubts) == 6
+    assert doubts == sorted(doubts)
+    text = page.get("/mistakes?order=surest").text
+    assert ("unlike anything it knows" in text) == any(doubt > 1 for doubt in doubts)
+    by_key = {row["key"]: row["probability"] for row in page.get("/rows?count=100").json()["rows"]}
+    assert [p["probability"] for p in surest] == [by_key[p["key"]] for p in surest]
     least = page.get("/mistakes?order=least_sure&format=json").json()["pictures"]
     assert [p["card"] for p in least] == [p["card"] for p in surest[::-1]]
     assert page.get("/mistakes?true=sky&format=json").json()["found"] == 0

@@ -26,14 +26,16 @@ OWN = ("58", "30")
 
 
 def decided(verdict: Any, probability: float | None) -> Decision:
-    return Decision(verdict, "…", ("tabby cat",), 0.9, probability, None if probability is None else (0.7, 1.0), 0.5)
+    interval = None if probability is None else (0.7, 1.0)
+    return Decision(verdict, "…", ("tabby cat",), 0.9, probability, interval, fit=0.5, if_known=0.97)
 
 
 CASES = {
     "measured": (decided("sure", 0.941), "94"),
     "certain": (decided("sure", 0.998), ">99"),
     "doubtful": (decided("one of few", 0.314), "31"),
-    "unlike": (decided("unlike anything it knows", 0.97), None),
+    "less typical": (decided("one of few", None), None),
+    "unlike": (decided("unlike anything it knows", None), None),
     "not measured": (decided("not measured", None), "58"),
     "not asked": (None, "58"),
 }

@@ -12,7 +12,7 @@ import torch
 
 from seewhy.progress import Progress
 from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, ConformalLines, Trust
-from seewhy.trust.measure import auroc, drawn_folds, measure_trust, trust_features
+from seewhy.trust.measure import MIN_PICTURES, auroc, drawn_folds, measure_trust, trust_features
 from seewhy.trust.strangeness import KINDS, Inputs, strangers
 
 K, D = 8, 16
@@ -184,13 +184,14 @@ def test_what_is_strange_is_never_sure_and_another_day_widens_the_interval(world
     x, _, _ = world.draw(2000)
     judged = trust.judge(world.inputs(x))
     strange, unusual = trust._limits
-    few = TYPICAL - (TYPICAL * (1 - TYPICAL) / 800) ** 0.5
-    assert unusual == pytest.approx(float(trust.held.unusual.quantile(few)))
+    few = FAMILIAR - (FAMILIAR * (1 - FAMILIAR) / 800) ** 0.5
+    assert strange == pytest.approx(float(trust.held.strangeness.quantile(few)))
     assert not judged.sure[judged.unusual > unusual].any()
-    assert float((judged.unusual <= unusual).float().mean()) == pytest.approx(TYPICAL - 0.017, abs=0.05)
+    assert float((judged.unusual <= unusual).float().mean()) == pytest.approx(TYPICAL, abs=0.05)
     found, _ = trust.strangeness(world.inputs(x))
     assert not judged.sure[found > strange].any()
     assert float((found <= strange).float().mean()) == pytest.approx(FAMILIAR, abs=0.05)
+    assert torch.equal(judged.familiar, (found <= strange) & (judged.unusual <= unusual))
     other = replace(trust, shift=(1.0, 0.5)).judge(world.inputs(x))
     assert torch.equal(other.probability, judged.probability)
     assert torch.allclose(judged.low.logit(1e-6) - other.low.logit(1e-6), torch.tensor(1.0), atol=1e-2)
@@ -223,11 +224,37 @@ def test_two_classes_have_no_near_unknowns() -> None:
 
 
 def test_too_little_is_not_measured(world: World) -> None:
-    x, y, logits = world.draw(29)
+    x, y, logits = world.draw(MIN_PICTURES - 1)
     assert measure_trust(Inputs(trust_features(x), logits), y) is None
     x, y, logits = world.draw(100)
     assert measure_trust(Inputs(trust_features(x), logits), torch.zeros_like(y)) is None
     assert measure_trust(Inputs(trust_features(x), logits), y, torch.zeros_like(y)) is None
+
+
+@pytest.mark.parametrize("n", [MIN_PICTURES, 16])
+def test_few_pictures_notice_what_is_far_and_promise_little(n: int) -> None:
+    """Two classes of eight pictures: a black picture was "Satsumas 62 %", without a word that nothing was measured."""
+    world = World(seed=3, k=2)
+    world.centres[1] = torch.rand(D, generator=world.g)
+    x, y = world.centres[torch.arange(n) % 2] + 0.1 * torch.randn(n, D, generator=world.g), torch.arange(n) % 2
+    found = measure_trust(world.inputs(x.clamp(min=0)), y)
+    assert found is not None
+    far, new = found.judge(world.inputs(world.strange(200))), found.judge(world.inputs(world.draw(400)[0]))
+    assert float(far.unknown.float().mean()) > 0.95
+    assert not far.sure.any()
+    assert float(new.probability.max()) <= (n + 0.5) / (n + 1)
+    assert float(new.low.max()) < 0.85  # Wilson's bound of 16 right of 16 is 81 %
+
+
+def test_a_picture_that_is_less_typical_is_less_probably_right(world: World, trust: Trust) -> None:
+    """Right has three signs: what two classifiers say, and how typical the picture is."""
+    judged = trust.judge(world.inputs(world.draw(1000)[0]))
+    assert len(trust.right.mean) == 3
+    slopes = replace(trust.right, slopes=torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    only = replace(trust, right=slopes).judge(world.inputs(world.draw(200)[0]))
+    order = only.unusual.argsort()
+    assert bool((only.probability[order].diff() <= 0).all())
+    assert float(judged.probability.max()) < 1
 
 
 def test_all_right_and_classes_of_one_group_are_finite(world: World) -> None:

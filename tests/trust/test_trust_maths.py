@@ -228,12 +228,12 @@ def test_each_score_of_strangeness_is_its_formula() -> None:
     assert torch.allclose(in_units(first, decided[fold == 0]), strange[fold == 0], atol=1e-5)
     mine = decided == 1
     plain = unusual + found.usual[decided]
-    assert torch.allclose(first[:, 2:].mean(1), plain[fold == 0], atol=1e-5)
+    assert torch.allclose(first.mean(1), plain[fold == 0], atol=1e-5)
     assert float(found.usual[1]) == pytest.approx(float(plain[mine].sum()) / (int(mine.sum()) + USUAL), abs=1e-5)
     now, beside = found(Inputs(q, logits, own(q)))
     unit = (scores - found.mean) / found.deviation
     assert torch.allclose(now, in_units(unit, logits.argmax(1)))
-    assert torch.allclose(beside, unit[:, 2:].mean(1) - found.usual[logits.argmax(1)])
+    assert torch.allclose(beside, unit.mean(1) - found.usual[logits.argmax(1)])
     assert found.scores(Inputs(q, logits + 3, own(q))).allclose(scores, atol=1e-4)  # a constant changes nothing
 
 

@@ -45,6 +45,7 @@ C = 100.0
 """Default C per picture if no C was chosen."""
 DOWN, UP = 1.0, 0.7
 """Maximum shift of the log odds, down and up, from the held-out interval to the expected range."""
+UNTYPICAL = "The picture is less typical of its class than most, so it may show a class that was never learnt."
 MOST = 3000
 """Maximum number of pictures to split into halves."""
 N_STARTS, N_ROUNDS = 4, 15
@@ -308,15 +309,24 @@ def _measured(
     if bool(judged.unknown[i]):
         verdict = "unlike anything it knows"
     probability, low, high, fit = (float(x[i]) for x in (judged.probability, judged.low, judged.high, judged.fit))
-    made = replace(whole, verdict=verdict, classes=inside, probability=probability, interval=(low, high), fit=fit)
-    return _worded(made, [classifier.classes[k] for k in best])
+    made = replace(whole, verdict=verdict, classes=inside, if_known=probability, fit=fit)
+    if bool(judged.familiar[i]) and not made.is_unknown:
+        made = replace(made, probability=probability, interval=(low, high))
+    return _worded(made, [classifier.classes[k] for k in best], (low, high))
 
 
-def _worded(d: Decision, names: Sequence[str]) -> Decision:
-    """Return the decision with its sentences; ``names``: the decided and the next class by the classifier's scores."""
-    low, high = d.interval or (0.0, 1.0)
-    right = _part(d.probability)
-    figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
+def _worded(d: Decision, names: Sequence[str], interval: tuple[float, float]) -> Decision:
+    """Return the decision with its sentences.
+
+    Args:
+        d: the decision without sentences.
+        names: the decided and the next class by the classifier's scores.
+        interval: 95 % interval of ``d.if_known``.
+    """
+    right = _part(d.if_known)
+    figures = [f"{names[0]} is right in {right} of cases like this ({_part(interval[0])} to {_part(interval[1])})."]
+    if d.probability is None:
+        figures[0] = f"If the picture shows one of the classes, {figures[0]}"
     strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
     often = f"In cases like this, the prediction is right {right} of the time"
     cure, sentence = "", f"{often}, measured on {d.n:,} held-out pictures."
@@ -328,6 +338,8 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         n = len(d.classes)
         among = f"one of these {n}: " if n > N_NAMED else ""
         sentence = f"In {_part(d.level)} of cases like this, the true class is {among}{listed(d.classes)}."
+        if d.probability is None:
+            sentence = f"{UNTYPICAL} Otherwise it is {among}{listed(d.classes)} in {_part(d.level)} of cases."
         figures[0] = figures[0].replace(" is right", " alone is right", 1)
         if d.another_day is not None:
             figures[:0] = [
@@ -335,11 +347,9 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
             ]
         cure = f"{'Neither' if n == 2 else 'None of these'}? Add pictures of it and fit again: {FIT}"
     elif d.verdict != "sure":
-        sentence = often + (
-            ", but the picture is less typical of its class than most."
-            if len(d.classes) == 1 and (d.probability or 0) >= d.level
-            else f"; the next most probable class is {names[1]}." if len(names) > 1 else "."
-        )  # fmt: skip
+        sentence = often + (f"; the next most probable class is {names[1]}." if len(names) > 1 else ".")
+        if d.probability is None:
+            sentence = UNTYPICAL
         cure = f"Something else? Add pictures of it and fit again: {FIT}"
     if not d.is_unknown:
         figures.append(f"{strange} as strange as this one.")
@@ -392,5 +402,9 @@ def why_unmeasured(classifier: Classifier) -> Unmeasured:
         return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
         return Unmeasured("the classifier has no saved held-out decisions", "Fit it again.")
-    cure = f"Give at least {MIN_PICTURES} pictures of two classes that show different objects."
-    return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)
+    n, two = len(held.labels), len(held.labels.unique()) > 1
+    if n >= MIN_PICTURES and two:
+        return Unmeasured("all held-out pictures show one object", "Add pictures that show other objects.")
+    counted = f"only {n} picture{'s are' if n != 1 else ' is'} held out" + ("" if two else ", of one class")
+    more = f"at least {MIN_PICTURES - n} more pictures" if n < MIN_PICTURES else "pictures"
+    return Unmeasured(counted, f"Add {more} that show other objects{'' if two else ', of another class too'}.")

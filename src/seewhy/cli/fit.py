@@ -95,7 +95,7 @@ def _kind_of(data: Path) -> str:
 
 
 def _fit_classifier(session: Session) -> None:
-    from ..classifiers.certainty import held_out_lines
+    from ..classifiers.certainty import held_out_lines, why_unmeasured
     from ..classifiers.saving import ARCHIVE
     from ..language.matching import read_captions
 
@@ -117,11 +117,11 @@ def _fit_classifier(session: Session) -> None:
         classifier = classifier.with_trust(session.terminal)
         classifier.save(output)
     measures = classifier.measures
-    lines = [
-        f"{output}: trained on {classifier.trained_on}",
-        *held_out_lines(measures),
-    ]
-    session.say({"model": str(output), **measures}, *lines)
+    lines = [f"{output}: trained on {classifier.trained_on}", *held_out_lines(measures)]
+    missing = None if classifier.trust is not None else str(why_unmeasured(classifier))
+    if missing is not None:
+        lines.append(f"decisions will not be measured: {missing}")
+    session.say({"model": str(output), "unmeasured": missing, **measures}, *lines)
     session.end(measures.get("n_pictures", len(samples)))
 
 

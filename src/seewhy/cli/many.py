@@ -143,7 +143,7 @@ class Predict(Work):
         row = {**result.to_json(), **({"label": UNKNOWN} if unknown else {})}
         judged = row.pop("decision", {})
         row |= {"verdict": judged.get("verdict"), "right": judged.get("probability"), "set": None}
-        if row["right"] is not None:
+        if result.is_measured:
             row["set"] = judged["set"]
         del row["image"]
         return row

@@ -166,6 +166,6 @@ def _decision_line(result: Prediction) -> str:
 
     label, right, d = UNKNOWN if result.rejected else result.label, result.probability, result.decision
     judged = ""
-    if d is not None and d.probability is not None:
+    if d is not None:
         judged = f"\t{d.word.lower()}" + (f": {printable(listed(d.classes))}" if d.narrows else "")
     return f"{printable(result.image)}\t{printable(label)}\t{'–' if right is None else percent(right)}{judged}\n"

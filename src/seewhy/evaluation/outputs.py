@@ -194,6 +194,7 @@ class FitOutput(TypedDict):
     random_accuracy: NotRequired[Annotated[Share | None, Doc("accuracy for a random split")]]
     random_interval: NotRequired[Annotated[Interval | None, Doc("95 % interval of `random_accuracy`")]]
     split: NotRequired[Annotated[Split, Doc("how pictures were held out")]]
+    unmeasured: Annotated[str | None, Doc("why decisions will not be measured, and what to add; `null` if they are")]
     n_pictures: Annotated[Count, Doc("number of training pictures")]
     C: NotRequired[Annotated[float, Doc("with `linear`; the chosen inverse regularisation strength, per picture")]]
     temperature: NotRequired[Annotated[float, Doc("temperature by which logits are divided")]]

@@ -19,9 +19,10 @@ RULE = (
     "promised. A picture is unlike anything the classifier knows if it is stranger than 95 % of held-out pictures, by "
     "the mean of two distances from the training pictures. Otherwise the decision is sure if four conditions hold. "
     "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
-    "least as often as promised. The picture is not stranger than four fifths of held-out pictures. The picture is "
-    "not more unusual for its predicted class than two thirds of held-out pictures, by the mean of four published "
-    "scores. If one condition fails, the decision is not sure, or names several classes."
+    "least as often as promised. The picture is not stranger than nine tenths of held-out pictures. The picture is not "
+    "more unusual for its predicted class than 65 % of held-out pictures, by the mean of six published scores. If one "
+    "condition fails, the decision is not sure, or names several classes. If one of the last two fails, the picture "
+    "may show an unknown class, so SeeWhy gives no percentage."
 )
 
 
@@ -80,8 +81,14 @@ class Decision(Result):
         tuple[str, ...], Doc("the conformal set; if not measured, the classes with the highest scores"), Json("set")
     ]
     level: Annotated[Share, Doc("guaranteed coverage of the set"), Json(digits=17)]
-    probability: Annotated[Share | None, Doc("calibrated probability that the decision is right")] = None
-    interval: Annotated[Interval | None, Doc("95 % interval of the probability, which includes other days")] = None
+    probability: Annotated[
+        Share | None,
+        Doc("calibrated probability of a right decision; `null` if the class may be an unknown one"),
+    ] = None
+    interval: Annotated[Interval | None, Doc("95 % interval of `probability`, which includes other days")] = None
+    if_known: Annotated[
+        Share | None, Doc("probability that the decision is right if the picture shows a known class")
+    ] = None
     fit: Annotated[Share | None, Doc("share of held-out pictures that are at least as strange")] = None
     n: Annotated[Count, Doc("number of held-out pictures")] = 0
     n_sure: Annotated[Count, Doc("number of held-out pictures called sure")] = 0
@@ -129,9 +136,10 @@ class Decision(Result):
     @property
     def doubt(self) -> float | None:
         """The probability that the decision is wrong, or a number above 1 for unknown pictures."""
-        if self.probability is None:
-            return None
-        return 2 - (self.fit or 0.0) if self.is_unknown else 1 - self.probability
+        if self.is_unknown:
+            return 2 - (self.fit or 0.0)
+        right = self.if_known if self.probability is None else self.probability
+        return None if right is None else 1 - right
 
 
 class Ranked(NamedTuple):
@@ -165,19 +173,18 @@ class Prediction:
     @property
     def is_measured(self) -> bool:
         """Whether the reliability was measured on held-out pictures."""
-        return self.decision is not None and self.decision.probability is not None
+        return self.decision is not None and self.decision.verdict != "not measured"
 
     @property
     def probability(self) -> float | None:
-        """The probability that the decision is right, or ``None`` if no class is predicted.
+        """The probability that the decision is right, or ``None`` if the picture may show an unknown class.
 
         The probability is calibrated on held-out pictures. Without held-out pictures, the probability is the score of
         the classifier.
         """
-        d = self.decision
-        if self.n_classes == 1 or (d is not None and d.is_unknown):
+        if self.n_classes == 1:
             return None
-        return self.score if d is None or d.probability is None else d.probability
+        return self.score if self.decision is None or not self.is_measured else self.decision.probability
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{r.label[:40]} {100 * r.score:.1f} %" for r in self.top[:3])

@@ -235,7 +235,7 @@ def card_lines(e: Explanation) -> Iterator[str]:
         label = f"{word}. Best guess: {label}" if d is not None and d.fits_poorly else label
         yield f"{p.image}: {label}{nearly}"
     else:
-        yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if p.probability is None else f'{label}, {word.lower()}'}"
+        yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if d.is_unknown else f'{label}, {word.lower()}'}"
     rows = [] if d is None else [("decision", f"{word}. {d.sentence}"), ("next", d.cure)]
     rows += [("own score", own_scores(p)), ("about", e.aside), ("picture", e.cut if e.in_view < HALF else "")]
     for key, _, evidence in e.answers:

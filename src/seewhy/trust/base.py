@@ -15,10 +15,10 @@ from ..explanation.prediction import Unknowns
 from ..storage.parts import rebuilt, tensors_of
 from .strangeness import Gaussian, Inputs, Strangeness
 
-VERSION = 3
+VERSION = 4
 KEPT = 0.95
 """Share of held-out pictures that are accepted as known."""
-FAMILIAR, TYPICAL = 0.8, 0.67
+FAMILIAR, TYPICAL = 0.9, 0.65
 """Quantiles of strangeness and of atypicality among held-out pictures, above which no decision is called sure."""
 LEVEL = 0.9
 """Default coverage of conformal sets."""
@@ -203,11 +203,13 @@ class Judgement:
     Attributes:
         sets: conformal sets.
         order: probability of each class, by which the classes of a set are sorted.
-        probability: probability that the decision is right, by :meth:`Trust.held_to_count`.
+        probability: probability that the decision is right if the picture shows a known class, by
+            :meth:`Trust.held_to_count`.
         low: lower bound of the 95 % interval of the probability, which includes other days.
         high: upper bound of the same interval.
         fit: fraction of held-out pictures that are at least as strange as this picture.
         unusual: atypicality of the picture for its predicted class.
+        familiar: whether the picture is typical enough for :attr:`probability` to hold.
         sure: whether the decision is sure.
         unknown: whether the picture is rejected as unknown.
     """
@@ -219,6 +221,7 @@ class Judgement:
     high: Float[Tensor, " b"]
     fit: Float[Tensor, " b"]
     unusual: Float[Tensor, " b"]
+    familiar: Bool[Tensor, " b"]
     sure: Bool[Tensor, " b"]
     unknown: Bool[Tensor, " b"]
 
@@ -235,7 +238,7 @@ class Trust:
     Attributes:
         temperature: factor on the logits of the Gaussian classifier.
         sharpness: factor on the pooled log probabilities.
-        right: calibration from log odds to the probability of a right decision.
+        right: calibration from both log odds and the typicality to the probability of a right decision.
         shift: lowest and highest shift of the log odds of this probability that is expected on another day.
     """
 
@@ -263,8 +266,8 @@ class Trust:
     @cached_property
     def _limits(self) -> tuple[float, float]:
         """The largest strangeness and atypicality of a sure decision."""
-        error = math.sqrt(TYPICAL * (1 - TYPICAL) / len(self.held.unusual))
-        strange, unusual = self.held.strangeness.quantile(FAMILIAR), self.held.unusual.quantile(TYPICAL - error)
+        error = math.sqrt(FAMILIAR * (1 - FAMILIAR) / len(self.held.unusual))
+        strange, unusual = self.held.strangeness.quantile(FAMILIAR - error), self.held.unusual.quantile(TYPICAL)
         return float(strange), float(unusual)
 
     def _familiar(self, strange: Float[Tensor, " b"], unusual: Float[Tensor, " b"]) -> Bool[Tensor, " b"]:
@@ -276,17 +279,19 @@ class Trust:
 
     def judge(self, inputs: Inputs, level: float = LEVEL) -> Judgement:
         signs = Signs.of(self.gaussian, inputs, self.temperature, self.sharpness)
-        fitted = self.right.margin(signs.signs).sigmoid()
+        strange, unusual = self.strangeness(inputs)
+        of_right = torch.cat([signs.signs, -unusual[:, None]], 1)
+        fitted = self.right.margin(of_right).sigmoid()
         probability = self.held_to_count(fitted)
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, fitted < level)
-        strange, unusual = self.strangeness(inputs)
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
-        sure = (sets.sum(1) == 1) & (probability >= level) & self._familiar(strange, unusual)
+        familiar = self._familiar(strange, unusual)
+        sure = (sets.sum(1) == 1) & (probability >= level) & familiar
         # Widen the interval for the small number of pictures and for later sessions.
-        low, high = self.right.interval(signs.signs)
+        low, high = self.right.interval(of_right)
         low, high = torch.minimum(low, self.counted(fitted)).minimum(probability), high.maximum(probability)
         low, high = (low.logit(1e-6) - self.shift[0]).sigmoid(), (high.logit(1e-6) + self.shift[1]).sigmoid()
-        return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
+        return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, familiar, sure, strange > self.line)
 
     def held_to_count(self, fitted: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return the probabilities, lowered to at most ``(n + 1/2) / (n + 1)``.
@@ -346,7 +351,7 @@ class Trust:
             values = getattr(held, name)
             if not len(values) or int(values.min()) < 0 or int(values.max()) >= n_classes:
                 raise ValueError(f"{name} of the trust measures must have class indices from 0 to {n_classes - 1}")
-        right = rebuilt(Monotone, tensors, "right.", {"s": 2, "t": 3})
+        right = rebuilt(Monotone, tensors, "right.", {"s": 3, "t": 4})
         temperature, sharpness = float(facts["temperature"]), float(facts["sharpness"])
         down, up = (float(value) for value in facts["shift"])
         return cls(strangeness, temperature, sharpness, right, held, Unknowns.restore(facts["unknowns"]), (down, up))

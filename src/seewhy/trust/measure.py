@@ -17,8 +17,8 @@ from ..progress import Progress
 from .base import HeldOutSigns, Judgement, Monotone, Signs, Trust
 from .strangeness import Gaussian, Inputs, Strangeness, narrowed
 
-MIN_PICTURES = 30
-"""Smallest number of held-out pictures for a calibrated probability."""
+MIN_PICTURES = 8
+"""Smallest number of held-out pictures to measure decisions on."""
 N_FOLDS = 5
 N_PARTS = 8
 """Number of class subsets that are held out in turn as unknown."""
@@ -88,8 +88,9 @@ def _measured(seen: _Seen) -> Trust:
         own = Signs.of(others, inputs.rows(fold == f), temperature, sharpness)
         signs[fold == f], pooled[fold == f] = own.signs, own.pooled
     right = decided == labels
-    rightness = Monotone.fit(signs, right, groups)
     strangeness, strange, unusual = Strangeness.fit(inputs, labels, fold, gaussian, without)
+    signs = torch.cat([signs, -unusual[:, None]], 1)
+    rightness = Monotone.fit(signs, right, groups)
     rivals = pooled.scatter(1, decided[:, None], -1.0).topk(min(N_RIVALS, k), dim=1)
     # The class decided for is in every set, so that a right decision is covered whatever its probability.
     score = (1 - pooled.gather(1, labels[:, None])[:, 0]).masked_fill(right, 0.0)

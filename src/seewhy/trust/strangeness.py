@@ -25,7 +25,7 @@ USUAL, SPREAD = 5.0, 20.0
 classes.
 """
 N_DISTANCES = 2
-"""Number of scores in the strangeness; the other scores form the atypicality."""
+"""Number of scores in the strangeness; all scores form the atypicality."""
 KINDS = ("white noise", "pink noise", "brown noise", "stripes", "checks", "spots", "ramps", "flat")
 """Kinds of pictures without an object."""
 
@@ -148,8 +148,8 @@ class Strangeness:
     - the distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - the Mahalanobis distance from all training pictures (Kamoi & Kobayashi 2020, arXiv:2003.00402).
 
-    The *atypicality* (``unusual``) of a picture is the mean of the following scores, minus the mean for the predicted
-    class:
+    The *atypicality* (``unusual``) of a picture is the mean of these distances and the following scores, minus the mean
+    for the predicted class:
 
     - the relative Mahalanobis distance from the nearest class (Ren et al. 2021, arXiv:2106.09022);
     - the negative margin of the largest logit over the mean logit, divided by the distance from the mean feature (fDBD;
@@ -228,7 +228,7 @@ class Strangeness:
 
 
 def _means(scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    return scores[:, :N_DISTANCES].mean(1), scores[:, N_DISTANCES:].mean(1)
+    return scores[:, :N_DISTANCES].mean(1), scores.mean(1)
 
 
 def _spread(strange: Float[Tensor, " n"], decided: Int[Tensor, " n"], count: Int[Tensor, " k"]) -> Float[Tensor, "k 2"]:

@@ -226,7 +226,7 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
     """
     read = rows.state == READ
     if name == "probability":
-        return _quantity(np.where(np.isnan(rows.probability), rows.score, rows.probability), 0.0, 1.0)
+        return _quantity(rows.chance, 0.0, 1.0)
     if name == "likeness":
         known = rows.likeness[~np.isnan(rows.likeness)]
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)

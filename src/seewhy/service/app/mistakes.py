@@ -69,9 +69,9 @@ class Mistakes:
     def _of(self, i: int) -> Mistake:
         rows = self.rows
         verdict, score = VERDICTS[rows.verdict[i]], float(rows.score[i])
-        measured = score if np.isnan(rows.probability[i]) else float(rows.probability[i])
+        chance = float(rows.chance[i])
         label, predicted = rows.classes[rows.label[i]], rows.classes[rows.predicted[i]]
-        probability = None if verdict == "unlike anything it knows" else measured
+        probability = None if np.isnan(chance) else chance
         doubt = None if verdict == "not measured" else float(rows.doubt[i])
         name, key = rows.name(i), rows.key[i].decode()
         return Mistake(i, name, label, predicted, score, probability, key, doubt)

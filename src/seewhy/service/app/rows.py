@@ -223,6 +223,11 @@ class Rows:
             if decision.doubt is None:
                 self.doubt[i] = 1 - self.score[i]
 
+    @property
+    def chance(self) -> np.ndarray:
+        """The probability of being right, or the score if it is not measured; NaN if the class may be unknown."""
+        return np.where(self.verdict == VERDICTS.index("not measured"), self.score, self.probability)
+
     def name(self, i: int) -> str:
         return self._names[i]
 
@@ -318,7 +323,7 @@ class View:
         if self.decision:
             standing = np.array([decided.get(k.decode(), {}).get("decision", "open") for k in rows.key])
             keep &= standing == self.decision
-        chance = np.where(np.isnan(rows.probability), rows.score, rows.probability)
+        chance = rows.chance
         if self.least > 0 or self.most < 1:
             keep &= (chance >= self.least) & (chance <= self.most)
         index = keep.nonzero()[0]

@@ -95,7 +95,7 @@
     const tile = tiles.get(row.index);
     if (tile && cell.firstChild.src !== tile) cell.firstChild.src = tile;
     if (!tile) cell.firstChild.removeAttribute("src");
-    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.probability ?? row.score)} ${row.predicted}`;
+    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.verdict === "not measured" ? row.score : row.probability)} ${row.predicted}${row.verdict === "not measured" ? ", not measured" : ""}`.trim();
     cell.querySelector(".what").textContent = told;
     const label = row.decision === "corrected" ? `${row.label} → ${row.decided}` : row.label;
     const near = Number.isFinite(row.similarity) && row.similarity.toFixed(2);

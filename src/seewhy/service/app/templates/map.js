@@ -151,7 +151,7 @@
     if (warmed !== i) draw(tile.byteLength < 5 ? "" : URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" })));
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
-    const sure = row.probability ?? row.score;
+    const sure = row.verdict === "not measured" ? row.score : row.probability;
     said.textContent = row.predicted ? `predicted ${row.predicted}${sure === null ? "" : `, ${Math.round(100 * sure)}\u00a0%`}` : "not predicted";
     at.lastElementChild.href = `/sample/${i}`;
     at.lastElementChild.hidden = row.state === "unreadable";
