@@ -5,8 +5,10 @@ The lightness of the heat colours is linear in OKLab, so equal steps look equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Sequence
 from colorsys import hls_to_rgb
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -44,54 +46,9 @@ def _colours() -> np.ndarray:
 COLOURS: np.ndarray = _colours()
 """The colours of heat: ``(256, 3)`` uint8, coldest first."""
 
-LIGHT: Mapping[str, str] = {
-    "paper": "#faf8f4",
-    "sheet": "#fffefb",
-    "ink": "#1d1a16",
-    "quiet": "#655f57",
-    "line": "#e5dfd4",
-    "well": "#ece6db",
-    "ember": "#ad3f0c",
-    "good": "#1b6751",
-    "part": "#7f5400",
-    "bad": "#a3243c",
-    "idle": "#94886f",
-    "on": "#fffefb",
-}
-"""Colours of light mode, print and the still picture."""
-
-DARK: Mapping[str, str] = {
-    "paper": "#131210",
-    "sheet": "#1b1917",
-    "ink": "#f2eee7",
-    "quiet": "#aca59a",
-    "line": "#33302b",
-    "well": "#302c28",
-    "ember": "#ff9760",
-    "good": "#74cbae",
-    "part": "#e6b653",
-    "bad": "#ff95a1",
-    "idle": "#7d7466",
-    "on": "#131210",
-}
-"""Colours of dark mode."""
-
-OVER_PHOTO: Mapping[str, str] = {
-    "mark": "#fff",
-    "letter": LIGHT["ink"],
-    "edge": "#141210",
-    "behind": "#000",
-    "chosen": DARK["ember"],
-}
-"""Colours of marks on photographs."""
-
-MAP: Mapping[str, str] = {
-    "colours": "#2f7ebc #e8770f #35a04a #d13438 #8f63c0 #8c5a48 #e06bb5 #a3a617 #17a9bd #5058c8 "
-    "#b8860b #0f7a6c #c2185b #6d8f2f #4aa3ff #9c3f0c #b08adf #5f7f8f #ff8d85 #3d6b22",
-    "ramp": "#7a3fa8 #3f6fc0 #1f9e9e #63b84a #e8c31c",
-    "grey": "#8a8a8a",
-}
-"""Colours of the points of a map: by class, by number from low to high, and without either."""
+_TABLES = tomllib.loads((Path(__file__).parent / "templates/palette.toml").read_text("utf-8"))
+LIGHT, DARK, OVER_PHOTO, MAP = (_TABLES[name] for name in ("light", "dark", "over_photo", "map"))
+"""Colours by name; the file says what each table is for."""
 
 STOPS = (0, 26, 50, 76, 100)
 """Stops of the CSS gradient, in per cent of the heat scale."""
