@@ -199,15 +199,14 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
 def test_a_newer_format_is_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(format=99))
     assert refused(folder, ModelError) == (
-        f"{folder} must have format 1 or 2, got 99. Update SeeWhy with: pip install -U seewhy, or fit the classifier "
-        "again."
+        f"{folder} must have format 2, got 99. Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
     )
 
 
 def test_a_card_that_is_no_object_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("[1, 2]")
     assert refused(folder, ModelError) == (
-        f"{folder} must have format 1 or 2, got None. Update SeeWhy with: pip install -U seewhy, or fit the classifier "
+        f"{folder} must have format 2, got None. Update SeeWhy with: pip install -U seewhy, or fit the classifier "
         "again."
     )
 

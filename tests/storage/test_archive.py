@@ -19,9 +19,7 @@ from seewhy.storage.archive import FolderArchive, TensorArchive
 from seewhy.storage.marks import Facts
 
 KEPT = TensorArchive("holds no sums", "Sum again.", "There are no sums at {path}. Sum first.", format=3)
-FOLDER = FolderArchive(
-    "sums.json", Facts(("format", "sums")), (2,), "a folder of sums", "Sum in {folder}.", "sum again"
-)
+FOLDER = FolderArchive("sums.json", Facts(("format", "sums")), 2, "a folder of sums", "Sum in {folder}.", "sum again")
 TENSORS = {"total": torch.arange(6.0).view(2, 3).T}
 PLAIN = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
 CARD = {"format": 3, "sums": "é"}

@@ -58,12 +58,12 @@ def test_damage_is_noticed(path: Path, change: str, caplog: pytest.LogCaptureFix
     assert_kept(make, 2)
 
 
-def test_a_file_without_digest_is_made_again_quietly(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_without_digest_is_computed_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make = Maker()
     path.parent.mkdir()
     save_file({"old": torch.zeros(1)}, path)
     assert_kept(make, 1)
-    assert not caplog.messages
+    assert caplog.messages == [f"{path} was damaged and is computed again."]
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "full disk"])

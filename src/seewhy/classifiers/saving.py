@@ -52,11 +52,10 @@ MAX_LOGIT = 60000.0
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "recipe", "encoder")),
-    formats=(1, FORMAT),
+    format=FORMAT,
     kind="a saved SeeWhy classifier",
     make="Make one with: seewhy fit PHOTOS -o {folder}",
     again="fit the classifier again",
-    undigested={1: "tensors.safetensors"},
 )
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
 """Fields of the card that are stored unchanged, with their types."""

@@ -43,7 +43,7 @@ class DenseArchive:
         return FolderArchive(
             f"{self.what}.json",
             Facts(("format", "seewhy", "method", "encoder", "classes")),
-            formats=(FORMAT,),
+            format=FORMAT,
             kind=f"a saved {self.what}",
             make=f"Make one with: seewhy fit --task {self.task} DATA -o {{folder}}",
             again=f"fit the {self.what} again",

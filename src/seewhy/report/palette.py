@@ -46,7 +46,7 @@ def _colours() -> np.ndarray:
 COLOURS: np.ndarray = _colours()
 """The colours of heat: ``(256, 3)`` uint8, coldest first."""
 
-_TABLES = tomllib.loads((Path(__file__).parent / "templates/palette.toml").read_text("utf-8"))
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 LIGHT, DARK, OVER_PHOTO, MAP = (_TABLES[name] for name in ("light", "dark", "over_photo", "map"))
 """Colours by name; the file says what each table is for."""
 

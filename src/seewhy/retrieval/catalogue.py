@@ -1,13 +1,11 @@
 """The SQLite database of an index: names, digests, classes, thumbnails and settings.
 
-Every item, thumbnail and setting has a CRC-32 checksum. The checksum of a setting is stored after its JSON text as 32
-blanks and tabs, one for each bit.
+Every item, thumbnail and setting has a CRC-32 checksum.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import zlib
 from collections import Counter
@@ -26,12 +24,12 @@ from typing_extensions import TypedDict
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json, reason
-from .settings import GONE, Settings
+from .settings import Settings
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY AUTOINCREMENT, row INTEGER NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,
     digest TEXT NOT NULL UNIQUE, label TEXT NOT NULL
@@ -41,8 +39,6 @@ CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, 
 """
 CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA)
 _ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEFT JOIN sums s ON s.id = i.id"
-_BITS = str.maketrans("01", " \t")
-_SEAL = re.compile(r"\n[ \t]{32}\Z")
 
 Size = Annotated[int, Strict(), Ge(0), Lt(2**48)]
 Width = Annotated[int, Strict(), Ge(1), Lt(2**22 + 1)]
@@ -75,7 +71,6 @@ _FACTS: dict[str, Any] = {
     "columns": Annotated[Columns, Predicate(lambda columns: "look" in columns)],
     "totals": _Totals,
     "whitening": _Whitening | None,
-    "approximate": Any,  # written by an earlier version, and ignored
 }
 """Types of the settings in the catalogue."""
 
@@ -97,9 +92,9 @@ def check(key: str, value: Any) -> None:
         kinds = {f.name: type(f.default) for f in fields(Settings)}
         for name, setting in value.items():
             allowed = (float, int) if kinds.get(name) is float else (kinds.get(name),)
-            if name not in GONE and type(setting) not in allowed:
+            if type(setting) not in allowed:
                 raise ValueError(f"its setting {name} has the invalid value {setting!r}")
-        Settings.kept(value)
+        Settings(**value)
 
 
 def _jpeg_sum(jpeg: bytes | None) -> int | None:
@@ -113,11 +108,6 @@ def _pair_sum(row: int, label: str) -> int:
 def _totals(pairs: Sequence[tuple[int, str]]) -> dict[str, int]:
     """Compute the number of items and the sum of the CRC-32 of their rows and classes, modulo 2³²."""
     return {"n": len(pairs), "sum": sum(_pair_sum(*pair) for pair in pairs) % 2**32}
-
-
-def _sealed(text: str) -> str:
-    """Append a checksum to a JSON text, as white space that JSON parsers ignore."""
-    return f"{text}\n{format(zlib.crc32(text.encode()), '032b').translate(_BITS)}"
 
 
 @dataclass(frozen=True)
@@ -199,18 +189,16 @@ class Catalogue:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a setting of the index after checking it."""
-        rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
+        rows = self._run("SELECT value, sum FROM meta WHERE key = ?", (key,))
         if not rows:
             return default
         try:
-            text = rows[0][0]
-            if _SEAL.search(text) is not None:  # an earlier version wrote none
-                if _sealed(text[:-33]) != text:
-                    raise ValueError("its settings do not match their checksum")
-                text = text[:-33]
+            text, checksum = rows[0]
+            if zlib.crc32(text.encode("utf-8", "surrogatepass")) != checksum:
+                raise ValueError("its settings do not match their checksum")
             value = parse_json(text)
             check(key, value)
-        except (ValueError, TypeError, KeyError) as error:  # a column may hold bytes
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # a column may hold bytes
             raise self._problem(error) from error
         return value
 
@@ -222,16 +210,11 @@ class Catalogue:
 
     def set(self, **facts: Any) -> None:
         for key, value in facts.items():
-            self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _sealed(json.dumps(value))))
+            text = json.dumps(value)
+            self._run("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, text, zlib.crc32(text.encode())))
 
     def __len__(self) -> int:
-        totals = self.get("totals")
-        return int(self._run("SELECT COUNT(*) FROM items")[0][0]) if totals is None else totals["n"]
-
-    @property
-    def has_sums(self) -> bool:
-        """Whether the index has checksums."""
-        return self.get("totals") is not None
+        return int(self.need("totals")["n"])
 
     def known(self, column: str, values: Sequence[str]) -> dict[str, Item]:
         """Find items by their ``"name"`` or ``"digest"``."""
@@ -260,7 +243,7 @@ class Catalogue:
         if [type(value) for value in values] != [int, int, str, str, str]:
             raise self._problem(f"an entry has the wrong types: {str(values)[:60]}")
         item = Item(*values)
-        if kept != item.sum and self.has_sums:
+        if kept != item.sum:
             raise self._problem(f"the entry of {item.name!r:.80} does not match its checksum")
         return item
 
@@ -274,7 +257,7 @@ class Catalogue:
             pairs, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
             if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in pairs):
                 raise self._problem(f"the row of a picture is not from 0 to {n - 1}, or its class is not text")
-            if (totals := self.get("totals")) is not None and totals != _totals(pairs):
+            if self.need("totals") != _totals(pairs):
                 raise self._problem("its pictures do not match their checksum")
             pairs.sort()
             self._scanned = version, np.array([row for row, _ in pairs], np.int64), [label for _, label in pairs]
@@ -296,7 +279,7 @@ class Catalogue:
         query = "SELECT i.id, t.jpeg, s.jpeg FROM items i LEFT JOIN thumbnails t USING (id) LEFT JOIN sums s USING (id)"
         rows = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
         for item, jpeg, kept in rows:
-            if not isinstance(jpeg, bytes | None) or (kept != _jpeg_sum(jpeg) and self.has_sums):
+            if not isinstance(jpeg, bytes | None) or kept != _jpeg_sum(jpeg):
                 raise self._problem(f"the thumbnail {item} does not match its checksum")
         return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
@@ -337,10 +320,10 @@ class Catalogue:
 
     def _count(self, gone: Sequence[Item], added: Sequence[Item]) -> None:
         self._scanned = None
-        if (before := self.get("totals")) is not None:
-            less, more = (_totals([(item.row, item.label) for item in items]) for items in (gone, added))
-            n, total = (before[k] + more[k] - less[k] for k in ("n", "sum"))
-            self.set(totals={"n": n, "sum": total % 2**32})
+        before = self.need("totals")
+        less, more = (_totals([(item.row, item.label) for item in items]) for items in (gone, added))
+        n, total = (before[k] + more[k] - less[k] for k in ("n", "sum"))
+        self.set(totals={"n": n, "sum": total % 2**32})
 
     def move(self, old: Sequence[int]) -> None:
         """Renumber the rows: row ``old[i]`` becomes row ``i``."""
@@ -350,17 +333,8 @@ class Catalogue:
         self._db.execute("UPDATE items SET row = -row - 1")
         self._db.executemany("UPDATE items SET row = ? WHERE id = ?", ((item.row, item.id) for item in items))
         self._db.executemany("UPDATE sums SET item = ? WHERE id = ?", ((item.sum, item.id) for item in items))
-        if self.has_sums:
-            self.set(totals=_totals([(item.row, item.label) for item in items]))
-        self._scanned = None
-
-    def add_sums(self) -> None:
-        """Add checksums to an index of an earlier version."""
-        items = list(self.items())
-        for item in items:
-            ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
-            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (item.id, item.sum, _jpeg_sum(jpeg)))
         self.set(totals=_totals([(item.row, item.label) for item in items]))
+        self._scanned = None
 
     def damage(self) -> str:
         """Check the whole catalogue and describe the damage, if any."""

@@ -44,17 +44,16 @@ def _files(catalogue: Catalogue) -> Iterator[Checked]:
     if damage := catalogue.damage():
         yield Checked(FILE, damage)
         return
-    folder, has_sums = catalogue.folder, catalogue.has_sums
-    yield Checked(FILE, "", has_sums)
+    yield Checked(FILE)
     for column in columns_of(catalogue).values():
-        yield Checked(column.path.name, _reason(partial(_check_rows, column, catalogue)), has_sums)
+        yield Checked(column.path.name, _reason(partial(_check_rows, column, catalogue)))
     if (white := catalogue.get("whitening")) is not None:
-        yield Checked(white["file"], _reason(partial(Whitening.load, folder / white["file"])))
+        yield Checked(white["file"], _reason(partial(Whitening.load, catalogue.folder / white["file"])))
 
 
 def _check_rows(column: Column, catalogue: Catalogue) -> None:
     n = catalogue.need("n_rows")
-    wrong = column.rows(n, has_sums=catalogue.has_sums).check(np.arange(n)).tolist()
+    wrong = column.rows(n).check(np.arange(n)).tolist()
     if wrong:
         more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
@@ -88,7 +87,7 @@ class Index:
 
     def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
         self.folder = folder
-        self.settings = Settings.kept(catalogue.need("settings"))
+        self.settings = Settings(**catalogue.need("settings"))
         self._catalogue = catalogue
         self._engine = engine
         self._named = encoder
@@ -129,7 +128,7 @@ class Index:
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
                 empty = {"n_rows": 0, "totals": {"n": 0, "sum": 0}}
                 catalogue.set(format=FORMAT, settings=asdict(settings), encoder=about, columns=columns, **empty)
-        there, asked = asdict(Settings.kept(catalogue.need("settings"))), asdict(settings)
+        there, asked = asdict(Settings(**catalogue.need("settings"))), asdict(settings)
         if other := [k for k in asked if there[k] != asked[k]]:
             raise DataError(
                 f"The settings of {folder} must be {', '.join(f'{k}={there[k]!r}' for k in other)}, got "

@@ -64,4 +64,3 @@ class VerifyOutput(TypedDict):
     output: Annotated[str, Doc("the folder")]
     n_files: Annotated[Count, Doc("files read completely")]
     damaged: Annotated[list[DamagedRow], Doc("files that have changed since they were written")]
-    unchecked: Annotated[list[str], Doc("files of an earlier version, which have no checksums")]

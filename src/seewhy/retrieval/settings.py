@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -61,8 +61,6 @@ def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b
 
 
 Parts = Literal["none", "spatial", "jitter"]
-GONE = ("approximate_from", "recall")
-"""Settings of earlier versions that are ignored."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,6 @@ class Settings(Checked):
     power: float = 1.0
     words: bool = True
     thumbnail: Natural = 160
-
-    @classmethod
-    def kept(cls, facts: dict[str, Any]) -> Settings:
-        """Read stored settings, including settings of earlier versions."""
-        return cls(**{name: value for name, value in facts.items() if name not in GONE})
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:
         """Return the crops of a picture to encode; ``None`` is the whole picture."""

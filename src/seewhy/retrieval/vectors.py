@@ -51,23 +51,17 @@ class Column:
         self._write(self.path, first * self.width * 4, data)
         self._write(self.sums, first * 4, sums_of(data))
 
-    def add_sums(self, n: int) -> None:
-        """Store checksums of the first ``n`` rows of a file from an earlier version."""
-        for start in range(0, n, BLOCK):
-            self._write(self.sums, start * 4, sums_of(np.array(self._mapped(self.path, n)[start : start + BLOCK])))
-
     def _write(self, path: Path, place: int, data: np.ndarray) -> None:
         try:
             write_at(path, place, data.data)
         except OSError as error:
             raise DataError(f"{path} cannot be written: {reason(error)}. Free some space on that disk.") from error
 
-    def rows(self, n: int, *, has_sums: bool) -> Rows:
+    def rows(self, n: int) -> Rows:
         """Return the first ``n`` rows as a memory map."""
         if n == 0:
-            return Rows(self.path, np.empty((0, self.width), np.float32), None)
-        sums = self._mapped(self.sums, n)[:, 0].view("<u4") if has_sums else None
-        return Rows(self.path, self._mapped(self.path, n), sums)
+            return Rows(self.path, np.empty((0, self.width), np.float32), np.empty(0, "<u4"))
+        return Rows(self.path, self._mapped(self.path, n), self._mapped(self.sums, n)[:, 0].view("<u4"))
 
     def _mapped(self, path: Path, n: int) -> Float32[np.ndarray, "n d"]:
         width = self.width if path == self.path else 1
@@ -95,10 +89,10 @@ def sums_of(rows: Float32[np.ndarray, "n d"]) -> np.ndarray:
 class Rows:
     """Rows of a memory map, each of which is checked when it is first read."""
 
-    def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray | None) -> None:
+    def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray) -> None:
         self.path, self._vectors, self._sums = path, vectors, sums
         self.shape = vectors.shape
-        self._unchecked = np.full(len(vectors), sums is not None)
+        self._unchecked = np.full(len(vectors), True)
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -278,7 +272,7 @@ class Snapshot:
         n_rows, folder, columns, matrices = catalogue.get("n_rows", 0), catalogue.folder, columns_of(catalogue), {}
         for name, column in columns.items():
             earlier = None if before is None else before.matrices.get(name)
-            matrices[name] = column.rows(n_rows, has_sums=catalogue.has_sums).trust(earlier)
+            matrices[name] = column.rows(n_rows).trust(earlier)
         white = None
         if whitening is not None:
             path = inside(folder, whitening["file"], WHITENING)

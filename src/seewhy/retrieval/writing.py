@@ -201,10 +201,6 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
                 f"The index {catalogue.folder} is damaged: its vectors in {name!r} have the dimension {column.width}, "
                 "but the vectors of its encoder have another. Make the index again from the pictures."
             )
-    if not catalogue.has_sums:
-        for column in columns.values():
-            column.add_sums(first)
-        catalogue.add_sums()
     for name, column in columns.items():
         column.append(first, rows[name])
     catalogue.set(n_rows=first + len(rows["look"]))
@@ -235,7 +231,7 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
         name = f"whitening-{secrets.token_hex(4)}.safetensors"
         white.save(inside(catalogue.folder, name, WHITENING))
         shapes["whitened"] = [column.width, generation]
-        catalogue.set(columns=shapes, whitening={"file": name, "n": len(now.rows)}, approximate=None)
+        catalogue.set(columns=shapes, whitening={"file": name, "n": len(now.rows)})
     if before is not None:
         remove_inside(inside(catalogue.folder, before["file"], WHITENING))
         now.columns["whitened"].drop()
@@ -255,6 +251,6 @@ def clear(catalogue: Catalogue) -> None:
                 fresh.append(0, torch.empty(0, column.width))
             shapes[name] = [fresh.width, fresh.generation]
         catalogue.move(now.rows.tolist())
-        catalogue.set(columns=shapes, n_rows=len(now.rows), approximate=None)
+        catalogue.set(columns=shapes, n_rows=len(now.rows))
     for column in now.columns.values():
         column.drop()

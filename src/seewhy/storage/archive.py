@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,12 +99,10 @@ class FolderArchive:
 
     card: str
     facts: Facts
-    formats: tuple[int, ...]
+    format: int
     kind: str
     make: str
     again: str
-    undigested: Mapping[int, str] = field(default_factory=dict)
-    """Name of the tensors file in formats without a digest."""
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
@@ -130,8 +128,6 @@ class FolderArchive:
         return write_together(folder, {**(more or {}), **own}, old)
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
-        if card["format"] in self.undigested:
-            return self.undigested[card["format"]]
         sha256 = card.get("tensors")
         if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
             raise ValueError(f"its tensors must have a SHA-256, got {sha256!r}")
@@ -152,9 +148,9 @@ class FolderArchive:
         written = card.get("format") if isinstance(card, dict) else None
         if isinstance(card, dict):
             card.pop("sha256", None)
-        if not isinstance(card, dict) or written not in self.formats:
+        if not isinstance(card, dict) or written != self.format:
             raise ModelError(
-                f"{folder} must have format {' or '.join(map(str, self.formats))}, got {written!r}. "
+                f"{folder} must have format {self.format}, got {written!r}. "
                 f"Update SeeWhy with: pip install -U seewhy, or {self.again}."
             )
         return card
@@ -166,7 +162,7 @@ class FolderArchive:
             raise self.damaged(folder, error) from error
         try:
             data = read_tensor_bytes(file)
-            if card["format"] not in self.undigested and hashlib.sha256(data).hexdigest() != card["tensors"]:
+            if hashlib.sha256(data).hexdigest() != card["tensors"]:
                 raise ValueError(f"its SHA-256 differs from the one in {self.card}")
             return tensors_of(data)[0]
         except (OSError, ValueError) as error:

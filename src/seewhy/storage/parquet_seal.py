@@ -22,7 +22,6 @@ class Checked(NamedTuple):
 
     file: str
     error: str = ""
-    has_sums: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,13 @@ class Verification:
         return tuple(one for one in self.files if one.error)
 
     def to_json(self) -> dict[str, Any]:
-        unchecked = [one.file for one in self.files if not one.has_sums]
         damaged = [{"file": one.file, "error": one.error} for one in self.damaged]
-        return {"output": self.output, "n_files": len(self.files), "damaged": damaged, "unchecked": unchecked}
+        return {"output": self.output, "n_files": len(self.files), "damaged": damaged}
 
     def lines(self) -> Iterator[str]:
         n = len(self.files)
-        unchecked = sum(not one.has_sums for one in self.files)
-        whole = n - unchecked - len(self.damaged)
-        summary = f"{self.output}: {whole:,} of {n:,} files are unchanged, {len(self.damaged):,} damaged"
-        yield summary + (f", {unchecked:,} without checksums, from an earlier version" if unchecked else "")
+        whole = n - len(self.damaged)
+        yield f"{self.output}: {whole:,} of {n:,} files are unchanged, {len(self.damaged):,} damaged"
         yield from (f"  {one.file}: {one.error}" for one in self.damaged)
 
 
@@ -96,26 +92,25 @@ def sealed_metadata(file: BinaryIO, size: int) -> Any:
     if digests and hashlib.sha256(footer).digest() != digests[32:]:
         raise ValueError("its footer was changed")
     file.seek(0)
-    found = read_metadata(file)
-    if not digests and SEALED.encode() in (found.metadata or {}):
+    metadata = read_metadata(file)
+    if not digests and SEALED.encode() in (metadata.metadata or {}):
         raise ValueError("its digests were changed")
-    return found
+    return metadata
 
 
-def check_rows(file: BinaryIO, size: int) -> bool:
-    """Check the digests of rows and footer; return whether the file has any."""
+def check_rows(file: BinaryIO, size: int) -> None:
+    """Check the digests of rows and footer."""
     sealed_metadata(file, size)
     start, digests = _digests(file, size)
     if not digests:
-        return False
+        raise ValueError("it has no digests")
     if _rows_digest(file, start - SEAL) != digests[:32]:
         file.seek(0)
         raise ValueError(f"its {_damaged(file)} were changed")
-    return True
 
 
 def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
-    """Return the position of the footer, and the digests or empty bytes."""
+    """Return the position of the footer, and the digests; a file of another program has none."""
     if size < _END:
         raise ValueError(f"its {size} bytes are too short for Parquet")
     file.seek(size - _END)
@@ -150,7 +145,8 @@ def checked_parquet(path: Path) -> Checked:
 
     try:
         with open_regular(path) as (file, size):
-            return Checked(path.name, has_sums=check_rows(file, size))
+            check_rows(file, size)
+            return Checked(path.name)
     except FileNotFoundError:
         raise
     except (OSError, ArrowException, ValueError) as error:

@@ -74,11 +74,13 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        found, texts = read_tensors(path)
+        tensors, texts = read_tensors(path)
+        if SUM in texts:
+            return tensors
     except (OSError, ValueError):
-        _log.warning("%s was damaged and is computed again.", path)
-        return None
-    return found if SUM in texts else None  # without a sum it is not damaged but from an earlier version
+        pass
+    _log.warning("%s was damaged and is computed again.", path)
+    return None
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

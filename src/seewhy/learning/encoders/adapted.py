@@ -35,7 +35,7 @@ DIGITS = 16
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "adapted", "base")),
-    formats=(FORMAT,),
+    format=FORMAT,
     kind="an adapted encoder",
     make="Expected a folder that seewhy adapt wrote. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
@@ -46,8 +46,6 @@ ARCHIVE = FolderArchive(
 FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, PrefixedWords, TunedPictures)}
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
 """Class of the trained part for each ``form``."""
-OLDER = {"instructed": "an instruction changed the pooled vector and not what the network sees"}
-"""Values of ``form`` in older versions, and what the encoder did then."""
 
 
 class Trained(Protocol):
@@ -134,11 +132,7 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
             raise ValueError("a tensor has values that are not finite")
-        if (form := card["adapted"]["form"]) in OLDER:
-            raise WeightsError(
-                f"{folder} was written by an older version of SeeWhy, in which {OLDER[form]}. Adapt the encoder again."
-            )
-        if form not in FORMS:
+        if (form := card["adapted"]["form"]) not in FORMS:
             raise ValueError(f"its form is {form!r}")
         trained = FORMS[form].restored(found, card["adapted"], own)
         check_kinds({"pictures": tensors["pictures"]}, {"pictures": "bytes2"})
