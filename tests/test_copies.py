@@ -183,3 +183,26 @@ def test_whatever_is_fitted_on_pictures_knows_them(name: str) -> None:
     source = inspect.getsource(inspect.getmodule(classifiers[name]))  # type: ignore[arg-type]
     if "encode_samples(" in source and "Linear(" not in source:
         assert "known=" in source or '"known":' in source
+
+
+def test_a_contract_and_a_score_say_that_they_are_of_training_pictures(
+    fitted: Classifier, folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from seewhy.sklearn import SeeWhyClassifier
+    from seewhy.studies.auditing.audit import audit
+
+    note = "The classifier was fitted on 18 of these pictures"
+    (accuracy,) = [r for r in audit(fitted, load_samples(folders)).data["figures"] if r["name"] == "accuracy"]
+    assert note in json.dumps(accuracy)
+    files = sorted(folders.rglob("*.png"))
+    labels = [file.parent.name for file in files]
+    estimator = SeeWhyClassifier(tiny_cnn(), n_crops=0).fit(files[::2], labels[::2])
+    with caplog.at_level("WARNING", "seewhy"):
+        value = estimator.score(files, labels)
+    assert value == np.mean(estimator.predict(files) == np.array(labels))
+    assert "of these pictures, so its accuracy is too high; on the others, its accuracy is" in caplog.text
+    caplog.clear()
+    estimator.score(
+        [file for file in files if file not in files[::2]][:0] or [np.full((40, 40, 3), 9, np.uint8)], ["moss"]
+    )
+    assert "fitted on" not in caplog.text

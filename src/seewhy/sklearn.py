@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from copy import copy
 from numbers import Integral
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .api import encoder_of
+from .classifiers.known_pictures import too_high
 from .classifiers.linear.recipe import Linear
 from .classifiers.saving import load
 from .encoders.base import Encoder
@@ -20,10 +22,13 @@ from .encoders.find import encoder
 from .errors import InputError, SeeWhyError, needs
 from .keywords import ExplainKeywords
 from .pictures.datasets import rows_of, samples_of
+from .pictures.images import read_picture
+from .pictures.miniatures import miniature
 from .storage.output import working_folder, write_atomic
 
 with needs("sklearn", "seewhy.sklearn"):
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.metrics import accuracy_score
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .storage.features import FeatureStore
     from .types import Failure
+
+_logger = logging.getLogger(__name__)
 
 
 class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
@@ -99,6 +106,19 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         """Return labels ``(n,)``, of the same type as the labels given to :meth:`fit`."""
         check_is_fitted(self, "classifier_")
         return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy; a log message says so if the classifier was fitted on some of the pictures."""
+        predicted = self.predict(X)
+        if (known := self.classifier_.known) is not None:
+            views = [read_picture(picture, self.classifier_.encoder.transform) for picture in _pictures(X)]
+            small = [miniature(view.pixels, view.original_size) for view in views]
+            fresh = np.array([twin is None for twin in known.twins([v.digest for v in views], small, None)])
+            if n := int((~fresh).sum()):
+                without = float((predicted == np.asarray(y))[fresh].mean()) if fresh.any() else None
+                held_out = self.classifier_.measures.get("held_out_accuracy")
+                _logger.warning("%s.", too_high(f"{n:,} of these pictures", without, held_out))
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def explain(self, X: Any, **options: Unpack[ExplainKeywords]) -> list[Explanation | Failure]:
         """Explain each picture, with the options of :meth:`seewhy.Classifier.explain`."""

@@ -65,6 +65,24 @@ class KnownPictures:
         """A dictionary from the digest of a file to the name of the picture."""
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
+    def twins(
+        self,
+        digests: Sequence[str],
+        miniatures: Sequence[UInt8[Tensor, " s"] | None],
+        pooled: Float[Tensor, "q d"] | None,
+    ) -> list[tuple[str, float | None] | None]:
+        """Return, for each picture, the known picture of the same bytes, or as :meth:`copies_of`; else ``None``.
+
+        Miniatures are needed for pictures with other bytes only.
+        """
+        same = [self.by_digest.get(digest) for digest in digests]
+        found: list[tuple[str, float | None] | None] = [None if name is None else (name, None) for name in same]
+        if len(self.miniatures) and (other := [i for i, name in enumerate(same) if name is None]):
+            small = stacked([one for i in other if (one := miniatures[i]) is not None])
+            for i, twin in zip(other, self.copies_of(small, None if pooled is None else pooled[other]), strict=True):
+                found[i] = twin
+        return found
+
     def copies_of(
         self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
     ) -> list[tuple[str, float] | None]:
@@ -77,6 +95,13 @@ class KnownPictures:
             if (before := found[i]) is None or value > before[1]:
                 found[i] = self.names[int(place[j])], value
         return found
+
+
+def too_high(which: str, without: float | None, held_out: float | None) -> str:
+    """Return the sentence about an accuracy on pictures of which the classifier was fitted on some."""
+    others = "there are no others" if without is None else f"on the others, its accuracy is {100 * without:.1f} %"
+    apart = "" if held_out is None else f"; of pictures held out while it was fitted, {100 * held_out:.1f} % are right"
+    return f"The classifier was fitted on {which}, so its accuracy is too high; {others}{apart}"
 
 
 def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:

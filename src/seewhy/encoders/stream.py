@@ -46,11 +46,15 @@ class Encoded:
 class EncodeRequest:
     features: Callable[[int], bool] = lambda _index: False
     pictures: Callable[[int], bool] | bool = False
-    miniatures: bool = False
+    miniatures: Callable[[str], bool] | bool = False
+    """Whether to make the miniature of a picture, or a function from the digest of its file."""
     views: Views = lambda _index: (None,)
 
     def wants_picture(self, index: int) -> bool:
         return self.pictures(index) if callable(self.pictures) else self.pictures
+
+    def wants_miniature(self, digest: str) -> bool:
+        return self.miniatures(digest) if callable(self.miniatures) else self.miniatures
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def _read(
             keys = _keys(encoder, digest, views)
             known = _recall(store, name, digest, keys, wants)
             whole = known is not None and (known.features is not None or not wants)
-            if whole and not (shown or request.miniatures):
+            if whole and not (shown or request.wants_miniature(digest)):
                 return _Read(name, digest, keys, [], known, wants)
         try:
             pictures = read_views(source, encoder.transform, views)
@@ -179,7 +183,9 @@ def _read(
     if pictures[0].digest != digest:  # the file was replaced in the meantime
         digest, known = pictures[0].digest, None
         keys = _keys(encoder, digest, views)
-    small = miniature(pictures[0].pixels, pictures[0].original_size) if request.miniatures else None
+    small = None
+    if request.wants_miniature(digest):
+        small = miniature(pictures[0].pixels, pictures[0].original_size)
     return _Read(name, digest, keys, pictures, known, wants, shown, small)
 
 

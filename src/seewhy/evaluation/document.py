@@ -62,12 +62,12 @@ def shown_examples(data: Mapping[str, Any]) -> list[str]:
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
     """Build the page of an evaluation."""
     fitted_on, n = data["fitted_on"], data["n"]
-    is_known = fitted_on is not None and fitted_on["n_same_bytes"] + fitted_on["n_near"] > 0
-    above = f"Evaluation on {n} {'' if is_known else 'held-out '}{'picture' if n == 1 else 'pictures'}"
+    known = say(fitted_on, (data["expected"] or {}).get("held_out_accuracy"))
+    above = f"Evaluation on {n} {'' if known else 'held-out '}{'picture' if n == 1 else 'pictures'}"
     both = " to ".join(map(percent, data["accuracy_interval"]))
     below: list[Text] = [Line("The 95 % interval is ", Def("accuracy", both), ".")]
-    if is_known:
-        below.append(f"{say(fitted_on)}.")
+    if known:
+        below.append(f"{known}.")
     sections = [
         Section("Can you believe its explanations?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
         Section("When should you not trust it?", [*_trust(data["trust"])]),

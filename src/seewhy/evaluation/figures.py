@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level, decide, trust_inputs
+from ..classifiers.known_pictures import too_high
 from ..classifiers.words import texts_of, words_alone
 from ..descriptions.base import Descriptions, WordBank, name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
@@ -24,7 +25,6 @@ from ..explanation.similar import Like
 from ..explanation.verdict import Level
 from ..metrics.calibration import accuracy_interval
 from ..pictures.datasets import pictures_of
-from ..pictures.miniatures import stacked
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
@@ -124,40 +124,30 @@ def find_copies(
     known = classifier.known
     if known is None:
         return None
-    same = [known.by_digest.get(file.digest) for file in files]
-    other = [i for i, twin in enumerate(same) if twin is None]
-    near = dict.fromkeys(range(len(files)))
-    if len(known.miniatures):
-        features = pooled[other] if known.encoder == classifier.encoder.fingerprint else None
-        near |= dict(zip(other, known.copies_of(stacked([files[i].miniature for i in other]), features), strict=True))
-    rows: list[dict[str, Any]] = []
-    for i, (file, twin) in enumerate(zip(files, same, strict=True)):
-        alike = (twin, None) if twin is not None else near[i]
-        if alike is not None:
-            agreement = None if alike[1] is None else round(alike[1], 4)
-            row = {"image": file.image, "fitted_on": alike[0], "same_bytes": twin is not None, "agreement": agreement}
-            rows.append(row)
-    fresh = right[[i for i in other if near[i] is None]]
-    n_same = len(files) - len(other)
+    features = pooled if known.encoder == classifier.encoder.fingerprint else None
+    twins = known.twins([file.digest for file in files], [file.miniature for file in files], features)
+    rows = [
+        {"image": file.image, "fitted_on": twin[0], "same_bytes": twin[1] is None,
+         "agreement": None if twin[1] is None else round(twin[1], 4)}
+        for file, twin in zip(files, twins, strict=True) if twin is not None
+    ]  # fmt: skip
+    fresh = right[[i for i, twin in enumerate(twins) if twin is None]]
+    n_same = sum(bool(row["same_bytes"]) for row in rows)
     return {
         "n_same_bytes": n_same, "n_near": len(rows) - n_same, "n_compared": len(known.miniatures),
         "accuracy_without": round(float(fresh.float().mean()), 4) if len(fresh) else None, "pictures": rows,
     }  # fmt: skip
 
 
-def say(copies: dict[str, Any]) -> str:
+def say(copies: dict[str, Any] | None, held_out: float | None) -> str:
     """Return a note about copies; empty if there are none."""
-    same, near = copies["n_same_bytes"], copies["n_near"]
-    if not same + near:
+    if copies is None or not copies["pictures"]:
         return ""
+    same, near = copies["n_same_bytes"], copies["n_near"]
     kinds = [f"{same} as the same file"] * bool(same) + [f"{near} as near copies"] * bool(near)
     first = ", ".join(f"{row['image']} (fitted on: {row['fitted_on']})" for row in copies["pictures"][:3])
-    left = copies["accuracy_without"]
-    without = "there are no others" if left is None else f"on the others, its accuracy is {100 * left:.1f} %"
-    return (
-        f"The classifier was fitted on {same + near} of these pictures ({' and '.join(kinds)}), so its accuracy is too "
-        f"high; {without}. The first: {first}"
-    )
+    which = f"{same + near} of these pictures ({' and '.join(kinds)})"
+    return f"{too_high(which, copies['accuracy_without'], held_out)}. The first: {first}"
 
 
 def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -> Classifier:

@@ -94,8 +94,8 @@ def evaluate(
     confidence, predicted = logits.softmax(1).max(1)
     right = predicted == labels
     copies = figures.find_copies(classifier, files, pooled, right)
-    if copies is not None and (said := figures.say(copies)):
-        progress.note(said)
+    if note := figures.say(copies, classifier.measures.get("held_out_accuracy")):
+        progress.note(note)
     bins = reliability(confidence, right)
     low, high = accuracy_interval(right, figures.groups_of(kept))
     if n_explained is None:

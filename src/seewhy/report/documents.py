@@ -173,10 +173,11 @@ def edit_document(study: dict[str, Any]) -> Document:
     rows += [{"name": "gap between groups", "n": study["n"], **study["gap"]}] if study["gap"] else []
     level = f"{study['settings']['level'] * 100:g}"
     about = f"Differences are in points, with paired bootstrap intervals over pictures at {level} %. A colour marks an"
+    note = f" {known['sentence']}".rstrip() if (known := study.get("fitted_on")) else ""
     accuracy = ("pictures", "n", "before", "after", "difference", "interval")
     sections = [
         Section("The edit", [Table(("class", "before", "after"), changes)]),
-        Section("Accuracy", [Note(f"{about} interval without 0."), Table(accuracy, [*map(_edit_row, rows)])]),
+        Section("Accuracy", [Note(f"{about} interval without 0.{note}"), Table(accuracy, [*map(_edit_row, rows)])]),
     ]
     if moved := study["per_class"]:
         columns = ("class", "pictures", "right before", "right after", "chosen before", "chosen after")

@@ -165,7 +165,7 @@ class Browse:
         rows = self.rows
         data: dict[str, Any] = {
             "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
-            "start": start,
+            "start": start, "fitted_on": rows.fitted_on(),
             "like": None if example is None else example.to_json(),
             "rows": rows.to_json(index[start : start + count].tolist(), decided),
         }  # fmt: skip

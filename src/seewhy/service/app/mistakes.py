@@ -95,7 +95,8 @@ class Mistakes:
             "n": len(state), "done": int((state != WAITING).sum()), "right": n_right,
             "accuracy": round(n_right / n_seen, 4) if n_seen else None, "failed": int((state == UNREADABLE).sum()),
             "unknown_class": sum(bool(s.label) for s in rows.items) - len(state), "problem": rows.problem or None,
-            "found": len(found), "order": listing.order, "page": page, "pages": pages, **listed,
+            "fitted_on": rows.fitted_on(), "found": len(found), "order": listing.order, "page": page, "pages": pages,
+            **listed,
         }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class Next:
         decided = self._decided()
         state = self.job.state()  # first: a job that ends in between is followed by the page
         result = self.job.result or {"more": None, "classes": None}
-        data = {**state, **result, "label": to_label(self.rows, decided)}
+        data = {**state, **result, "fitted_on": self.rows.fitted_on(), "label": to_label(self.rows, decided)}
         settings = {
             "decisions": self._corrections is not None,
             "order": ORDER,

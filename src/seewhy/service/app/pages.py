@@ -358,7 +358,8 @@ def _effect(study: dict[str, Any]) -> dict[str, Any] | None:
         return None
     kinds = [flip["kind"] for flip in study["flips"]]
     counts = {kind: kinds.count(kind) for kind in ("broken", "mended", "other")}
-    return {"n": study["n"], "accuracy": study["accuracy"], "flips": counts, "page": "/changes"}
+    note = (study.get("fitted_on") or {}).get("sentence", "")
+    return {"fitted_on": note, "n": study["n"], "accuracy": study["accuracy"], "flips": counts, "page": "/changes"}
 
 
 def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str | None) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.certainty import decide
+from ...classifiers.known_pictures import too_high
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, InputError
 from ...explanation.prediction import Certainty
@@ -85,6 +86,8 @@ class Rows:
         self.score, self.second_score, self.probability, self.doubt, self.likeness = columns
         self.key = np.zeros(n, f"S{KEY}")
         self.findings = np.zeros(n, np.uint16)
+        self.learnt = np.zeros(n, bool)
+        """Whether the classifier was fitted on the picture or a copy of it."""
         self.features: Float[np.ndarray, "n d"] | None = None
         self.n_done = 0
         self.problem = ""
@@ -105,6 +108,17 @@ class Rows:
     def wrong(self) -> np.ndarray:
         known = (self.label >= 0) & (self.label < len(self.classifier.classes))
         return (self.state == READ) & (self.predicted != self.label) & known
+
+    def fitted_on(self) -> dict[str, Any] | None:
+        """Return how many labelled pictures the classifier was fitted on, and the accuracy on the others."""
+        if self.classifier.known is None:
+            return None
+        judged = self.right | self.wrong
+        n, fresh = int((judged & self.learnt).sum()), judged & ~self.learnt
+        without = round(float(self.right[fresh].mean()), 4) if fresh.any() else None
+        held_out = self.classifier.measures.get("held_out_accuracy")
+        note = f"{too_high(f'{n:,} of these pictures', without, held_out)}." if n else ""
+        return {"n": n, "accuracy_without": without, "held_out_accuracy": held_out, "sentence": note}
 
     def whole(self) -> np.ndarray:
         """Return the indices of the readable pictures; raise ``InputError`` until all pictures are predicted."""
@@ -172,7 +186,11 @@ class Rows:
         tiles, keys = self.tiles, [file_key(s.image) for s in part]
         stored = set() if tiles is None else tiles.known(keys)
         bare = [tiles is not None and key not in stored for key in keys]
-        request = EncodeRequest(pictures=lambda i: bare[i])
+        known = self.classifier.known
+        known = known if known is not None and len(known.miniatures) else None
+        request = EncodeRequest(
+            pictures=lambda i: bare[i], miniatures=lambda digest: known is not None and digest not in known.by_digest
+        )
         sources = [s.source for s in part]
         encoded = list(
             encode_stream(self.classifier.encoder, sources, store=self._store, batch_size=CHUNK, request=request)
@@ -204,6 +222,10 @@ class Rows:
         pooled = torch.stack([one.pooled[0] for _, one in read])
         with torch.no_grad():
             logits = self.classifier.head(pooled)
+        if (known := self.classifier.known) is not None:
+            features = pooled if known.encoder == self.classifier.encoder.fingerprint else None
+            twins = known.twins([one.digest for _, one in read], [one.miniature for _, one in read], features)
+            self.learnt[index] = [twin is not None for twin in twins]
         top = logits.softmax(1).topk(min(2, logits.shape[1]))
         decisions = decide(self.classifier, pooled, logits.log_softmax(1))
         if self.features is None:
@@ -254,7 +276,7 @@ class Rows:
                 "right": bool(self.predicted[i] == label) if predicted >= 0 and label >= 0 else None,
                 "verdict": VERDICTS[self.verdict[i]] if predicted >= 0 else None,
                 "probability": number_or_none(self.probability[i]), "score": number_or_none(self.score[i]),
-                "likeness": number_or_none(self.likeness[i]),
+                "likeness": number_or_none(self.likeness[i]), "fitted_on": bool(self.learnt[i]),
                 "findings": [kinds[b] for b in range(len(kinds)) if self.findings[i] >> b & 1],
                 "decision": standing.get("decision", "open"), "decided": standing.get("label", ""),
                 "author": standing.get("author", ""), "number": standing.get("number", 0),

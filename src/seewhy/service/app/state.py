@@ -259,7 +259,7 @@ class State:
             if reader.effect is None or reader.effect["n"] != len(numbers):
                 samples = {i: rows.items[i] for i in numbers.tolist()}
                 reader.effect = on_pictures(self.classifier, reader.edited, samples, pooled)
-            return reader.effect
+            return {**reader.effect, "fitted_on": rows.fitted_on()}
 
         return await self.compute(make)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...errors import DataError
-from ...evaluation.figures import Judged, explained_of
+from ...evaluation.figures import Judged, explained_of, find_copies, say
 from ...explanation.base import Explanation
 from ...explanation.verdict import Level
 from ...metrics.calibration import accuracy_interval
@@ -129,6 +129,17 @@ class Material:
     @cached_property
     def right(self) -> Bool[Tensor, " n"]:
         return self.logits.argmax(1) == self.labels
+
+    @cached_property
+    def copies(self) -> dict[str, Any] | None:
+        """The training pictures among these; ``None`` if they are unknown."""
+        return find_copies(self.classifier, self.files, self.pooled, self.right)
+
+    @property
+    def caveat(self) -> str:
+        """A sentence for every figure that training pictures make too high; empty if there are none."""
+        note = say(self.copies, self.classifier.measures.get("held_out_accuracy"))
+        return f" {note.partition('. The first: ')[0]}." if note else ""
 
     @cached_property
     def explained(self) -> list[Explanation]:

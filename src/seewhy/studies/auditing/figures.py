@@ -18,7 +18,7 @@ from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of
 from ...descriptions.base import Descriptions, random_words
 from ...errors import DataError
-from ...evaluation.figures import N_NOISE, find_copies, trust_figures, with_texts
+from ...evaluation.figures import N_NOISE, trust_figures, with_texts
 from ...evidence.explain import IN_PART
 from ...explanation.base import Explanation, Where
 from ...explanation.verdict import Missing
@@ -53,7 +53,7 @@ Place = tuple[int, int]
 )
 def accuracy(material: Material, limit: Limit) -> Figure:
     right = material.right
-    return share(right, f"{int(right.sum())} of {len(right)} pictures are predicted correctly.")
+    return share(right, f"{int(right.sum())} of {len(right)} pictures are predicted correctly.{material.caveat}")
 
 
 @check(
@@ -166,7 +166,7 @@ def group_gap(material: Material, limit: Limit) -> Figure:
         f"On {worst['group']} ({worst['n']} pictures) the accuracy is {100 * worst['accuracy']:.1f} %, on all other "
         f"pictures {100 * worst['accuracy_rest']:.1f} % (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
     ) + (f" {few} groups with fewer than {FEWEST} pictures were not tested." if few else "")
-    return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
+    return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said + material.caveat, rows)
 
 
 def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, An
     Limit("at_most", 0.0, required=False),
 )
 def copies(material: Material, limit: Limit) -> Figure:
-    counts = find_copies(material.classifier, material.files, material.pooled, material.right)
+    counts = material.copies
     if counts is None:
         return missing("The classifier does not know its training pictures. Give them with --against.")
     same, near, n = counts["n_same_bytes"], counts["n_near"], len(material.files)

@@ -179,6 +179,7 @@
     const left = data.of - data.done;
     const sorted = data.like && form.elements.sort.value === "order" ? ", most similar first" : "";
     count.textContent = data.problem ?? (left ? `${some}${sorted}; ${left.toLocaleString("en")} still to be looked at` : some + sorted);
+    document.getElementById("fitted-on").textContent = data.fitted_on?.sentence ?? "";
     compared(data.like);
     going.hidden = !left;
     going.value = data.done;
