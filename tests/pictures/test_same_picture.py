@@ -178,3 +178,36 @@ def test_a_miniature_keeps_grey_and_colour_and_turns_leave_its_numbers() -> None
     numbers = turn_free(stacked([miniature(p, (224, 224)) for p in ways]))
     assert torch.allclose(numbers, numbers[:1].expand(5, -1), atol=0.01)
     assert float((numbers[0] - turn_free(miniature(np.asarray(photograph(1)), (9, 9))[None])[0]).norm()) > 0.1
+
+
+def test_shifts_nearby_are_those_of_the_whole_transform() -> None:
+    draw = torch.Generator().manual_seed(0)
+    first, second = (torch.fft.rfft2(torch.randn(2, 3, 32, 32, generator=draw)) for _ in range(2))
+    spectrum = (first.conj() * second)[:, None]
+    whole = torch.fft.irfft2(spectrum, s=(32, 32))
+    reach = same_picture.REACH
+    expected = torch.roll(whole, (reach, reach), (3, 4))[..., : 2 * reach + 1, : 2 * reach + 1]
+    torch.testing.assert_close(same_picture._near(spectrum, 32), expected, atol=1e-3, rtol=1e-5)
+
+
+def test_a_picture_beside_several_is_compared_as_beside_one() -> None:
+    """The first of a pair is scaled once for all pairs that follow each other."""
+    rows = torch.stack([small(photograph(i)) for i in (0, 1, 2)])
+    first, second = torch.tensor([0, 0, 1, 1, 0]), torch.tensor([0, 1, 1, 2, 0])
+    together = agreement(rows[first], rows[second])
+    alone = torch.cat([agreement(rows[i : i + 1], rows[j : j + 1]) for i, j in zip(first, second, strict=True)])
+    torch.testing.assert_close(together, alone)
+    assert together[[0, 2, 4]].min() > 0.99
+    assert together[[1, 3]].max() == 0
+
+
+def test_pictures_are_compared_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several wait for each other: seven times as long on a busy machine."""
+    counts: list[int] = []
+    real = same_picture.agreement
+    monkeypatch.setattr(same_picture, "agreement", lambda *x: (counts.append(torch.get_num_threads()), real(*x))[1])
+    torch.set_num_threads(2)
+    rows = torch.stack([small(photograph(i)) for i in (0, 0, 1)])
+    same_pictures(Likeness(rows))
+    assert counts == [1]
+    assert torch.get_num_threads() == 2

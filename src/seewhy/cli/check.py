@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from ..bounds import Bound
-from ..errors import InputError, UnknownNameError, needs
-from ..storage.output import check_apart, check_file, write
+from ..errors import InputError, SeeWhyError, UnknownNameError, needs
+from ..storage.output import check_apart, check_file, make_folder, remove, write
 from .places import check_report, csv_row
 from .session import Session
 from .terminal import say
@@ -21,6 +22,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..language.annotation.labels import LabelDecisions, LabelledData
     from ..language.pairs import Rule
+    from ..studies.inspection.check import Finding
 
 
 def check(
@@ -50,7 +52,7 @@ def check(
 
 def _labels(session: Session) -> NoReturn:
     from ..pictures.samples import load_pictures
-    from ..studies.inspection.check import COLUMNS, Check
+    from ..studies.inspection.check import Check, sentence
 
     o = session.given
     how = session.make(Check, by=o.by)
@@ -64,12 +66,30 @@ def _labels(session: Session) -> NoReturn:
     classifier = None if o.model is None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.encoder
     known = None if classifier is None else classifier.classes
-    findings = how.run(encoder, samples, known=known, against=others, **session.kept)
+    soon = None if o.output is None else o.output / "findings-so-far.csv"
+    session.resumes += [] if soon is None else [soon]
+    notes = [""]
+
+    def early(so_far: Sequence[Finding]) -> None:
+        if so_far and soon is not None:
+            with suppress(SeeWhyError):  # what is early stops nothing
+                write(make_folder(soon.parent) / soon.name, _table([f.to_json() for f in so_far]), force=session.force)
+        notes.append(f"so far, {sentence(len(samples), Counter(f.kind for f in so_far))}")
+        if so_far and notes[-1] != notes[-2]:
+            session.terminal.tell(notes[-1])
+
+    findings = how.run(encoder, samples, known=known, against=others, early=early, **session.kept)
     session.report(findings, o.output, "check")
-    if csv is not None:
-        rows = [list(COLUMNS), *findings.rows()]
-        write(csv, "".join(csv_row(row) for row in rows), force=session.force)
+    if csv is not None and soon is not None:
+        write(csv, _table(findings.data["findings"]), force=session.force)
+        remove(soon)
     session.end(findings.data["n"])
+
+
+def _table(findings: Sequence[Mapping[str, Any]]) -> str:
+    from ..studies.inspection.check import COLUMNS, rows_of
+
+    return "".join(csv_row(row) for row in [list(COLUMNS), *rows_of(findings)])
 
 
 def _go_on(session: Session) -> NoReturn:

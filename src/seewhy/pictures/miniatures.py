@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, conv2d, grid_sample, interpolate, normalize, pad
 
 from ..errors import WeightsError
+from ..progress import Progress
+from ..threads import beside
 from .decoding import check_scans
 
 LARGEST = 1 << 24
@@ -86,7 +88,8 @@ def turn_free(rows: UInt8[Tensor, "n w"], step: int = 1024) -> Float[Tensor, "n 
     Each of 8 x 8 grid cells has two descriptors: the mean over its eight symmetric positions, and the mean deviation
     from this mean.
     """
-    found = [_turn_free(part) for part in rows.split(step)]
+    with beside(""):
+        found = [_turn_free(part) for part in rows.split(step)]
     return torch.cat(found) if found else torch.zeros(0, 80)
 
 
@@ -200,13 +203,14 @@ def _glance(
     a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"]
 ) -> tuple[Float[Tensor, " p"], Int[Tensor, "p k"], Float[Tensor, "p k 2 3"]]:
     """Return the best correlation over rotations, scales and shifts, with the best transforms."""
-    n, side = len(a), a.shape[-1]
-    scaled = [_unit(*_laid(a, scale * torch.eye(2, 3).expand(n, 2, 3))) for scale in SCALES]
-    ways = [_unit(turned(b, way), None) for way in range(8)]
-    ours, theirs = (torch.fft.rfft2(torch.stack(x, dim=1)) for x in (scaled, ways))
-    match = torch.fft.irfft2(ours[:, None].conj() * theirs[:, :, None], s=(side, side))
-    near = torch.roll(match, (REACH, REACH), (3, 4))[..., : 2 * REACH + 1, : 2 * REACH + 1]
-    best, shift = near.flatten(3).max(3)
+    side = a.shape[-1]
+    # A picture is compared with several others, one after the other, but scaled and transformed once.
+    alone, of = a.flatten(1).unique_consecutive(return_inverse=True, dim=0)
+    alone = alone.unflatten(1, a.shape[1:])
+    scaled = [_unit(*_laid(alone, scale * torch.eye(2, 3).expand(len(alone), 2, 3))) for scale in SCALES]
+    unit = _unit(b, None)
+    ours, theirs = (torch.fft.rfft2(torch.stack(x, dim=1)) for x in (scaled, [turned(unit, way) for way in range(8)]))
+    best, shift = _near(ours[of][:, None].conj() * theirs[:, :, None], side).flatten(3).max(3)
     value, which = best.flatten(1).topk(WAYS, dim=1)
     shift = shift.flatten(1).gather(1, which)
     scale = torch.tensor(SCALES)[which % len(SCALES)]
@@ -214,6 +218,15 @@ def _glance(
     for axis, points in enumerate((shift % (2 * REACH + 1), shift // (2 * REACH + 1))):
         turn[..., axis, 2] = -scale * (points - REACH) * 2 / side
     return value[:, 0], which // len(SCALES), turn
+
+
+def _near(spectrum: Tensor, side: int) -> Float[Tensor, "p w k m m"]:
+    """Return the inverse of ``rfft2`` at the shifts within ``REACH`` alone, which are a quarter of all."""
+    shifts, full, half = torch.arange(-REACH, REACH + 1), torch.arange(side), torch.arange(side // 2 + 1)
+    rows, columns = (torch.exp(2j * torch.pi / side * shifts[:, None] * k) / side for k in (full, half))
+    columns = columns * torch.where((half == 0) | (half == side // 2), 1.0, 2.0)  # the other half is the conjugate
+    partial, columns = rows.to(spectrum.dtype) @ spectrum, columns.T.to(spectrum.dtype)
+    return partial.real @ columns.real - partial.imag @ columns.imag
 
 
 def _unit(planes: Float[Tensor, "p 1 s s"], at: Tensor | None) -> Float[Tensor, "p s s"]:
@@ -304,12 +317,16 @@ class Likeness:
     features: Float[Tensor, "n d"] | None = None
 
 
-def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
+def same_pictures(
+    ours: Likeness, theirs: Likeness | None = None, progress: Progress | None = None
+) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
     """Return the index pairs of copies, and the correlation of each pair."""
     there = ours if theirs is None else theirs
     first, second = _candidates(ours, there, within=theirs is None)
-    parts = zip(first.split(STEP), second.split(STEP), strict=True)
-    found = [agreement(ours.miniatures[i], there.miniatures[j]) for i, j in parts if len(i)]
+    parts = list(zip(first.split(STEP), second.split(STEP), strict=True))
+    counted = (progress or Progress()).track(parts, "Comparing pictures that may be copies", len(parts))
+    with beside(""):  # on a busy machine, threads that wait for each other take seven times as long
+        found = [agreement(ours.miniatures[i], there.miniatures[j]) for i, j in counted if len(i)]
     value = torch.cat(found) if found else torch.zeros(0)
     same = value > 0
     return first[same], second[same], value[same]

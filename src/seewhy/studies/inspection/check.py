@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ... import threads
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, ImageError
@@ -46,6 +48,7 @@ from .faults import (
     pixel_facts,
     pixel_faults,
     ranker,
+    same_files,
     strangeness,
 )
 
@@ -136,7 +139,11 @@ class Checked(Page):
 
     def rows(self) -> list[list[Any]]:
         """Return one row per finding, with the columns :data:`COLUMNS`."""
-        return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in self.data["findings"]]
+        return rows_of(self.data["findings"])
+
+
+def rows_of(findings: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in findings]
 
 
 def sentence(n: int, counts: Mapping[str, int]) -> str:
@@ -193,6 +200,8 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
 
 
 NEAREST = 3
+EARLY = 10.0
+"""Seconds between early findings while the pictures are read."""
 
 
 @dataclass(frozen=True)
@@ -244,11 +253,25 @@ class Check:
         against: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
+        early: Callable[[Sequence[Finding]], None] = lambda _findings: None,
     ) -> Checked:
-        """Check labelled pictures."""
+        """Check labelled pictures.
+
+        Args:
+            encoder: encoder of the pictures.
+            samples: labelled pictures.
+            known: classes of a model; other labels are findings.
+            against: pictures of another split, among which copies are searched.
+            store: cache of features.
+            progress: progress reporter.
+            early: called with all findings so far, while the check goes on: broken pictures, equal files and faulty
+                pictures first, then copies, then labels.
+        """
         progress = progress or Progress()
         findings: list[Finding] = []
-        own = _look(encoder, samples.items, store, progress, findings)
+        own = _look(encoder, samples.items, store, progress, findings, early)
+        findings += [own.finding(i, kind, bad, why) for i, kind, bad, why in pixel_faults(own.facts)]
+        early(in_order([*findings, *_of_equal_files(own)]))
         other = Readable() if against is None else _look(encoder, against.items, store, progress, [])
         n, every = len(own.items), [*own.encoded, *other.encoded]
         if not n:
@@ -256,12 +279,13 @@ class Check:
         copies = find_copies(
             torch.stack([one.pooled[0] for one in every]),
             [one.miniature for one in every if one.miniature is not None],
-            [one.digest for one in every], n, [s.split for s in (*own.items, *other.items)],
+            [one.digest for one in every], n, [s.split for s in (*own.items, *other.items)], progress,
         )  # fmt: skip
         groups = joined(n, copies, [s.group for s in own.items])
         strange = {s.label for s in own.items if known is not None and s.label not in known}
         findings += _of_no_class(own, strange, known or ())
         findings += _of_copies(own, other, copies)
+        early(in_order(findings))
         labelled, scores = [i for i, s in enumerate(own.items) if s.label not in strange], None
         if len({own.items[i].label for i in labelled}) > 1:
             part = own.subset(labelled)
@@ -271,7 +295,6 @@ class Check:
             told = {f.image for f in findings if f.kind == "contradiction"}
             findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
             findings += _of_strangers(part, scores, self.seed)
-        findings += [own.finding(i, kind, bad, why) for i, kind, bad, why in pixel_faults(own.facts)]
         return Checked(self._told(encoder, samples, n, scores, in_order(findings), progress), read=reader(encoder))
 
     def _told(
@@ -301,12 +324,16 @@ class Check:
 
 
 def _look(
-    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding]
-) -> Readable:
+    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding],
+    early: Callable[[Sequence[Finding]], None] | None = None,
+) -> Readable:  # fmt: skip
     """Encode the pictures; an unreadable picture becomes a finding."""
-    found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
+    found, request, last = Readable(), EncodeRequest(pictures=True, miniatures=True), time.monotonic()
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
+        if early is not None and time.monotonic() - last > EARLY:
+            early(in_order([*failed, *_of_equal_files(found)]))
+            last = time.monotonic()
         if isinstance(one, Failure):
             progress.failed(one)
             why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
@@ -315,8 +342,14 @@ def _look(
         assert one.picture is not None
         found.items.append(sample)
         found.encoded.append(replace(one, picture=None))
-        found.facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
+        with threads.beside(""):
+            found.facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
     return found
+
+
+def _of_equal_files(own: Readable) -> Iterator[Finding]:
+    digests, splits = [one.digest for one in own.encoded], [s.split for s in own.items]
+    return _of_copies(own, Readable(), same_files(digests, len(digests), splits))
 
 
 def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:

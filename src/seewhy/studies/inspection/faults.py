@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.known_pictures import compact
@@ -22,6 +21,7 @@ from ...heads.normalise import Normalise
 from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...pictures.samples import Sample
 from ...printable import percent
+from ...progress import Progress
 from ...trust.groups import Grouping, connected, group_folds, links, numbered
 from ...trust.measure import trust_features
 from ...trust.strangeness import Gaussian
@@ -60,6 +60,7 @@ def find_copies(
     digests: Sequence[str],
     n_own: int | None = None,
     splits: Sequence[str | None] = (),
+    progress: Progress | None = None,
 ) -> tuple[Copy, ...]:
     """Return the pairs of duplicate pictures, in the order of the data."""
     n = len(digests)
@@ -72,15 +73,16 @@ def find_copies(
     likeness = Likeness(stacked([miniatures[i] for i in of]), compact(pooled[of]).float() if n else None)
     found = [
         Copy(min(i, j), max(i, j), round(value, 4), False)
-        for a, b, value in zip(*(x.tolist() for x in same_pictures(likeness)), strict=True)
+        for a, b, value in zip(*(x.tolist() for x in same_pictures(likeness, None, progress)), strict=True)
         for i in files[a]
         for j in files[b]
         if min(i, j) < n_own
     ]
-    return tuple(sorted([*_same(digests, n_own, splits or [None] * n), *found], key=lambda c: (c.first, c.second)))
+    return tuple(sorted([*same_files(digests, n_own, splits or [None] * n), *found], key=lambda c: (c.first, c.second)))
 
 
-def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> list[Copy]:
+def same_files(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> list[Copy]:
+    """Return the pairs of pictures whose files are equal."""
     found = []
     first: dict[str, dict[str | None, int]] = {}
     for j, (digest, split) in enumerate(zip(digests, splits, strict=True)):
@@ -138,12 +140,13 @@ def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Pi
 def _blur(grey: torch.Tensor) -> float:
     """Return the blur metric of Crété et al. 2007, from 0 (sharp) to 1; the worse of the two directions counts."""
     worst = 0.0
-    for one in (grey, grey.transpose(2, 3)):
+    for one in (grey, grey.transpose(2, 3).contiguous()):
         if min(one.shape[2:]) <= 10:
             return 0.0
-        again = avg_pool2d(one, (1, 9), 1)
+        # Neighbouring means of nine pixels differ by a ninth of the difference of their ends.
+        again = (one[..., 9:] - one[..., :-9]).abs() / 9
         before = one[..., 4:-4].diff(dim=3).abs()
-        lost = (before - again.diff(dim=3).abs()).clamp(min=0).sum()
+        lost = (before - again).clamp(min=0).sum()
         total = float(before.sum())
         worst = max(worst, 0.0 if total < 1e-6 else 1 - float(lost) / total)
     return worst
