@@ -6,9 +6,11 @@ feature map of a classifier instead, and find only its classes. There is no dept
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,31 +31,10 @@ SIDE = 448
 WHOLE = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """The transform that stretches the whole picture to a square."""
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "black": (20, 20, 20),
-    "grey": (128, 128, 128),
-    "white": (245, 245, 245),
-    "red": (200, 30, 35),
-    "orange": (240, 135, 30),
-    "yellow": (240, 215, 50),
-    "green": (60, 150, 60),
-    "dark green": (30, 75, 40),
-    "turquoise": (60, 190, 185),
-    "blue": (45, 85, 190),
-    "light blue": (150, 195, 235),
-    "purple": (125, 60, 150),
-    "pink": (240, 150, 175),
-    "brown": (110, 70, 40),
-    "beige": (215, 190, 150),
-}
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+COLOURS: dict[str, tuple[int, int, int]] = {name: tuple(rgb) for name, rgb in _TABLES["colours"].items()}
 """Colour names with sRGB colours."""
-
-_EVERYDAY = """
-airplane bag ball bench bicycle bird boat book bottle bridge building bus camera car cat chair clock cloud coat
-cow cup dog door fence flower fork fountain grass guitar hat horse house key knife lamp laptop mirror mountain
-orange person phone pizza plate river road shoe sign sofa table tower train tree truck umbrella wall window
-"""
-CONTROLS = tuple(_EVERYDAY.split())
+CONTROLS = tuple(_TABLES["controls"].split())
 """Everyday objects with which a phrase is compared."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -19,21 +20,7 @@ from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterError, WriterSession
 
-EXAMPLES = (
-    (
-        "lemon",
-        (
-            "yellow or green skin",
-            "oval shape with a pointed end",
-            "smooth, shiny and dimpled surface",
-            "small stem scar",
-        ),
-    ),
-    (
-        "bicycle",
-        ("two thin wheels with spokes", "metal frame of triangles", "handlebar", "small saddle", "pedals and a chain"),
-    ),
-)
+EXAMPLES = tuple(tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items())
 _KEYS = ("attribute", "first", "second")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*(.+?)\s*[.;,]?\s*$")
 

@@ -7,8 +7,10 @@ Two texts are compared on the paper's dimensions and scale (section 4).
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ...errors import InputError
@@ -20,33 +22,10 @@ LABEL = "label"
 """The task of ``seewhy check``, which is not on the annotation pages."""
 OPEN = "open"
 DECISIONS = ("corrected", "confirmed", "later", "dropped")
-ATTRIBUTES: dict[str, str] = {
-    "shape": "What form does it have?",
-    "size": "How large is it, compared with the other objects?",
-    "colour": "Which colours, and where?",
-    "pattern": "Stripes, dots, print, or plain?",
-    "texture": "Rough, smooth, glossy, soft?",
-    "material": "What is it made of?",
-    "opacity": "Can you see through it?",
-    "orientation": "Which way does it face?",
-    "location": "Where in the picture is it?",
-    "relations": "What does it touch, hide, hold, look at?",
-    "text": "What is written on it?",
-}
-DIMENSIONS: dict[str, str] = {
-    "comprehensiveness": "Which text says more about what is in the picture?",
-    "specificity": "Which text is more precise?",
-    "hallucination": "Which text mentions fewer objects or details that are not in the picture?",
-    "first_lines": "Whose first two lines give the better idea of the whole?",
-    "human_likeness": "Which text reads more as if a person wrote it?",
-}
-POINTS: dict[int, str] = {
-    2: "A is much better",
-    1: "A is slightly better",
-    0: "Both are equal",
-    -1: "B is slightly better",
-    -2: "B is much better",
-}
+_TABLES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+ATTRIBUTES, DIMENSIONS = _TABLES["attributes"], _TABLES["dimensions"]
+"""Questions on an object, and on two texts."""
+POINTS = {int(points): text for points, text in _TABLES["points"].items()}
 """Scores of an answer; positive scores prefer the first text."""
 
 MAX_OBJECTS = 200

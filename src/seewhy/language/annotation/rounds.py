@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import combinations, groupby
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -179,14 +180,7 @@ def _keys(parts: list[str]) -> list[str]:
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_SMALL = """
-a an and another are as at be been being both but by can each for from has have her his if in into is it its
-more most near no not of off on one onto or other out over own same she some such than that the their them then
-there these they this those through to too two three under up very was were which while who whose with within
-without he we you also about above across after along around before behind below beneath beside between down
-during inside outside toward towards upon where when
-"""
-_SMALL_WORDS = frozenset(_SMALL.split())
+_SMALL_WORDS = frozenset(Path(__file__).with_name("small_words.txt").read_text("utf-8").split())
 
 
 def stem(word: str) -> str:
