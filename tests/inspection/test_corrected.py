@@ -24,7 +24,7 @@ from seewhy.language.annotation.labels import (
 )
 from seewhy.language.annotation.records import Picture
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
-from seewhy.pictures.samples import load_samples
+from seewhy.pictures.samples import Sample, load_samples
 from seewhy.service.app.deciding import make_check_app
 from seewhy.service.app.settings import Settings
 
@@ -192,7 +192,7 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
         "findings": [{**finding, **rest}, broken], "classes": ["moss", "sky"], "notes": [], "settings": {},
         "sentence": "One.", "accuracy": None, "judged": 0, "digest": "d",
     }  # fmt: skip
-    data = LabelledData(tmp_path, ())
+    data = LabelledData(tmp_path, (Sample(picture.name, "moss"),))
     served = make_check_app(check, Corrections(data, decisions), lambda _: None, Settings(names=("pictures.test",)))
     base = "http://pictures.test:8000"
     body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}

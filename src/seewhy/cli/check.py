@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..language.annotation.labels import LabelDecisions, LabelledData
     from ..language.pairs import Rule
+    from ..pictures.samples import Sample
     from ..studies.inspection.check import Finding
 
 
@@ -95,6 +97,7 @@ def _table(findings: Sequence[Mapping[str, Any]]) -> str:
 def _go_on(session: Session) -> NoReturn:
     """Continue an earlier check: write the corrected table, or serve the page for decisions."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
+    from ..pictures.samples import load_pictures
     from ..studies.inspection.check import read_check, small_picture
 
     o = session.given
@@ -108,13 +111,15 @@ def _go_on(session: Session) -> NoReturn:
     samples = session.samples(o.data, group=session.group)
     earlier = read_check(o.from_, o.data, samples.items)
     labelled = LabelledData(o.data, samples.items, *label_columns(session))
+    others = () if o.against is None else load_pictures(o.against, image=labelled.image, label=labelled.label).items
     corrections = Corrections(labelled, open_decisions(o.from_, earlier["classes"]))
     if o.export is None:
         with needs("app", "The page"):
             from ..service.app import Settings
             from ..service.app.deciding import make_check_app
         settings = Settings(host=o.host, port=o.port, names=tuple(o.name or ()))
-        page = make_check_app(earlier, corrections, small_picture, settings)
+        note_links(session, [*samples.items, *others], o.data, o.against)
+        page = make_check_app(earlier, corrections, small_picture, settings, others)
 
         def told(url: str) -> None:
             session.ready()
@@ -124,6 +129,17 @@ def _go_on(session: Session) -> NoReturn:
     else:
         export_corrected(session, o.export, corrections.data, corrections.decisions)
     raise typer.Exit
+
+
+def note_links(session: Session, items: Sequence[Sample], *folders: Path | None) -> None:
+    """Say that a page shows the files elsewhere to which links in the folders lead."""
+    own = tuple(os.path.join(os.path.realpath(folder), "") for folder in folders if folder is not None)
+    away = [one.image for one in items if os.path.islink(one.image) and not os.path.realpath(one.image).startswith(own)]
+    if away:
+        session.terminal.note(
+            f"{len(away)} of the pictures are links to files in other folders, such as {away[0]}. Everybody who can "
+            "open the page can see them."
+        )
 
 
 def label_columns(session: Session) -> tuple[str, str]:

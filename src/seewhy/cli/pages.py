@@ -12,7 +12,7 @@ import typer
 from ..bounds import Bound
 from ..errors import DataError, InputError, needs
 from . import options
-from .check import export_corrected, label_columns, serve_desk
+from .check import export_corrected, label_columns, note_links, serve_desk
 from .session import Session
 from .terminal import say
 
@@ -71,6 +71,8 @@ def app(
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
     for note in () if samples is None else samples.notes:
         session.terminal.note(note)
+    shown = [*(samples.items if samples else ()), *(others.items if others else ())]
+    note_links(session, shown, place, session.given.unlabelled)
     corrections = None
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, others, classifier.classes)

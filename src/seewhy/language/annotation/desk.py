@@ -99,11 +99,7 @@ class AnnotationDesk:
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
         """Return the upright picture as JPEG, with its longest side at most ``longest`` pixels."""
         picture = self.store.known(key)
-        if file_digest(picture.name) != picture.digest:
-            raise ImageError(
-                Path(picture.name).name, "was removed or changed since the page was started; start the page again"
-            )
-        return jpeg(picture.name, (picture.width, picture.height), longest, 88)
+        return jpeg(self.store.file(key), (picture.width, picture.height), longest, 88)
 
     def seed(self, key: str) -> None:
         """Store a model's proposal for a picture that nobody has annotated."""
@@ -112,7 +108,7 @@ class AnnotationDesk:
         with self._seeding:
             if all(self.store.latest(key, task) for task in TASKS):
                 return
-            proposal = self.seeder(self.store.known(key).name)
+            proposal = self.seeder(self.store.file(key))
             self.store.seed(key, "objects", proposal.author, {"objects": [o.to_json() for o in proposal.objects]})
             self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
 

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...errors import DataError
+from ...encoders.stream import file_digest
+from ...errors import DataError, ImageError
 from ...storage.database import DatabaseKind, backup, connect
 from ...storage.reading import json_value, reason
 from .records import (
@@ -68,6 +69,8 @@ class AnnotationStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._given: dict[str, Picture] = {}
+        """The pictures added since the file was opened. The names in the file itself may be anybody's."""
         with self._disk_errors():
             self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -85,9 +88,11 @@ class AnnotationStore:
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
         """Add pictures. If a picture is already known, its file name is updated."""
+        pictures = [*pictures]
         values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
+        self._given |= {picture.key: picture for picture in pictures}
 
     def pictures(self) -> tuple[Picture, ...]:
         """Return all pictures in the order in which they were added."""
@@ -101,6 +106,15 @@ class AnnotationStore:
         if (picture := self.picture(key)) is None:
             raise DataError(f"There is no picture {key!r}. Reload the list.")
         return picture
+
+    def file(self, key: str) -> str:
+        """Return the file of a picture that was added since this store was opened, if it has the same bytes still."""
+        known, given = self.known(key), self._given.get(key)
+        if given is None:
+            raise ImageError(Path(known.name).name, "is not among the pictures given; start the page with its folder")
+        if not file_digest(given.name) == given.digest == known.digest:
+            raise ImageError(Path(known.name).name, "was removed or changed since the page was started; start it again")
+        return given.name
 
     # versions
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
+from ...encoders.stream import file_digest
 from ...errors import DataError
-from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
+from ...language.annotation.labels import KEY, NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
+from ...pictures.samples import Sample
 from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, make_base, render
@@ -93,10 +96,25 @@ def make_check_app(
     corrections: Corrections,
     read: Callable[[str], np.ndarray | None],
     settings: Settings | None = None,
+    others: Sequence[Sample] = (),
 ) -> FastAPI:
-    """Return the page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
+    """Return the page as an ASGI app: ``seewhy check DATA --from check/ --serve``.
+
+    The page shows pictures of the data and of ``others`` alone, whatever files the check names, and a finding's own
+    picture only while its digest is the one in the check.
+    """
+    files = {os.path.abspath(sample.image): sample.image for sample in (*corrections.data.items, *others)}
+    keys = {os.path.abspath(f["image"]): f["key"] for f in check["findings"]}
+
+    def file_of(name: str) -> str | None:
+        file, key = files.get(os.path.abspath(name)), keys.get(os.path.abspath(name))
+        return None if file is None or key not in (None, (file_digest(file) or "")[:KEY]) else file
+
+    def read_given(name: str) -> np.ndarray | None:
+        return None if (file := file_of(name)) is None else read(file)
+
     app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
-    context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
+    context = {**check_context(check, KINDS, read_given), "data": corrections.data.path.name}
 
     def page(format: Format = "html") -> Response:
         """The findings, with buttons to decide on each label."""
@@ -104,5 +122,5 @@ def make_check_app(
 
     images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}
     add_page(app, "/", page)
-    Deciding(corrections, lambda key, given: images.get((key, given))).mount(app)
+    Deciding(corrections, lambda key, given: files.get(os.path.abspath(images.get((key, given), "")))).mount(app)
     return app
