@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _JOINERS = "\u00ad\u200c\u200d"
 """Invisible characters that words and emoji need, and that are harmless."""
@@ -49,13 +52,28 @@ def spreadsheet_safe(cell: str) -> str:
     >>> spreadsheet_safe("=1+1"), spreadsheet_safe("'-x"), spreadsheet_safe("moss")
     ("'=1+1", "''-x", 'moss')
     """
-    return f"'{cell}" if _QUOTED.match(cell) else cell
+    return _quote(cell) + cell if _QUOTED.match(cell) else cell
 
 
 def from_spreadsheet(cell: str) -> str:
-    """Undo :func:`spreadsheet_safe`.
+    """Undo :func:`spreadsheet_safe`; a text in quotation marks keeps them.
 
-    >>> from_spreadsheet("'=1+1"), from_spreadsheet("'tis")
-    ('=1+1', "'tis")
+    >>> from_spreadsheet("'=1+1"), from_spreadsheet("'tis"), from_spreadsheet("'-x'")
+    ('=1+1', "'tis", "'-x'")
     """
-    return cell[1:] if cell.startswith("'") and _QUOTED.match(cell) else cell
+    return cell.removeprefix(_quote(cell)) if _QUOTED.match(cell) else cell
+
+
+def _quote(cell: str) -> str:
+    return "''" if cell.endswith("'") else "'"
+
+
+def csv_row(values: Iterable[object]) -> str:
+    r"""Return a row of a CSV file; texts with line breaks of any kind are in quotation marks.
+
+    >>> csv_row(["a\rb", 1])
+    '"a\rb",1\n'
+    """
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(values)  # "\n" would leave a lone "\r" without marks
+    return buffer.getvalue().removesuffix("\r\n") + "\n"

@@ -15,8 +15,9 @@ import typer
 
 from ..bounds import Bound
 from ..errors import InputError, SeeWhyError, UnknownNameError, needs
+from ..printable import csv_row
 from ..storage.output import check_apart, check_file, make_folder, remove, write
-from .places import check_report, csv_row
+from .places import check_report
 from .session import Session
 from .terminal import say
 

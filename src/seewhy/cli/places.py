@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,12 +121,6 @@ def check_report(folder: Path | None, name: str, force: bool) -> None:
         Journal(folder / PROGRESS, NUMBERS, force=None)
         for ending in ENDINGS:
             check_ending(folder / f"{name}{ending}", force=force)
-
-
-def csv_row(values: list[Any]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
 
 
 def write_lines(lines: Iterator[str], form: str, output: Path | None, force: bool) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..bounds import Count
 from ..errors import InputError
-from ..printable import percent, printable, spreadsheet_safe
+from ..printable import csv_row, percent, printable, spreadsheet_safe
 from ..storage.output import check_file
 from ..types import Failure
-from .places import csv_row, write_lines
+from .places import write_lines
 from .session import Session
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +27,7 @@ from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_
 from ..learning.pretrain import PooledSet, Pretrained
 from ..learning.way import AGREES, AGREES_AS_NEW, Finished
 from ..pictures.samples import Sample, Samples, split
+from ..printable import csv_row
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from .adaptation_page import adaptation_page, pretraining_page
@@ -244,11 +243,10 @@ def _examples(measure: str, judged: Judged, n: int) -> list[Row]:
 
 def files_of(done: Finished[Any, Any], report: Findings) -> dict[str, str]:
     """Return the page, its JSON, and the training log as CSV."""
-    document, text = json.dumps(report.data, indent=1, ensure_ascii=False), io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["step", *done.done.history[0]])
-    rows.writerows([i, *step.values()] for i, step in enumerate(done.done.history, 1))
-    return {"run.html": report.to_html(), "run.json": document, "log.csv": text.getvalue()}
+    document = json.dumps(report.data, indent=1, ensure_ascii=False)
+    rows: list[list[object]] = [["step", *done.done.history[0]]]
+    rows += ([i, *step.values()] for i, step in enumerate(done.done.history, 1))
+    return {"run.html": report.to_html(), "run.json": document, "log.csv": "".join(map(csv_row, rows))}
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import threading
@@ -20,7 +18,7 @@ from ...pictures.images import upright_size
 from ...pictures.samples import Sample, load_samples
 from ...pictures.sources import is_unicode
 from ...pictures.tables import TABLES, rows_of
-from ...printable import spreadsheet_safe
+from ...printable import csv_row, spreadsheet_safe
 from ...spelling import nearest
 from ...storage.output import check_apart, check_file, write
 from ...studies.inspection.check import digest_of
@@ -195,9 +193,7 @@ def corrected_table(
         if digest(s.image) not in bears  # a copy of a labelled picture
         and decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "corrected"
     ]  # fmt: skip
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, *ADDED])
+    lines = [csv_row([*columns, *ADDED])]
     for row in rows:
         name, before = str(row[data.image] or ""), row[data.label]
         place = "" if not name.strip() else str(data.path.parent / name) if data.path.is_file() else name
@@ -215,9 +211,9 @@ def corrected_table(
         made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)
         mended = found["label"] if decision in MENDING else before
         row = {**row, data.label: mended, data.image: os.path.relpath(place, folder) if place else row[data.image]}
-        writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
+        lines.append(csv_row([*(_cell(row.get(name)) for name in columns), *map(_cell, made)]))
         counts["n"] += 1
-    return text.getvalue(), counts
+    return "".join(lines), counts
 
 
 def check_listable(name: str) -> None:

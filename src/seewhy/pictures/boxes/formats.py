@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +12,9 @@ from xml.sax.saxutils import escape
 import yaml
 
 from ...errors import DataError, EmptyFolderError
-from ...printable import spreadsheet_safe
+from ...printable import csv_row, spreadsheet_safe
 from ...spelling import first_repeated
+from ...storage.plain_yaml import MOST, parse_yaml
 from ...storage.reading import parse_json, read_file, read_text, reason
 from ..sources import list_pictures, natural_key
 from ..tables import TABLES, cell_text, rows_of
@@ -196,17 +195,15 @@ class CSV:
         return found.done()
 
     def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
-        buffer = io.StringIO()
-        table = csv.writer(buffer, lineterminator="\n")
-        table.writerow(("image", "width", "height", *self.edges, "label", "score", "ignored"))
+        rows: list[list[object]] = [["image", "width", "height", *self.edges, "label", "score", "ignored"]]
         for picture in data.pictures:
             head = [spreadsheet_safe(from_folder(picture.image, folder)), *(picture.size or ("", ""))]
             for b in picture.boxes:
                 score = "" if b.score is None else _written(b.score)
-                table.writerow([*head, *map(_written, b.box), spreadsheet_safe(b.label), score, int(b.ignored)])
+                rows.append([*head, *map(_written, b.box), spreadsheet_safe(b.label), score, int(b.ignored)])
             if not picture.boxes:
-                table.writerow([*head, *[""] * 7])
-        return {self.file: buffer.getvalue()}
+                rows.append([*head, *[""] * 7])
+        return {self.file: "".join(map(csv_row, rows))}
 
 
 class _Safe(TreeBuilder):
@@ -376,9 +373,9 @@ class YOLO:
 
 
 def _names(file: Path) -> dict[int, str]:
+    is_yaml = file.suffix in (".yaml", ".yml")
     try:
-        text = read_text(file, LARGEST)
-        given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
+        given: Any = parse_yaml(read_text(file, MOST)) if is_yaml else read_text(file, LARGEST).splitlines()
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{file} cannot be read as class names: {reason(error)}.") from error
     names = given.get("names") if isinstance(given, dict) else given

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +24,7 @@ from ...errors import DataError, InputError
 from ...heads.head import Projected
 from ...language.annotation.labels import KEY, as_row, check_listable, known_picture
 from ...language.annotation.store import Saved
-from ...printable import spreadsheet_safe
+from ...printable import csv_row, spreadsheet_safe
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, at_most, render
 from .folders import Folders
@@ -234,14 +232,12 @@ class Browse:
         return self._listed(self._known(body.places))
 
     def _listed(self, index: Sequence[int]) -> Response:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("image", "label"))
+        lines = [csv_row(("image", "label"))]
         for i in dict.fromkeys(index):  # a client may repeat a picture a million times
             sample = self.rows.items[i]
             check_listable(sample.image)
-            writer.writerow(map(spreadsheet_safe, (self._path(sample.image), sample.label)))
-        data = text.getvalue().encode("utf-8", "backslashreplace")
+            lines.append(csv_row(map(spreadsheet_safe, (self._path(sample.image), sample.label))))
+        data = "".join(lines).encode("utf-8", "backslashreplace")
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
 
     def _path(self, image: str) -> str:
