@@ -236,8 +236,8 @@ def test_a_name_on_standard_input_is_an_input_too(here: Path, refused: Seewhy, m
     import io
 
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PHOTO}\nother.png\n"))
-    assert "is also an input" in refused("predict", "-", "--labels", "labels.txt", "--store", "none", "--force", "-q",
-                                     "-o", "other.png")  # fmt: skip
+    said = refused("predict", "-", "--labels", "labels.txt", "--store", "none", "--force", "-q", "-o", "other.png")
+    assert "--force does not help." in said
 
 
 def test_a_card_that_would_be_explained_next_time_is_refused(here: Path, refused: Seewhy) -> None:

@@ -67,9 +67,9 @@ def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkey
     assert len(json.loads((tmp_path / "seg" / "segments.json").read_text("utf-8"))["images"]) == 7
     SegmentFolder(tmp_path / "seg", NAMES).add(result())  # its own it writes over
     (tmp_path / "seg" / "mine.png").write_bytes(b"mine")
-    with pytest.raises(ForeignFileError, match=r"mine\.png"):
-        SegmentFolder(tmp_path / "seg", NAMES).add(result("mine.jpg"))
-    SegmentFolder(tmp_path / "seg", NAMES, force=True).add(result("mine.jpg"))
+    for force in (False, True):
+        with pytest.raises(ForeignFileError, match=r"mine\.png"):
+            SegmentFolder(tmp_path / "seg", NAMES, force=force).add(result("mine.jpg"))
     for name in ("segments.json", "index.html"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text("{}")

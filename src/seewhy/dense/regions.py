@@ -22,11 +22,13 @@ from ..errors import DataError, ForeignFileError, UnknownNameError
 from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, Corners, check_boxes, save_boxes
 from ..pictures.pixel_classes import encode
 from ..pictures.samples import some
+from ..pictures.sources import is_picture
 from ..report.overviews import MOST_SHOWN, render_regions
 from ..report.paging import framed
 from ..report.palette import class_colours
 from ..spelling import first_repeated
-from ..storage.output import check_file, make_folder, write
+from ..storage.marks import is_own
+from ..storage.output import check_file, is_written, make_folder, output_folder, write
 
 NOTHING = 255
 """Mask value of an unnamed pixel."""
@@ -289,11 +291,23 @@ class Keep:
         return tuple(regions)
 
 
+def _mask_folder(path: Path) -> Path:
+    """Create a folder for masks; a folder with other pictures would mix them with the masks."""
+    if not is_written(output_folder(path)):
+        for entry in path.iterdir():
+            if is_picture(entry.name, str(entry)) and not is_own(entry):
+                raise ForeignFileError(
+                    f"{path} has the picture {entry.name}, which SeeWhy did not write, so masks and pictures would be "
+                    "mixed. Give a new folder with -o; --force does not help."
+                )
+    return path
+
+
 class SegmentFolder:
     """An output folder of segmented pictures, with masks, a COCO file and a page."""
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
-        self.path, self.force = make_folder(path), force
+        self.path, self.force = _mask_folder(path), force
         check_file(path / COCO, force=force)
         check_file(path / INDEX, force=force)
         self._number = {name: i for i, name in enumerate(classes, 1)}  # from 1, as COCO has it

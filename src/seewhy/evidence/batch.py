@@ -25,7 +25,7 @@ from ..storage.features import FeatureStore
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-from ..storage.output import check_folder, make_folder
+from ..storage.output import check_folder, output_folder
 from ..types import Failure
 from .explain import ExplainOptions, explain_all
 
@@ -50,7 +50,7 @@ class CardFolder:
     """An output folder of cards, in which only files that SeeWhy wrote are overwritten."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
-        self.path = make_folder(path)
+        self.path = output_folder(path)
         self._real = os.path.realpath(path)
         self._owners = {"index": ""}
         self._own: dict[str, set[str]] = defaultdict(set)

@@ -231,9 +231,9 @@ def check_place(folder: Path) -> None:
 def save(made: Made, folder: Path) -> Path:
     """Write the page, its JSON and the final pictures, and return the page's path."""
     from ..report.page import png_of
-    from ..storage.output import make_folder, write
+    from ..storage.output import output_folder, write
 
-    make_folder(folder)
+    output_folder(folder)
     for name, pixels in made.files.items():
         write(folder / name, png_of(pixels))
     made.save(folder / "generate.json")

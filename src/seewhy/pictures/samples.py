@@ -17,6 +17,7 @@ from PIL import Image
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..spelling import nearest
+from ..storage.output import is_written
 from ..storage.reading import file_sha256
 from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, is_picture, is_unicode, list_pictures, natural_key, plain, unlistable
@@ -168,7 +169,7 @@ def load_pictures(
     """Load pictures from class folders, a table, a folder without subfolders, or a table without classes."""
     path = Path(source)
     if path.is_dir():
-        if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
+        if any(p.is_dir() and not p.name.startswith(".") and not is_written(p) for p in path.iterdir()):
             return load_samples(path, image=image, label=label, group=group)
         return gathered([Sample(name) for name in list_pictures([path])])
     if path.suffix.lower() in TABLES and path.exists():
@@ -218,6 +219,8 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
     except OSError as error:
         raise unlistable(root, error) from error
     folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
+    written = [p.name for p in folders if is_written(p)]
+    folders = [p for p in folders if p.name not in written]
     folders.sort(key=lambda p: natural_key(p.name))
     if not folders:
         raise DataError(f"{root} must have one subfolder per class, but it has no subfolders.")
@@ -238,6 +241,7 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
             f"{', '.join(sorted(SUFFIXES))}. Add some, or give another folder."
         )
     notes = [f"left out {len(empty)} folder(s) without pictures: {some(empty)}"] if empty else []
+    notes += [f"left out {len(written)} folder(s) that SeeWhy wrote: {some(written)}"] if written else []
     loose = sum(is_picture(p.name, str(p)) for p in entries if p.is_file())
     if loose:
         notes.append(f"left out {loose} picture(s) directly in {root}, as they have no class")

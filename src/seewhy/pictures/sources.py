@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from ..arguments import article
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
+from ..storage.output import PICTURES, WRITTEN, is_written
 from .dicom import is_dicom
 from .tables import opened, pictures_in
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Plain = str | Path | bytes | Image.Image | np.ndarray
+_log = logging.getLogger("seewhy")
 CHANNELS = (1, 3, 4)
 FORMS = "a file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w)"
 
@@ -124,7 +128,7 @@ def _from_tensor(tensor: Any) -> np.ndarray:
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
 
 
-SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = PICTURES
 
 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
@@ -175,8 +179,19 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
         for name, path, is_folder in found:
             leads_back = path in links and f"{real}{os.sep}".startswith(links[path])  # a link to a parent folder
-            if not leads_back and (is_folder or wanted(name, path)):
+            if is_folder and is_written(path):
+                _note_left_out(os.path.abspath(path))
+            elif not leads_back and (is_folder or wanted(name, path)):
                 pending.append((path, is_folder))
+
+
+@cache
+def _note_left_out(folder: str) -> None:
+    _log.warning(
+        "%s was left out, because SeeWhy wrote it. If its pictures belong to your data, delete its file %s.",
+        folder,
+        WRITTEN,
+    )
 
 
 def is_picture(name: str, path: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ForeignFileError
 from .cache import refuse_address
-from .output import check_apart, check_file, special, write
+from .output import check_apart, check_file, check_single, special, write
 
 _MAGIC = b"SQLite format 3\0"
 _NUMBER_AT = slice(68, 72)
@@ -91,7 +91,9 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> Connection:
         if not check(path, kind):
             _make(path, kind)
         reads_only = not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)
-        name = _unwritable(path) if reads_only else os.path.abspath(path)  # ``file:…`` would be a URI
+        if not reads_only:
+            check_single(path)
+        name = _unwritable(path) if reads_only else os.path.realpath(path)  # ``file:…`` would be a URI
         db = sqlite3.connect(name, uri=reads_only, check_same_thread=False, factory=Connection, **options)
         try:
             db.identity = _identity(path)

@@ -69,7 +69,7 @@ class FeatureStore:
             self._db.text_factory = bytes  # a damaged row may have a text that is not UTF-8
             self._db.execute("PRAGMA synchronous=NORMAL")
         except ForeignFileError as error:
-            if self._named:
+            if self._named or self.path.stat().st_nlink > 1:
                 raise
             raise self._problem("it is damaged, or not a feature store") from error
         except (sqlite3.Error, OSError) as error:

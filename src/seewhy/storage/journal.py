@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ..errors import DataError, ForeignFileError
 from .marks import LONGEST, Lines
-from .output import check_target, descriptor, make_folder, special, write_error
+from .output import check_replaceable, check_single, check_target, descriptor, make_folder, special, write_error
 
 
 class Journal(AbstractContextManager["Journal"]):
@@ -39,12 +39,14 @@ class Journal(AbstractContextManager["Journal"]):
             return
         try:
             if self._read():
+                check_single(path)
                 return
         except OSError as error:
             raise write_error(path, error) from error
         if not force:
             cure = "Choose another name" + (", or --force to begin it again." if force is False else ".")
             raise ForeignFileError(f"{path} exists and was not written by this command. {cure}")
+        check_replaceable(path)
         self.rows, self._keep = [], 0
 
     def _read(self) -> bool:

@@ -22,6 +22,17 @@ from ..errors import DataError, ForeignFileError
 from .cache import refuse_address
 from .marks import CHECKPOINT, Mark, is_own, remember
 
+PICTURES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""File endings of pictures."""
+_PICTURE = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|.{4}ftyp(avi|hei|hev|mif|msf)|.{128}DICM",
+    re.DOTALL,
+)
+"""The first bytes of pictures."""
+WRITTEN = ".seewhy"
+"""File that marks a folder of pictures which SeeWhy wrote."""
+_inputs: dict[tuple[int, int], tuple[int, int, str]] = {}
+"""Size, time and name of each file that this process has read, by device and inode; another file may get its inode."""
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
 """Maximum seconds to wait for the reader of a pipe."""
@@ -57,7 +68,29 @@ def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(f"{path} exists, and either SeeWhy did not write it or it has changed since. {cure}")
+    if force:
+        check_replaceable(path, mark)
     return path
+
+
+def note_input(path: str | Path, status: os.stat_result) -> None:
+    """Note a file that this process reads, so that it is not overwritten; pictures are recognised without notes."""
+    if not os.fspath(path).lower().endswith(PICTURES):
+        _inputs[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, os.path.realpath(path))
+
+
+def check_replaceable(path: Path, mark: Mark | None = None) -> None:
+    """Check that a file is no picture and was not read by this process, unless SeeWhy wrote it."""
+    if special(path) or not path.is_file() or is_own(path, mark):
+        return
+    status = path.stat()
+    *known, name = _inputs.get((status.st_dev, status.st_ino), (None, None, None))
+    is_input = known == [status.st_size, status.st_mtime_ns] or name == os.path.realpath(path)
+    with open(path, "rb") as file:
+        is_picture = path.name.lower().endswith(PICTURES) or _PICTURE.match(file.read(132)) is not None
+    if is_input or is_picture:
+        what = "is also an input" if is_input else "is a picture that SeeWhy did not write"
+        raise ForeignFileError(f"{path} {what}, and would be overwritten. Choose another name; --force does not help.")
 
 
 def check_checkpoint(path: Path) -> Path:
@@ -83,6 +116,25 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
                     f"{output} is also an input{also}, and would be overwritten. Choose another name; --force "
                     "does not help."
                 )
+
+
+def check_single(path: Path) -> None:
+    """Check that a file which is changed in place has no other name, because the other would change too.
+
+    A hard link of a temporary file is left by an interrupted run and is deleted.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.is_file() or target.stat().st_nlink == 1:
+        return
+    for name in os.listdir(target.parent):
+        with contextlib.suppress(FileNotFoundError):
+            part = target.with_name(name)
+            if re.fullmatch(r"\.[0-9a-f]{12}\.part", name) and part.samefile(target):
+                part.unlink()
+    if target.stat().st_nlink > 1:
+        raise ForeignFileError(
+            f"{path} is a hard link, so writing would change another file too. Copy {path.parent} without links first."
+        )
 
 
 def special(path: Path) -> bool:
@@ -183,6 +235,22 @@ def make_folder(path: str | Path) -> Path:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"The folder {path} cannot be created: {reason}. Choose another place.") from error
     return path
+
+
+def output_folder(path: Path) -> Path:
+    """Create a folder for pictures that SeeWhy writes; its mark keeps them from being read as data.
+
+    A folder that has files already gets no mark, because they may be the user's pictures.
+    """
+    make_folder(path)
+    if not os.listdir(path):
+        write_atomic(path / WRITTEN, "SeeWhy wrote the pictures in this folder, so they are not read with others.\n")
+    return path
+
+
+def is_written(folder: str | Path) -> bool:
+    """Return whether a folder has the mark of :func:`output_folder`."""
+    return os.path.isfile(os.path.join(folder, WRITTEN))
 
 
 def temporary_folder() -> Path:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import SeeWhyError
 from ..spelling import first_repeated
+from .output import note_input
 
 MAX_JSON = 256 << 20
 """Maximum bytes of a JSON file; enough for a million names with digests."""
@@ -85,6 +86,7 @@ def open_regular(path: str | Path) -> Iterator[tuple[BufferedReader, int]]:
     with open(handle, "rb") as file:
         status = os.fstat(handle)
         _check_kind(status)
+        note_input(path, status)
         yield file, status.st_size
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ...encoders.stream import file_digest
 from ...language.annotation.labels import KEY
 from ...pictures.sources import is_picture
+from ...storage.output import is_written
 from .rows import READ, Rows, name_of
 from .tiles import file_key
 
@@ -180,7 +181,7 @@ def _listing(folder: str, changed: int, known: Collection[str]) -> Listing:
                 hidden = entry.name.startswith(".")
                 # A link to itself makes is_dir() raise; isdir() calls it no folder.
                 if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                    folders += [entry.name] * (not hidden)
+                    folders += [entry.name] * (not hidden and not is_written(entry.path))
                 elif entry.name in known or (not hidden and is_picture(entry.name, entry.path)):
                     pictures.append(entry.name)
     except OSError:
