@@ -97,6 +97,26 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
     assert [v["decision"] for v in page.get(f"/history/{found[0]['key']}").json()] == ["corrected", "open"]
 
 
+@pytest.mark.parametrize("given", ["sky", "no class of the data", "", "MOSS", "moss\0", "\ud800"])
+def test_a_label_that_the_picture_does_not_have_is_refused(opened: Opened, table: Path, given: str) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": given, "base": 0}
+    answer = page.post(f"/decide/{one['key']}", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["error"]
+    assert page.get("/decisions").json() == {}
+
+
+@pytest.mark.parametrize("base", [-1, 7, 10**30, 1.5, None, True, "x"])
+def test_a_version_that_does_not_exist_is_refused(opened: Opened, table: Path, base: Any) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": one["true"], "base": base}
+    assert 400 <= page.post(f"/decide/{one['key']}", json=body).status_code < 500
+    assert page.get("/decisions").json() == {}
+
+
 def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path) -> None:
     page = opened(table)
     one = mistakes(page)[0]

@@ -411,3 +411,13 @@ def test_nothing_begins_before_all_pictures_are_looked_at(many: Rows) -> None:
     with pytest.raises(InputError, match="11 pictures are not predicted yet"):
         job.start()
     assert job.state() == {"running": None, "done": False, "problem": None}
+
+
+@pytest.mark.parametrize(("given", "status"), [("no class of the data", 422), ("moss", 422), ("", 200)])
+def test_an_unlabelled_picture_has_no_label_that_a_client_could_have_seen(
+    page: TestClient, given: str, status: int
+) -> None:
+    looked(page)
+    bare = next(row for row in page.get("/rows").json()["rows"] if not row["label"])
+    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": given, "base": 0}
+    assert page.post(f"/decide/{bare['key']}", json=body).status_code == status

@@ -203,3 +203,16 @@ def test_the_page_says_what_was_compared() -> None:
     assert sentence({**data, "difference": {"value": -0.1, "interval": [-0.2, -0.01], "real": True}}).startswith(
         "The decisions made it worse: "
     )
+
+
+def test_a_decision_holds_for_all_copies_of_a_picture_as_in_the_corrected_table() -> None:
+    decided = {
+        "a": {"decision": "corrected", "given": "rust", "label": "sky"},
+        "b": {"decision": "corrected", "given": "old", "label": "sky"},
+        "c": {"decision": "dropped", "given": "moss", "label": "moss"},
+    }
+    names, keys = ["moss", "rust", "moss", "moss", "moss"], ["a", "a", "b", "c", "d"]
+    labels = Labels.of(names, keys, decided, ("moss", "rust", "sky"))
+    assert labels.after.tolist() == [2, 2, 0, 0, 0], "both copies of a; a label that b no longer has is ignored"
+    assert labels.dropped.tolist() == [False, False, False, True, False]
+    assert labels.n_changed == 3

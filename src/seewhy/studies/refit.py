@@ -61,12 +61,15 @@ class Labels:
         decided: Mapping[str, Mapping[str, Any]],
         classes: Sequence[str],
     ) -> Labels:
-        """Apply the current decisions; a decision on a label that the data no longer have is ignored."""
-        number = {name: k for k, name in enumerate(classes)}
+        """Apply the current decisions to all copies of a picture, as the corrected table does.
+
+        A decision on a label that no copy has any longer is ignored.
+        """
+        number, bears = {name: k for k, name in enumerate(classes)}, set(zip(keys, labels, strict=True))
         after, dropped = [], []
         for label, key in zip(labels, keys, strict=True):
             one = decided.get(key, {})
-            stands = one.get("decision") in APPLIED and one.get("given") == label
+            stands = one.get("decision") in APPLIED and (key, one.get("given")) in bears
             after.append(number.get(one["label"] if stands else label, -1))
             dropped.append(one.get("decision") == "dropped")
         return cls(torch.tensor([number.get(s, -1) for s in labels]), torch.tensor(after), torch.tensor(dropped))

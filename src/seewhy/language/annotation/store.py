@@ -162,6 +162,8 @@ class AnnotationStore:
             latest = self.latest(key, task)
             if latest is not None and latest.number != base:
                 return Conflict(latest)
+            if latest is None and base:
+                raise DataError(f"This picture has no version {base}, on which this one is based. Reload the page.")
             # People's first version is 1, with or without a seed.
             number = (latest.number if latest else 0) + 1
             seconds = round(max(0.0, seconds), 1)

@@ -148,9 +148,8 @@ class Rows:
 
     def of_key(self, key: str, label: str) -> str | None:
         """Return the file of a picture with this key and label, or ``None``."""
-        number = self.classes.index(label) if label in self.classes else -1
-        places = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
-        return self.items[int(places[0])].image if len(places) else None
+        places = (self.key == key.encode("utf-8", "replace")).nonzero()[0].tolist()
+        return next((self.items[i].image for i in places if self.items[i].label == label), None)
 
     def check_digest(self, digest: str) -> None:
         """Raise ``DataError`` if a client has its indices from other data; a client may leave out the digest."""
