@@ -138,7 +138,7 @@ def rules(page: Path) -> str:
 
 
 def decision(page: Path) -> str:
-    """When a decision is called sure, one of few, or unlike anything known."""
+    """When a decision is called sure, not sure, or unlike anything known."""
     from seewhy.explanation.prediction import RULE
 
     return f"{RULE}\n"

@@ -27,7 +27,7 @@ from seewhy.report.page import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 1000
-SIGN = ("Sure", "One of", "Not sure", "Unlike anything", "Not measured")
+SIGN = ("Sure", "Not sure", "Unlike anything", "Not measured")
 VERDICT = tuple(f"{said}." for said in LEVELS.values())
 PARTS = (
     ("Heat for", 0, -30),

@@ -113,7 +113,7 @@ def of_app(stack: ExitStack, folder: Path) -> Iterator[tuple[str, str]]:
         time.sleep(0.1)
     yield "card", address + card
     yield "compared", f"{address}{card}?target=moss&contrast={quote(LABELS[2])}"
-    moved = {"author": "Ann", "decision": "corrected", "label": "moss"}
+    moved = {"author": "Ann", "decision": "changed", "label": "moss"}
     places = asked(f"{address}/rows?name=wrong&places=true")["places"]
     asked(f"{address}/decide-many", json.dumps({**moved, "places": places}).encode())
     asked(f"{address}/refit/start", b"{}")

@@ -70,8 +70,8 @@ def test_a_view_selects_by_every_column(rows: Rows) -> None:
     assert selected(rows, most=0.1) == [i for i in range(24) if rows.probability[i] <= 0.1]
     assert 5 in selected(rows, least=float(rows.probability[5]), most=float(rows.probability[5])), "with both ends"
     key = rows.key[7].decode()
-    assert selected(rows, {key: {"decision": "dropped"}}, decision="dropped") == [7]
-    assert 7 not in selected(rows, {key: {"decision": "dropped"}}, decision="open")
+    assert selected(rows, {key: {"decision": "left_out"}}, decision="left_out") == [7]
+    assert 7 not in selected(rows, {key: {"decision": "left_out"}}, decision="undecided")
 
 
 def test_a_label_that_the_model_does_not_know_is_neither_right_nor_wrong(
@@ -251,7 +251,7 @@ def test_a_disk_that_fails_in_between_is_no_error(tmp_path: Path) -> None:
 
 def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> None:
     places = deciding.get("/rows?right=wrong&places=true").json()["places"]
-    done = many(deciding, "corrected", places, label="sky")
+    done = many(deciding, "changed", places, label="sky")
     assert done == {"saved": 6, "refused": [], "numbers": {str(i): 1 for i in places}}
     rows = deciding.get("/rows?decision=corrected").json()["rows"]
     assert {(r["decided"], r["author"]) for r in rows} == {("sky", "Ann")}
@@ -262,7 +262,7 @@ def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> N
 
 
 def test_a_selection_is_undone_where_there_is_something_to_undo(deciding: TestClient) -> None:
-    bases = many(deciding, "dropped", [1, 2])["numbers"]
+    bases = many(deciding, "left_out", [1, 2])["numbers"]
     done = many(deciding, "undo", [0, 1, 2], bases=bases)
     assert (done["saved"], [one["error"] for one in done["refused"]]) == (
         2, ["This picture has no decision to undo. Decide on it first."],
@@ -275,10 +275,10 @@ def test_indices_of_other_data_are_refused(
     """A page that was open while the server was started again with other data."""
     data = deciding.get("/changed").json()["data"]
     assert f'data-of="{data}"' in deciding.get("/next").text
-    assert many(deciding, "later", [0], data=data)["saved"] == 1
+    assert many(deciding, "postponed", [0], data=data)["saved"] == 1
     assert deciding.post("/selection.csv", json={"places": [0], "data": data}).status_code == 200
     monkeypatch.setattr(deciding.app.state.seewhy.rows, "digest", "other")  # type: ignore[attr-defined]
-    body = {"author": "Ann", "decision": "dropped", "places": [1], "data": data}
+    body = {"author": "Ann", "decision": "left_out", "places": [1], "data": data}
     for path in ("/decide-many", "/selection.csv"):
         refused = deciding.post(f"{path}?format=json", json=body)
         assert refused.status_code == 422, path
@@ -306,12 +306,12 @@ def test_the_digest_of_the_data_is_of_files_and_labels(fitted: Classifier, wrong
 
 
 def test_what_somebody_decided_in_between_stands_and_is_told(deciding: TestClient) -> None:
-    many(deciding, "dropped", [0], "Bo")
-    done = many(deciding, "corrected", [0, 1], label="rust")
+    many(deciding, "left_out", [0], "Bo")
+    done = many(deciding, "changed", [0, 1], label="rust")
     assert done["saved"] == 1, done
     (refused,) = done["refused"]
     assert refused["index"] == 0
-    assert refused["error"].startswith("Bo decided in between: dropped")
+    assert refused["error"].startswith("Bo decided in between: left out")
     assert deciding.get("/rows?decision=dropped").json()["n"] >= 1
 
 
@@ -320,7 +320,7 @@ def test_a_file_that_changed_is_not_decided_on_and_the_others_are(deciding: Test
     path = Path(deciding.get("/selection.csv?places=0").text.splitlines()[1].partition(",")[0])
     assert path.name == first["image"]
     Image.new("RGB", (8, 8)).save(path)
-    done = many(deciding, "confirmed", [0, 1])
+    done = many(deciding, "kept", [0, 1])
     assert done["saved"] == 1, done
     assert "has changed since the page was started" in done["refused"][0]["error"]
 
@@ -354,7 +354,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_the_others_are_decided_on(
     data = LabelledData(wrong, samples.items)
     page = client(fitted, data=wrong, corrections=Corrections(data, open_decisions(tmp_path / "d", samples.classes)))
     looked(page)
-    done = many(page, "corrected", list(range(10)), label="sky")
+    done = many(page, "changed", list(range(10)), label="sky")
     assert done["saved"] == 9
     assert "has a name that is not UTF-8. Rename the file" in done["refused"][0]["error"]
     odd = done["refused"][0]["index"]
@@ -365,7 +365,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_the_others_are_decided_on(
 
 
 def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    many(deciding, "dropped", [0, 1])
+    many(deciding, "left_out", [0, 1])
     deciding.get("/rows")
     read, real = [], store._version
     monkeypatch.setattr(store, "_version", lambda row: read.append(row["author"]) or real(row))
@@ -377,14 +377,14 @@ def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkey
     other.undo(key, "Bo", 1)
     read.clear()
     standing = deciding.get("/decisions").json()
-    assert (standing[key]["decision"], standing[key]["author"]) == ("open", "Bo")
+    assert (standing[key]["decision"], standing[key]["author"]) == ("undecided", "Bo")
     assert read == ["Bo"]
     assert other.standing() == standing, "whoever reads all at once has the latest too"
 
 
 @pytest.mark.parametrize("body", [{"places": [99]}, {"decision": "wrong"}, {"places": list(range(2001))}])
 def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, body: dict[str, Any]) -> None:
-    given = {"author": "Ann", "decision": "confirmed", "places": [0], **body}
+    given = {"author": "Ann", "decision": "kept", "places": [0], **body}
     assert deciding.post("/decide-many", json=given).status_code == 422
     assert deciding.get("/rows?decision=confirmed").json()["n"] == 0
 
@@ -408,7 +408,7 @@ def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> N
         == "No label was changed and no picture was left out. Change a label, or leave a picture out, and start again."
     )
     places = deciding.get("/rows?right=wrong&predicted=sky&places=true").json()["places"]
-    many(deciding, "corrected", places, label="sky")
+    many(deciding, "changed", places, label="sky")
     assert deciding.post("/refit/start").status_code == 200
     assert waited(deciding) == {"running": None, "done": True, "problem": None}
     data = deciding.get("/refit?format=json").json()
@@ -436,7 +436,7 @@ def compared(client: Client, fitted: Classifier, folders: Path, tmp_path: Path) 
     page = client(fitted, data=data, corrections=Corrections(LabelledData(data, samples.items), decisions))
     looked(page)
     assert page.get("/refit/cards/0?format=json").status_code == 404, "before a comparison"
-    many(page, "corrected", page.get("/rows?label=moss&name=sky&places=true").json()["places"], label="sky")
+    many(page, "changed", page.get("/rows?label=moss&name=sky&places=true").json()["places"], label="sky")
     page.post("/refit/start")
     assert waited(page)["done"]
     return page
@@ -453,7 +453,7 @@ def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: T
         assert moved["index"] not in {one["index"] for one in learnt}
         for one in learnt:
             row = mine[one["index"]]
-            expected = row["decided"] if side == "after" and row["decision"] == "corrected" else row["label"]
+            expected = row["decided"] if side == "after" and row["decision"] == "changed" else row["label"]
             assert one["label"] == expected
             assert one["changed"] == (expected != row["label"])
         assert both[side]["where"]["verdict"] in ("believable", "partly", "do not rely"), "measured"
@@ -485,20 +485,20 @@ def test_cards_of_a_picture_that_changed_or_is_unknown_are_refused(compared: Tes
 
 
 def test_a_decision_that_is_sent_twice_or_on_a_copy_counts_as_saved(deciding: TestClient) -> None:
-    assert many(deciding, "dropped", [0, 1])["saved"] == 2
-    again = many(deciding, "dropped", [0, 1, 2])
+    assert many(deciding, "left_out", [0, 1])["saved"] == 2
+    again = many(deciding, "left_out", [0, 1, 2])
     assert again == {"saved": 3, "refused": [], "numbers": {"0": 1, "1": 1, "2": 1}}, "after a lost answer"
-    assert len(many(deciding, "confirmed", [0, 1], "Bo")["refused"]) == 2, "another decision is not"
+    assert len(many(deciding, "kept", [0, 1], "Bo")["refused"]) == 2, "another decision is not"
     rows = deciding.get("/rows").json()["rows"]
-    alike = [[row for row in rows if row["key"] == one["key"]] for one in rows if one["decision"] == "open"]
+    alike = [[row for row in rows if row["key"] == one["key"]] for one in rows if one["decision"] == "undecided"]
     twice = next(copies for copies in alike if len({row["label"] for row in copies}) == 2)
-    kept = many(deciding, "confirmed", [row["index"] for row in twice])
+    kept = many(deciding, "kept", [row["index"] for row in twice])
     assert kept["saved"] == 1, "only one of two labels of a picture can be kept"
-    assert kept["refused"][0]["error"] == f"Ann decided in between: confirmed {twice[0]['label']}."
+    assert kept["refused"][0]["error"] == f"Ann decided in between: kept {twice[0]['label']}."
     row = deciding.get("/rows").json()["rows"][0]
-    assert many(deciding, "dropped", [0], bases={"0": row["number"]})["saved"] == 1
+    assert many(deciding, "left_out", [0], bases={"0": row["number"]})["saved"] == 1
     assert len(deciding.get(f"/history/{row['key']}").json()) == 1, "and is kept once"
-    assert many(deciding, "dropped", [0], "Bo", bases={"0": row["number"]})["saved"] == 1
+    assert many(deciding, "left_out", [0], "Bo", bases={"0": row["number"]})["saved"] == 1
     assert len(deciding.get(f"/history/{row['key']}").json()) == 2, "a second opinion is kept"
 
 

@@ -74,9 +74,9 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
         text = page.get(address).text
         for one in found:
             assert f'aria-label="Label of {one["image"]}" data-key="{one["key"]}" data-given="{one["true"]}"' in text
-        assert text.count('<button type="button" value="corrected" data-label=') == len(found)
+        assert text.count('<button type="button" value="changed" data-label=') == len(found)
         for one in found:
-            assert f'<button type="button" value="confirmed">Keep {one["true"]}</button>' in text
+            assert f'<button type="button" value="kept">Keep {one["true"]}</button>' in text
             assert f'data-label="{one["predicted"]}">Change to {one["predicted"]}</button>' in text
         assert text.count('<input class="label" list="labels" autocomplete="off">') == len(found), "nothing filled in"
         assert text.count(">Keep moss</button>") == len(found)
@@ -84,17 +84,17 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
         assert "<code>data.csv</code> itself is never changed" in text
         assert str(table.parent) not in text
     assert page.get("/deciding.js").status_code == 200
-    corrected = decide(page, found[0], "corrected", label=found[0]["predicted"]).json()
+    corrected = decide(page, found[0], "changed", label=found[0]["predicted"]).json()
     assert (corrected["decision"], corrected["label"], corrected["given"]) == (
-        "corrected", found[0]["predicted"], "moss",
+        "changed", found[0]["predicted"], "moss",
     )  # fmt: skip
-    for one, decision in zip(found[1:4], ("confirmed", "later", "dropped"), strict=True):
+    for one, decision in zip(found[1:4], ("kept", "postponed", "left_out"), strict=True):
         assert decide(page, one, decision).json()["label"] == "moss"
     standing = page.get("/decisions").json()
-    assert [standing[one["key"]]["decision"] for one in found[:4]] == ["corrected", "confirmed", "later", "dropped"]
+    assert [standing[one["key"]]["decision"] for one in found[:4]] == ["changed", "kept", "postponed", "left_out"]
     undone = page.post(f"/undo/{found[0]['key']}", json={"author": "Bo", "base": 1}).json()
-    assert (undone["decision"], undone["author"], undone["undone"]) == ("open", "Bo", True)
-    assert [v["decision"] for v in page.get(f"/history/{found[0]['key']}").json()] == ["corrected", "open"]
+    assert (undone["decision"], undone["author"], undone["undone"]) == ("undecided", "Bo", True)
+    assert [v["decision"] for v in page.get(f"/history/{found[0]['key']}").json()] == ["changed", "undecided"]
 
 
 @pytest.mark.parametrize("given", ["sky", "no class of the data", "", "MOSS", "moss\0", "\ud800"])
@@ -120,16 +120,16 @@ def test_a_version_that_does_not_exist_is_refused(opened: Opened, table: Path, b
 def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path) -> None:
     page = opened(table)
     one = mistakes(page)[0]
-    decide(page, one, "corrected", label="sky")
-    slower = decide(page, one, "confirmed", "Bo")
+    decide(page, one, "changed", label="sky")
+    slower = decide(page, one, "kept", "Bo")
     assert slower.status_code == 409
     assert slower.json()["error"] == (
-        "Ann decided first: corrected, sky. Your decision was not saved. Look at that decision and decide again."
+        "Ann decided first: changed, sky. Your decision was not saved. Look at that decision and decide again."
     )
     assert slower.json()["state"] == page.get("/decisions").json()[one["key"]]
     assert page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 0}).status_code == 409
     assert len(page.get(f"/history/{one['key']}").json()) == 1
-    assert decide(page, one, "confirmed", "Bo", base=1).json()["number"] == 2
+    assert decide(page, one, "kept", "Bo", base=1).json()["number"] == 2
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
 def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:
     page = opened(table)
     one = mistakes(page)[0]
-    said = decide(page, one, **{"decision": "corrected", "label": "sky", **changed})
+    said = decide(page, one, **{"decision": "changed", "label": "sky", **changed})
     assert said.status_code == 422
     assert said.json()["error"].endswith(says)
     assert page.get("/decisions").json() == {}
@@ -153,15 +153,15 @@ def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: di
 def test_a_picture_or_a_table_that_changed_is_told_without_its_folder(opened: Opened, table: Path) -> None:
     page = opened(table)
     first, second = mistakes(page)[:2]
-    decide(page, second, "corrected", label="sky")
+    decide(page, second, "changed", label="sky")
     Image.new("RGB", (9, 9)).save(table.parent / "moss" / first["image"])
-    said = decide(page, first, "confirmed").json()["error"]
+    said = decide(page, first, "kept").json()["error"]
     assert said == (
         f"{first['image']} has changed since the page was started. "
         "Start the page again; decisions on other pictures are kept."
     )
     (table.parent / "moss" / first["image"]).write_bytes(b"none")
-    assert decide(page, first, "confirmed").json()["error"].startswith(f"{first['image']} ")
+    assert decide(page, first, "kept").json()["error"].startswith(f"{first['image']} ")
     assert page.get("/corrected.csv").status_code == 200, "names and labels are as they were"
     for changed in (table.read_text().replace("a, b", "c").replace(",rust,", ",sky,"), ""):
         table.write_text(changed)
@@ -179,10 +179,10 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
 ) -> None:
     original, page = table.read_bytes(), opened(table)
     found = mistakes(page)
-    decide(page, found[0], "corrected", label=found[0]["predicted"])
-    decide(page, found[1], "confirmed")
-    decide(page, found[2], "dropped")
-    decide(page, found[3], "later")
+    decide(page, found[0], "changed", label=found[0]["predicted"])
+    decide(page, found[1], "kept")
+    decide(page, found[2], "left_out")
+    decide(page, found[3], "postponed")
     answer = page.get("/corrected.csv")
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.headers["content-disposition"] == 'attachment; filename="corrected.csv"'
@@ -191,9 +191,9 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     assert list(rows[0]) == ["image", "label", "id", "note", "label_before", "decision", "decided_by", "decided_at"]
     by = {Path(row["image"]).name: row for row in rows if row["image"].startswith("moss")}
     assert {n: (r["label"], r["decision"]) for n, r in by.items() if r["decision"]} == {
-        found[0]["image"]: (found[0]["predicted"], "corrected"),
-        found[1]["image"]: ("moss", "confirmed"),
-        found[3]["image"]: ("moss", "later"),
+        found[0]["image"]: (found[0]["predicted"], "changed"),
+        found[1]["image"]: ("moss", "kept"),
+        found[3]["image"]: ("moss", "postponed"),
     }
     assert found[2]["image"] not in by
     assert {r["note"] for r in rows} == {"a, b"}
@@ -204,7 +204,7 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     assert "8 pictures (2 corrected, 1 confirmed, 2 later, 2 dropped, 0 outdated)" in done.stdout
     assert (table.parent / "again.csv").read_bytes() == answer.content
     done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv"), "--json"], catch_exceptions=False)
-    counts = {"corrected": 2, "confirmed": 1, "later": 2, "dropped": 2, "outdated": 0, "n": 8}
+    counts = {"changed": 2, "kept": 1, "postponed": 2, "left_out": 2, "outdated": 0, "n": 8}
     assert json.loads(done.stdout) == {"file": str(table.parent / "again.csv"), **counts}
     assert table.read_bytes() == original
     for force in ((), ("--force",)):
@@ -224,7 +224,7 @@ def test_class_folders_are_written_as_a_table(opened: Opened, folders: Path, wro
         (wrong / label).rename(data / label)
     page = opened(data)
     one = mistakes(page)[0]
-    decide(page, one, "corrected", label="sky")
+    decide(page, one, "changed", label="sky")
     rows = export(data)
     assert (wrong / "corrected.csv").read_bytes() == page.get("/corrected.csv").content
     changed = [row for row in rows if row["decision"]]
@@ -238,14 +238,14 @@ def test_class_folders_are_written_as_a_table(opened: Opened, folders: Path, wro
 def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_applied(opened: Opened, table: Path) -> None:
     page = opened(table)
     found = [one for one in mistakes(page) if one["predicted"] == "rust"]
-    decide(page, found[0], "confirmed")
-    decide(page, found[1], "corrected", label="rust")
+    decide(page, found[0], "kept")
+    decide(page, found[1], "changed", label="rust")
     for one in found:  # somebody mends them in the table itself, the one as it was decided, the other not
         table.write_text(table.read_text().replace(f"moss/{one['image']},moss", f"moss/{one['image']},rust"))
     rows = {row["image"]: row for row in export(table)}
     row = rows[f"moss/{found[0]['image']}"]
     assert (row["label"], row["decision"], row["decided_by"]) == ("rust", "outdated", "Ann")
-    assert rows[f"moss/{found[1]['image']}"]["decision"] == "corrected"
+    assert rows[f"moss/{found[1]['image']}"]["decision"] == "changed"
     out = str(table.parent / "corrected.csv")
     done = CliRunner().invoke(
         app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
@@ -261,7 +261,7 @@ def test_a_row_without_a_picture_stays_as_it_is(opened: Opened, table: Path) -> 
     with open(table, "a") as file:
         file.write(",moss,99,none\n")
     page = opened(table)
-    decide(page, mistakes(page)[0], "dropped")
+    decide(page, mistakes(page)[0], "left_out")
     assert [row for row in export(table) if row["id"] == "99"] == [
         {"image": "", "label": "moss", "id": "99", "note": "none", "label_before": "", "decision": "", "decided_by": "",
          "decided_at": ""}
@@ -272,12 +272,12 @@ def test_two_processes_share_a_folder(opened: Opened, table: Path, fitted: Class
     page = opened(table)
     one = mistakes(page)[0]
     other = open_decisions(table.parent / "decided", fitted.classes, new=False)
-    decide(page, one, "later")
-    assert other.standing()[one["key"]]["decision"] == "later"
+    decide(page, one, "postponed")
+    assert other.standing()[one["key"]]["decision"] == "postponed"
     other.undo(one["key"], "Bo", 1)
     other.store.close()
-    assert page.get("/decisions").json()[one["key"]]["decision"] == "open"
-    assert decide(page, one, "later").status_code == 409
+    assert page.get("/decisions").json()[one["key"]]["decision"] == "undecided"
+    assert decide(page, one, "postponed").status_code == 409
 
 
 def test_without_a_folder_nothing_can_be_decided_and_nothing_is_written(
@@ -291,7 +291,7 @@ def test_without_a_folder_nothing_can_be_decided_and_nothing_is_written(
     assert "deciding.js" not in text
     assert "data-key" not in text
     one = mistakes(page)[0]
-    assert decide(page, one, "later").status_code == 404
+    assert decide(page, one, "postponed").status_code == 404
     for address in ("/decisions", f"/history/{one['key']}", "/corrected.csv"):
         assert page.get(address).status_code == 404
     assert sorted(table.parent.rglob("*")) == before
@@ -312,7 +312,7 @@ def test_the_guard_stands_before_every_address(
 ) -> None:
     page = opened(table)
     one = mistakes(page)[0]
-    body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}
+    body = {"author": "Ann", "decision": "postponed", "given": "moss", "base": 0}
     assert page.post(f"/decide/{one['key']}", json=body, headers=headers).status_code == status
     undone = page.post(f"/undo/{one['key']}", json={"author": "Ann", "base": 1}, headers=headers)
     assert undone.status_code == status

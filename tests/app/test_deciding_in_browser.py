@@ -125,33 +125,33 @@ def test_two_people_a_kill_an_undo_and_the_table(
     server, address = serve()
     opened(ann, address, "Ann")
     opened(bo, address, "Bo")
-    press(ann, 0, "corrected")
-    until(ann, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
-    until(bo, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
+    press(ann, 0, "changed")
+    until(ann, f"{TOLD % 0} === 'Changed to cat by Ann.'")
+    until(bo, f"{TOLD % 0} === 'Changed to cat by Ann.'")
     bo.run("window.fetch = ((known) => (url, ...rest) => url === '/decisions' && window.deaf ? Promise.reject() :"
            " known(url, ...rest))(window.fetch); window.deaf = true")  # fmt: skip
-    press(ann, 1, "confirmed")
-    until(ann, f"{TOLD % 1} === 'Confirmed as dog by Ann.'")
-    press(bo, 1, "dropped")
-    until(bo, f"{TOLD % 1}.startsWith('Ann decided first: confirmed, dog.')")
-    press(ann, 2, "later")
+    press(ann, 1, "kept")
+    until(ann, f"{TOLD % 1} === 'Kept as dog by Ann.'")
+    press(bo, 1, "left_out")
+    until(bo, f"{TOLD % 1}.startsWith('Ann decided first: kept, dog.')")
+    press(ann, 2, "postponed")
     bo.run("window.deaf = false")
     until(bo, f"{TOLD % 2} === 'Postponed by Ann.'")
     assert bo.run(TOLD % 1).startswith("Ann decided first"), "what others do elsewhere does not wipe it out"
     server.send_signal(signal.SIGKILL)
     server.wait()
-    press(bo, 2, "dropped")
+    press(bo, 2, "left_out")
     until(bo, f"{TOLD % 2}.startsWith('Not saved: ')")
     assert exported(command, table, decided) == ["cat", "dog", "bird"]
 
     _, address = serve()
     opened(bo, address, "Bo")
-    until(bo, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
-    assert bo.run(TOLD % 1) == "Confirmed as dog by Ann."
+    until(bo, f"{TOLD % 0} === 'Changed to cat by Ann.'")
+    assert bo.run(TOLD % 1) == "Kept as dog by Ann."
     bo.run(f"{ROW % 0}.querySelector('[value=undo]').focus()")
     press(bo, 0, "undo")
     until(bo, f"{TOLD % 0} === 'Undone by Bo.'")
-    assert bo.run("document.activeElement.value") == "confirmed", "the button that is gone hands the focus on"
+    assert bo.run("document.activeElement.value") == "kept", "the button that is gone hands the focus on"
     typed(bo, 0, "lynx")
     press_typed(bo, 0)
     until(bo, f"{TOLD % 0}.includes('must be one of 3 classes')")
@@ -178,9 +178,9 @@ def test_by_keys_while_the_list_is_drawn_again(two: tuple[Browser, Browser], ser
     assert "must be one of 3 classes" in tab.run(TOLD % 1)
     tab.run(f"{ROW % 2}.querySelector('.label').focus()")
     tab.press("Enter")
-    until(tab, f"{TOLD % 2} === 'Corrected to cat by Ann.'")
+    until(tab, f"{TOLD % 2} === 'Changed to cat by Ann.'")
     tab.run("document.getElementById('who').value = ' '")
-    press(tab, 1, "confirmed")
+    press(tab, 1, "kept")
     until(tab, f"{TOLD % 1} === 'Type your name above first.'")
     assert tab.run("document.activeElement.id") == "who"
     nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
@@ -222,7 +222,7 @@ def test_no_answer_is_given_beforehand_or_looks_like_the_right_one(two: tuple[Br
     for key in ("Tab", "Tab", "Enter", "Tab"):
         stops.append(tab.run("document.activeElement.value || document.activeElement.className"))
         tab.press(key)
-    assert stops == ["confirmed", "corrected", "label", "label"], "an empty field sends nothing"
+    assert stops == ["kept", "changed", "label", "label"], "an empty field sends nothing"
     assert tab.run(TOLD % 2) == before
     typed(tab, 2, "dog")
     assert tab.run(f"{ROW % 2}.querySelector('.typed').textContent") == "Change to dog"
@@ -230,6 +230,6 @@ def test_no_answer_is_given_beforehand_or_looks_like_the_right_one(two: tuple[Br
     tab.press("Tab")
     assert tab.run("document.activeElement.textContent") == "Change to dog"
     tab.press("Enter")
-    until(tab, f"{TOLD % 2} === 'Corrected to dog by Ann.'")
-    press(tab, 2, "corrected")
-    until(tab, f"{TOLD % 2} === 'Corrected to cat by Ann.'")
+    until(tab, f"{TOLD % 2} === 'Changed to dog by Ann.'")
+    press(tab, 2, "changed")
+    until(tab, f"{TOLD % 2} === 'Changed to cat by Ann.'")

@@ -72,7 +72,7 @@ def test_decisions_have_a_history(client: Callable[..., TestClient], fitted: Cla
     page = client(fitted, wrong, Corrections(data, open_decisions(wrong / "decided", fitted.classes)))
     looked(page)
     one = page.get("/mistakes?order=surest&format=json").json()["pictures"][0]
-    body = {"author": "Ann", "base": 0, "decision": "corrected", "label": "sky", "given": one["true"]}
+    body = {"author": "Ann", "base": 0, "decision": "changed", "label": "sky", "given": one["true"]}
     decided = page.post(f"/decide/{one['key']}", json=body).json()
     between = page.post(f"/decide/{one['key']}", json=body)
     assert between.status_code == 409

@@ -158,8 +158,8 @@ def test_two_people_decide_on_overlapping_selections(two: tuple[Browser, Browser
             opened(tab, f"{address}/browse", 24)
             select(tab, first, last)
             assert tab.run("document.getElementById('selected').value") == "12 selected", name
-        press(two[0], "corrected", "Ann", "sky")
-        press(two[1], "dropped", "Bo")
+        press(two[0], "changed", "Ann", "sky")
+        press(two[1], "left_out", "Bo")
         for tab in two:
             until(tab, f"{TOLD} !== ''")
         told = [tab.run(TOLD) for tab in two]
@@ -184,7 +184,7 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
     with serving(app) as address:
         opened(tab, f"{address}/browse?decision=open", 24)
         select(tab, 3, 6)
-        press(tab, "corrected", "Ann", "sky")
+        press(tab, "changed", "Ann", "sky")
         until(tab, f"{COUNT} === '20 of 24 pictures' && {TOLD} === '4 changed. '")
         press(tab, "undo", "Ann")  # they are no longer in the view
         until(tab, f"{COUNT} === '24 pictures' && {TOLD} === '4 undone. '")
@@ -206,7 +206,7 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
         opened(tab, f"{address}/browse", 24)
         select(tab, 0, 1)
         app.state.seewhy.rows.digest = "as after a start with other data"
-        press(tab, "dropped", "Ann")
+        press(tab, "left_out", "Ann")
         until(tab, f"{TOLD}.startsWith('The server was started again and the data have changed')")
         until(tab, "/Reload this page/.test(document.getElementById('changed').textContent)")
         assert asked(f"{address}/rows?decision=dropped&count=0")["n"] == 0
@@ -268,7 +268,7 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     tab.press("End", shift=True)  # farther than what was loaded
     until(tab, "document.getElementById('selected').value === '150 selected'")
     tab.press("Home")
-    press(tab, "corrected", "Ann", "rust")
+    press(tab, "changed", "Ann", "rust")
     end = time.monotonic() + 60
     while n_decided(decided) < 10 and time.monotonic() < end:
         time.sleep(0.002)
@@ -282,7 +282,7 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     until(tab, "document.querySelectorAll('.cell.decided').length > 5")
     assert asked(f"{address}/rows?decision=corrected&count=0")["n"] == n
     assert tab.run("document.getElementById('selected').value") == "150 selected"
-    press(tab, "corrected", "Ann", "rust")
+    press(tab, "changed", "Ann", "rust")
     until(tab, f"{TOLD} === '150 changed. '")
     assert n_decided(decided) == 150, "each once"
 
@@ -343,7 +343,7 @@ def test_data_that_change_under_an_open_page(tab: Browser, tmp_path: Path, monke
         until(tab, f"{said}.includes('page was started: 2 new pictures, 2 missing pictures, 1 changed picture. Start')")
         tab.run(CTRL_A)
         until(tab, "document.getElementById('selected').value === '18 selected'")
-        press(tab, "dropped", "Ann")
+        press(tab, "left_out", "Ann")
         until(tab, f"{TOLD} !== ''")
         assert tab.run(TOLD).startswith("15 left out. 3 not: "), tab.run(TOLD)
         for i, says in cases:

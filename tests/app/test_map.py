@@ -222,7 +222,7 @@ def page(client: Client, fitted: Classifier, wrong: Path, tmp_path: Path, embedd
 
 def test_columns_say_what_the_rows_say(page: TestClient) -> None:
     given = page.get("/rows").json()["rows"]
-    body = {"author": "Ann", "decision": "dropped", "places": [2]}
+    body = {"author": "Ann", "decision": "left_out", "places": [2]}
     assert page.post("/decide-many", json=body).status_code == 200
     words = {"right": {True: "right", False: "wrong"}}
     for name in ("label", "predicted", "right", "verdict"):

@@ -68,7 +68,7 @@ def waited(page: TestClient, at: str = "/next") -> dict[str, Any]:
     raise AssertionError("the work did not end")
 
 
-def decide(page: TestClient, places: list[int], label: str = "rust", decision: str = "corrected") -> dict[str, Any]:
+def decide(page: TestClient, places: list[int], label: str = "rust", decision: str = "changed") -> dict[str, Any]:
     body = {"author": "Ann", "decision": decision, "label": label, "places": places}
     return dict(page.post("/decide-many", json=body).json())
 
@@ -99,17 +99,17 @@ def test_the_closest_pictures_are_to_be_labelled_first_each_with_its_reason(page
 def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, tmp_path: Path) -> None:
     one, two, three, four = (p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"][:4])
     assert decide(page, [one, two]) == {"saved": 2, "refused": [], "numbers": {str(one): 1, str(two): 1}}
-    assert decide(page, [three], decision="dropped")["saved"] == 1
-    assert decide(page, [four], decision="later")["saved"] == 1
+    assert decide(page, [three], decision="left_out")["saved"] == 1
+    assert decide(page, [four], decision="postponed")["saved"] == 1
     label = page.get("/next?format=json").json()["label"]
     assert (label["n"], label["left"]) == (6, 2)
     assert not {one, two, three, four} & {p["index"] for p in label["pictures"]}
     rows = list(csv.DictReader(io.StringIO(page.get("/corrected.csv").text)))
-    added = [row for row in rows if not row["label_before"] and row["decision"] == "corrected"]
+    added = [row for row in rows if not row["label_before"] and row["decision"] == "changed"]
     assert len(added) == 2
     assert {row["label"] for row in added} == {"rust"}
     assert all((tmp_path / row["image"]).is_file() for row in added)
-    assert len(rows) == 18 + 2, "one that was left out or put off gets no row"
+    assert len(rows) == 18 + 2, "one that was left out or postponed gets no row"
     page.post("/refit/start")
     assert waited(page, "/refit")["problem"] is None
     compared = page.get("/refit?format=json").json()
@@ -152,14 +152,14 @@ def test_a_picture_whose_label_was_undone_can_be_labelled_again(page: TestClient
     assert page.post("/decide-many", json=body).json()["saved"] == 1
     (row,) = [p for p in page.get("/next?format=json").json()["label"]["pictures"] if p["index"] == place]
     assert f'data-index="{place}" data-number="2"' in page.get("/next").text
-    again = {**body, "decision": "corrected", "label": "moss", "bases": {place: row["number"]}}
+    again = {**body, "decision": "changed", "label": "moss", "bases": {place: row["number"]}}
     assert page.post("/decide-many", json=again).json() == {"saved": 1, "refused": [], "numbers": {str(place): 3}}
 
 
 def test_keeping_the_label_of_a_picture_without_one_does_not_undo_a_persons_label(page: TestClient) -> None:
     place = page.get("/next?format=json").json()["label"]["pictures"][0]["index"]
     decide(page, [place])
-    body = {"author": "Ann", "decision": "confirmed", "places": [0, place], "bases": {place: 1}}
+    body = {"author": "Ann", "decision": "kept", "places": [0, place], "bases": {place: 1}}
     answer = page.post("/decide-many", json=body).json()
     assert (answer["saved"], [one["index"] for one in answer["refused"]]) == (1, [place])
     assert "has no label to keep" in answer["refused"][0]["error"]
@@ -259,7 +259,7 @@ def test_classes_are_listed_with_reasons_and_more_pictures_are_answered(
 def test_the_labels_as_people_decided_are_what_is_tested(page: TestClient) -> None:
     places = [p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"]]
     decide(page, places[:4], label="sky")
-    decide(page, [page.get("/rows?label=sky").json()["rows"][0]["index"]], decision="dropped")
+    decide(page, [page.get("/rows?label=sky").json()["rows"][0]["index"]], decision="left_out")
     page.post("/next/start")
     assert waited(page)["problem"] is None
     found = page.get("/next?format=json").json()
@@ -283,7 +283,7 @@ def test_the_study_gets_decided_labels_and_its_places_are_those_of_the_grid(
 
     monkeypatch.setattr(NextStudy, "run", run)
     first, second = page.get("/rows").json()["rows"][:2]
-    decide(page, [first["index"]], decision="dropped")
+    decide(page, [first["index"]], decision="left_out")
     decide(page, [second["index"]], label="rust")
     place = page.get("/next?format=json").json()["label"]["pictures"][-1]["index"]
     decide(page, [place], label="moss")
@@ -343,7 +343,7 @@ def test_twenty_are_listed_copies_once_and_decided_ones_not_again(many: Rows) ->
     many.score[9], many.second_score[9] = 0.6, 0.599
     assert to_label(many, {})["pictures"][0]["index"] == 9, "by the gap, not by the score"
     key = many.key[3].decode()
-    for decision, listed in (("open", True), ("corrected", False), ("later", False)):
+    for decision, listed in (("undecided", True), ("changed", False), ("postponed", False)):
         pictures = to_label(many, {key: {"decision": decision}})["pictures"]
         assert (3 in [p["index"] for p in pictures]) == listed
     many.state[4] = 0

@@ -122,10 +122,10 @@ def test_pictures_get_labels_one_by_one_and_together_with_the_keyboard(
                "'.to-label button')[1].ariaPressed === 'true'")  # fmt: skip
     tab.run("document.getElementById('every').click()")
     until(tab, f"{TOLD} === '4 selected'")
-    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    tab.run("document.querySelector('#label .selection [value=changed]').click()")
     until(tab, f"{TOLD} === 'Type the label first.'")
     tab.run("document.getElementById('new-label').value = 'rust'")
-    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    tab.run("document.querySelector('#label .selection [value=changed]').click()")
     until(tab, f"{TOLD} === '4 saved. Reload the page for the next pictures.'")
     assert {d["label"] for d in corrections.decisions.standing().values()} == {"rust"}
     opened_again = "document.querySelectorAll('.to-label li').length"
@@ -143,21 +143,21 @@ def test_an_unknown_label_is_refused_and_an_undone_one_is_open_again(
     opened(tab, address)
     tab.run("document.getElementById('who').value = 'Bo'; document.querySelector('.to-label input').click()")
     tab.run("document.getElementById('new-label').value = 'granite'")
-    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    tab.run("document.querySelector('#label .selection [value=changed]').click()")
     until(tab, f"/The label must be one of 3 classes, got .granite./.test({TOLD})")
     assert tab.run("document.querySelectorAll('.done').length") == 0
     assert tab.run("document.getElementById('every').indeterminate"), "one of four"
     place = tab.run("Number(document.querySelectorAll('.to-label li')[1].dataset.index)")
-    asked(f"{address}/decide-many", {"author": "Ann", "decision": "dropped", "places": [place]})
+    asked(f"{address}/decide-many", {"author": "Ann", "decision": "left_out", "places": [place]})
     tab.run("document.querySelectorAll('.to-label li')[1].querySelector('button').click()")
-    until(tab, "document.querySelectorAll('.to-label output')[1].value === 'Ann decided in between: dropped.'")
+    until(tab, "document.querySelectorAll('.to-label output')[1].value === 'Ann decided in between: left out.'")
     asked(f"{address}/decide-many", {"author": "Ann", "decision": "undo", "places": [place], "bases": {place: 1}})
     tab.run("document.querySelector('.to-label button').click()")
     until(tab, "document.querySelectorAll('.done').length === 1")
     tab.run("document.querySelector('.to-label input').click()")
     tab.run("document.querySelector('#label .selection [value=undo]').click()")
     until(tab, "document.querySelectorAll('.done').length === 0")
-    assert {d["decision"] for d in corrections.decisions.standing().values()} == {"open"}
+    assert {d["decision"] for d in corrections.decisions.standing().values()} == {"undecided"}
 
 
 def test_a_choice_clicked_twice_can_be_undone_and_made_again_after_a_reload(
@@ -175,5 +175,5 @@ def test_a_choice_clicked_twice_can_be_undone_and_made_again_after_a_reload(
     opened(tab, address)
     tab.run("document.getElementById('who').value = 'Bo'; document.querySelector('.to-label button').click()")
     until(tab, "document.querySelectorAll('.done').length === 1")
-    assert [d["decision"] for d in corrections.decisions.standing().values()] == ["corrected"]
+    assert [d["decision"] for d in corrections.decisions.standing().values()] == ["changed"]
     assert tab.complaints == []

@@ -216,8 +216,8 @@ def written_annotations(path: Path, folder: Path) -> AnnotationStore:
         assert shown is not None
         desk.judge(first.key, name, dict.fromkeys(DIMENSIONS, score), shown["token"], 9)
     decisions = LabelDecisions(store, ("cup", "dog"))
-    decisions.decide(first, "Ann", "corrected", "dog", "cup", 0)
-    decisions.decide(first, "Bob", "confirmed", "", "cup", 1)
+    decisions.decide(first, "Ann", "changed", "dog", "cup", 0)
+    decisions.decide(first, "Bob", "kept", "", "cup", 1)
     decisions.undo(first.key, "Ann", 2)
     return store
 

@@ -81,7 +81,7 @@ def coffee() -> Explanation:
 def decided(full: Explanation, **given: Any) -> Explanation:
     made = {"classes": ("tabby cat", "red fox"), "probability": 0.84, "interval": (0.7, 0.9), "fit": 0.4, "n": 200}
     said = "In 90 % of cases like this, the true class is tabby cat or red fox."
-    decision = Decision("one of few", said, level=0.9, cure=CURE, **{**made, **given})
+    decision = Decision("not sure", said, level=0.9, cure=CURE, **{**made, **given})
     assert isinstance(full.like, Like)
     near = tuple(one if i % 6 == 3 else replace(one, label="tabby cat") for i, one in enumerate(full.like.neighbours))
     prediction = replace(full.prediction, decision=decision)

@@ -33,8 +33,8 @@ def decided(verdict: Any, probability: float | None) -> Decision:
 CASES = {
     "measured": (decided("sure", 0.941), "94"),
     "certain": (decided("sure", 0.998), ">99"),
-    "doubtful": (decided("one of few", 0.314), "31"),
-    "less typical": (decided("one of few", None), None),
+    "doubtful": (decided("not sure", 0.314), "31"),
+    "less typical": (decided("not sure", None), None),
     "unlike": (decided("unlike anything it knows", None), None),
     "not measured": (decided("not measured", None), "58"),
     "not asked": (None, "58"),

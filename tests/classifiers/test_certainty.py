@@ -60,7 +60,7 @@ def test_a_picture_of_a_class_is_sure(model: Classifier) -> None:
 
 def test_what_is_not_sure_says_why() -> None:
     def said(probability: float | None, names: tuple[str, ...] = ("moss", "rust"), among: int = 1) -> Decision:
-        decision = Decision("one of few", "", names[:among], 0.9, probability, if_known=0.97, fit=0.3, n=48)
+        decision = Decision("not sure", "", names[:among], 0.9, probability, if_known=0.97, fit=0.3, n=48)
         return _worded(replace(decision, if_known=probability or 0.97), names, (0.5, 1.0))
 
     def plain(text: str) -> str:
@@ -135,11 +135,11 @@ def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
 
     def worded(n_classes: int, probability: float = 0.6) -> Decision:
         figures = {"probability": probability, "interval": (0.3, 0.9), "fit": 0.3, "n": 48, "another_day": 0.7}
-        made = Decision("one of few", "", ("moss", "rust"), 0.9, n_classes=n_classes, if_known=probability, **figures)
+        made = Decision("not sure", "", ("moss", "rust"), 0.9, n_classes=n_classes, if_known=probability, **figures)
         return _worded(made, ("moss", "rust", "soot")[:n_classes], (0.3, 0.9))
 
     everything, some = worded(2), worded(3)
-    assert (everything.word, some.word) == ("Not sure", "One of two")
+    assert (everything.word, some.word) == ("Not sure", "Not sure")
     assert everything.sentence.replace("\u202f", " ") == (
         "In cases like this, the prediction is right 60 % of the time; the next most probable class is rust."
     )
@@ -151,7 +151,7 @@ def test_a_set_of_all_classes_is_not_sure_and_promises_nothing() -> None:
         "; the next most probable class is rust."
     )  # "less typical" is the reason of one class
     lines = [_decision_line(Prediction("a.png", (Ranked("moss", 0.7),), decision=d)) for d in (everything, some)]
-    assert [line.split("\t")[-1] for line in lines] == ["not sure\n", "one of two: moss or rust\n"]
+    assert [line.split("\t")[-1] for line in lines] == ["not sure\n", "not sure: moss or rust\n"]
 
 
 def test_the_next_class_is_the_next_of_the_scores_beside_it() -> None:
@@ -173,7 +173,7 @@ def test_the_next_class_is_the_next_of_the_scores_beside_it() -> None:
     [(("a",), "Something else?"), (("a", "b"), "Neither?"), (("a", "b", "c"), "None of these?")],
 )
 def test_the_cure_asks_for_what_was_not_named(classes: tuple[str, ...], asked: str) -> None:
-    decision = Decision("one of few", "", classes, 0.9, probability=0.8, interval=(0.5, 1.0), fit=0.3, n=48)
+    decision = Decision("not sure", "", classes, 0.9, probability=0.8, interval=(0.5, 1.0), fit=0.3, n=48)
     assert (
         _worded(decision, ("a", "b", "c", "d"), (0.5, 1.0)).cure == f"{asked} Add pictures of it and fit again: {FIT}"
     )
@@ -303,7 +303,7 @@ def test_the_card_begins_with_the_decision(model: Classifier) -> None:
 
 def test_the_index_begins_with_what_is_most_doubtful(model: Classifier) -> None:
     sure, unknown = (index_entry(model.explain(p, measure=False), "x.html") for p in (picture(CLASSES[0], 99), odd()))
-    doubtful = replace(sure, image="b", verdict="one of few", probability=0.6, trouble=0.4, score=0.99)
+    doubtful = replace(sure, image="b", verdict="not sure", probability=0.6, trouble=0.4, score=0.99)
     unmeasured = replace(sure, image="c", verdict="not measured", is_measured=False, trouble=None)
     order = sorted([sure, unknown, doubtful, unmeasured], key=lambda entry: entry.doubt)
     assert order == [unknown, unmeasured, doubtful, sure]

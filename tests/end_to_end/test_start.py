@@ -45,9 +45,7 @@ def decide(words: list[str]) -> dict[str, str]:
             if row["kind"] == "label":
                 moved = row["image"].removeprefix("walls/") in wrong
                 decision = (
-                    {"decision": "corrected", "label": row["proposed"]}
-                    if moved
-                    else {"decision": "confirmed", "label": ""}
+                    {"decision": "changed", "label": row["proposed"]} if moved else {"decision": "kept", "label": ""}
                 )
                 body = json.dumps({"author": "me", "given": row["label"], "base": 0, **decision}).encode()
                 answer = urlopen(
@@ -75,10 +73,10 @@ def test_a_newcomer_comes_from_a_folder_to_a_corrected_model(tmp_path: Path, mon
             told[" ".join(words)] = done.stdout
     assert time.monotonic() - began < 600, "ten minutes, said the page"
     assert Path("why/091.html").is_file()
-    n_corrected = sum(decision == "corrected" for decision in made.values())
+    n_corrected = sum(decision == "changed" for decision in made.values())
     assert n_corrected >= 3, "of six; which are noticed differs a little from engine to engine"
     corrected = list(csv.DictReader(Path("corrected.csv").read_text("utf-8").splitlines()))
-    assert sum(row["decision"] == "corrected" for row in corrected) == n_corrected
+    assert sum(row["decision"] == "changed" for row in corrected) == n_corrected
     before = _held_out(told["seewhy fit walls/photos -o walls-model"])
     after = _held_out(told["seewhy fit corrected.csv -o walls-better"])
     assert after > before

@@ -42,8 +42,8 @@ def _checked(folder: Path) -> None:
     store = AnnotationStore(folder / "decisions.sqlite")
     decisions = LabelDecisions(store, (first.name, second.name))
     picture = known_picture(str(second / "copy.png"))
-    decisions.decide(picture, "ann", "corrected", first.name, second.name, 0)
-    decisions.decide(picture, "ben", "later", "", second.name, 1)
+    decisions.decide(picture, "ann", "changed", first.name, second.name, 0)
+    decisions.decide(picture, "ben", "postponed", "", second.name, 1)
     decisions.undo(picture.key, "ann", 2)
     store.close()
 

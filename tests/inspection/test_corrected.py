@@ -55,22 +55,22 @@ def test_what_was_confirmed_counts_for_copies_and_what_was_undone_for_nobody(tmp
     table = tmp_path / "data" / "a.CSV"
     table.write_text("image,label,note\n" + "".join(f"{a},{b},\n" for a, b in rows))
     found = dict([
-        stands(files[0], "confirmed", "moss"), stands(files[1], "later", "sky"), stands(files[2], "open", ""),
-        stands(files[3], "corrected", "rust"),
+        stands(files[0], "kept", "moss"), stands(files[1], "postponed", "sky"), stands(files[2], "undecided", ""),
+        stands(files[3], "changed", "rust"),
     ])  # fmt: skip
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "b.csv"
     said = write_corrected(out, read(table), found)
-    assert said == {"corrected": 1, "confirmed": 2, "dropped": 0, "later": 1, "outdated": 0, "n": 5}
+    assert said == {"changed": 1, "kept": 2, "left_out": 0, "postponed": 1, "outdated": 0, "n": 5}
     assert out.read_text().splitlines()[0] == "image,label,note,label_before,decision,decided_by,decided_at"
     given = [tuple(row.values()) for row in csv.DictReader(out.read_text().splitlines())]
     decided = ("Ann", "2026-01-02")
     assert given == [
-        ("../data/0.png", "moss", "", "moss", "confirmed", *decided),
-        ("../data/1.png", "moss", "", "moss", "later", *decided),
+        ("../data/0.png", "moss", "", "moss", "kept", *decided),
+        ("../data/1.png", "moss", "", "moss", "postponed", *decided),
         ("../data/2.png", "moss", "", "", "", "", ""),
-        ("../data/3.png", "rust", "", "moss", "corrected", *decided),
-        ("../data/copy.png", "moss", "", "sky", "confirmed", *decided),
+        ("../data/3.png", "rust", "", "moss", "changed", *decided),
+        ("../data/copy.png", "moss", "", "sky", "kept", *decided),
     ]
     # Corrected once more, from the table that was written: its own columns are not doubled.
     again = tmp_path / "out" / "c.csv"
@@ -164,23 +164,23 @@ def test_only_a_correction_has_another_label_and_undoing_needs_what_was_seen(
     tmp_path: Path, decisions: LabelDecisions
 ) -> None:
     picture = known_picture(str(drawn(tmp_path / "a", 1)[0]))
-    saved = decisions.decide(picture, "Ann", "dropped", "sky", "of no class", 0)
+    saved = decisions.decide(picture, "Ann", "left_out", "sky", "of no class", 0)
     assert isinstance(saved, Saved)
     now = decisions.standing()[picture.key]
     assert (now["label"], now["given"]) == ("of no class", "of no class")
-    decisions.decide(picture, "Bo", "corrected", "sky", "of no class", 1)
+    decisions.decide(picture, "Bo", "changed", "sky", "of no class", 1)
     now = decisions.standing()[picture.key]
     assert (now["label"], now["given"]) == ("sky", "of no class")
     assert isinstance(decisions.undo(picture.key, "Ann", 1), Conflict), "Bo's was not seen"
     assert isinstance(decisions.undo(picture.key, "Ann", 2), Saved)
     assert isinstance(decisions.undo(picture.key, "Ann", 3), Saved)
     now = decisions.standing()[picture.key]
-    assert (now["decision"], now["label"], now["given"], now["undone"]) == ("open", "", "of no class", True)
+    assert (now["decision"], now["label"], now["given"], now["undone"]) == ("undecided", "", "of no class", True)
     # After undoing, a new decision is no undoing, and undoing that goes back to open.
-    decisions.decide(picture, "Ann", "later", "", "of no class", 4)
+    decisions.decide(picture, "Ann", "postponed", "", "of no class", 4)
     assert decisions.standing()[picture.key]["undone"] is False
     with pytest.raises(InputError, match=r"^The label must be .* got 'x'\. The first are moss, sky\.$"):
-        decisions.decide(picture, "Ann", "corrected", "x", "moss", 5)
+        decisions.decide(picture, "Ann", "changed", "x", "moss", 5)
 
 
 def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: LabelDecisions) -> None:
@@ -195,7 +195,7 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
     data = LabelledData(tmp_path, (Sample(picture.name, "moss"),))
     served = make_check_app(check, Corrections(data, decisions), lambda _: None, Settings(names=("pictures.test",)))
     base = "http://pictures.test:8000"
-    body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}
+    body = {"author": "Ann", "decision": "postponed", "given": "moss", "base": 0}
     with TestClient(served, base_url=base, raise_server_exceptions=False) as page:
         for wrong in (
             {"base": -1},
@@ -210,9 +210,9 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
         assert (done.status_code, done.json()["label"]) == (200, "moss")
         slower = page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 0})
         assert (slower.status_code, slower.json()["state"]["number"]) == (409, 1)
-        assert page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 1}).json()["decision"] == "open"
+        assert page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 1}).json()["decision"] == "undecided"
         late = page.post(f"/decide/{picture.key}", json={**body, "base": 1}).json()
-        assert late["error"].startswith("Bo decided first: open, no label.")
+        assert late["error"].startswith("Bo decided first: undecided, no label.")
         Image.new("RGB", (3, 3)).save(picture.name)
         changed = page.post(f"/decide/{picture.key}?format=json", json={**body, "base": 2})
         assert "has changed since the page was started" in changed.json()["error"]

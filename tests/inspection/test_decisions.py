@@ -69,40 +69,40 @@ def exported(table: Path, *more: str) -> list[dict[str, str]]:
 
 def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions: LabelDecisions) -> None:
     picture = known_picture(str(table.parent / "pictures" / "3.png"))
-    first = decisions.decide(picture, "Ann", "confirmed", "", "moss", 0)
-    second = decisions.decide(picture, "Bo", "corrected", "sky", "moss", 1)
+    first = decisions.decide(picture, "Ann", "kept", "", "moss", 0)
+    second = decisions.decide(picture, "Bo", "changed", "sky", "moss", 1)
     assert isinstance(first, Saved)
     assert isinstance(second, Saved)
     now = decisions.standing()[picture.key]
-    assert (now["decision"], now["label"], now["author"], now["undone"]) == ("corrected", "sky", "Bo", False)
+    assert (now["decision"], now["label"], now["author"], now["undone"]) == ("changed", "sky", "Bo", False)
     decisions.undo(picture.key, "Bo", 2)
     now = decisions.standing()[picture.key]
-    assert (now["decision"], now["label"], now["undone"], now["number"]) == ("confirmed", "moss", True, 3)
-    decisions.decide(picture, "Ann", "later", "", "moss", 3)
+    assert (now["decision"], now["label"], now["undone"], now["number"]) == ("kept", "moss", True, 3)
+    decisions.decide(picture, "Ann", "postponed", "", "moss", 3)
     decisions.undo(picture.key, "Ann", 4)
-    assert decisions.standing()[picture.key]["decision"] == "confirmed"
+    assert decisions.standing()[picture.key]["decision"] == "kept"
     decisions.undo(picture.key, "Ann", 5)
-    assert decisions.standing()[picture.key]["decision"] == "open"
+    assert decisions.standing()[picture.key]["decision"] == "undecided"
     with pytest.raises(DataError, match=r"^This picture has no decision to undo\. Decide on it first\.$"):
         decisions.undo(picture.key, "Ann", 6)
     said = [(v["author"], v["decision"]) for v in decisions.history(picture.key)]
-    assert said[:3] == [("Ann", "confirmed"), ("Bo", "corrected"), ("Bo", "confirmed")]
+    assert said[:3] == [("Ann", "kept"), ("Bo", "changed"), ("Bo", "kept")]
     assert len(said) == 6
 
 
 def test_a_kept_label_is_that_of_all_copies(table: Path, decisions: LabelDecisions) -> None:
     before = decisions.standing()
-    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "confirmed", "", "moss", 0)
+    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "kept", "", "moss", 0)
     by = {row["id"]: (row["kind"], row["label_before"], row["decision"]) for row in exported(table)}
-    assert (by["3"], by["12"]) == (("moss", "moss", "confirmed"), ("moss", "sky", "confirmed"))
+    assert (by["3"], by["12"]) == (("moss", "moss", "kept"), ("moss", "sky", "kept"))
     assert len(decisions.standing()) == 1
     assert before == {}, "an answer stays as it was given"
 
 
 def test_who_was_slower_changes_nothing(table: Path, decisions: LabelDecisions) -> None:
     picture = known_picture(str(table.parent / "pictures" / "3.png"))
-    decisions.decide(picture, "Ann", "corrected", "sky", "moss", 0)
-    slower = decisions.decide(picture, "Bo", "confirmed", "", "moss", 0)
+    decisions.decide(picture, "Ann", "changed", "sky", "moss", 0)
+    slower = decisions.decide(picture, "Bo", "kept", "", "moss", 0)
     assert isinstance(slower, Conflict)
     assert slower.latest.author == "Ann"
     assert decisions.standing()[picture.key]["label"] == "sky"
@@ -112,7 +112,7 @@ def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisi
     name = str(table.parent / "pictures" / "3.png")
     picture = known_picture(name)
     with pytest.raises(InputError) as wrong:
-        decisions.decide(picture, "Ann", "corrected", "mos", "moss", 0)
+        decisions.decide(picture, "Ann", "changed", "mos", "moss", 0)
     assert str(wrong.value) == "The label must be one of 2 classes, got 'mos'. Did you mean 'moss'?"
     with pytest.raises(InputError, match=r"^The decision must be one of corrected, confirmed, later"):
         decisions.decide(picture, "Ann", "wrong", "", "moss", 0)
@@ -124,26 +124,26 @@ def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisi
 
 def test_the_corrected_table_has_all_columns_and_the_original_is_left(table: Path, decisions: LabelDecisions) -> None:
     original, folder = table.read_bytes(), table.parent / "pictures"
-    decisions.decide(known_picture(str(folder / "3.png")), "Ann", "corrected", "sky", "moss", 0)
-    decisions.decide(known_picture(str(folder / "5.png")), "Bo", "dropped", "", "sky", 0)
-    decisions.decide(known_picture(str(folder / "6.png")), "Bo", "later", "", "moss", 0)
+    decisions.decide(known_picture(str(folder / "3.png")), "Ann", "changed", "sky", "moss", 0)
+    decisions.decide(known_picture(str(folder / "5.png")), "Bo", "left_out", "", "sky", 0)
+    decisions.decide(known_picture(str(folder / "6.png")), "Bo", "postponed", "", "moss", 0)
     rows = exported(table)
     assert table.read_bytes() == original
     by = {row["id"]: row for row in rows}
     assert "5" not in by
     assert len(rows) == 12
     assert {k: by["3"][k] for k in ("kind", "label_before", "decision", "decided_by", "note", "file")} == {
-        "kind": "sky", "label_before": "moss", "decision": "corrected", "decided_by": "Ann", "note": "a, b",
+        "kind": "sky", "label_before": "moss", "decision": "changed", "decided_by": "Ann", "note": "a, b",
         "file": "pictures/3.png",
     }  # fmt: skip
     assert (by["12"]["kind"], by["12"]["note"]) == ("sky", "'=1")
-    assert (by["6"]["kind"], by["6"]["decision"]) == ("moss", "later")
+    assert (by["6"]["kind"], by["6"]["decision"]) == ("moss", "postponed")
     assert (by["0"]["kind"], by["0"]["decision"], by["0"]["label_before"]) == ("moss", "", "")
     assert len(exported(table)) == 12  # over its own
 
 
 def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions: LabelDecisions) -> None:
-    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "corrected", "sky", "moss", 0)
+    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "changed", "sky", "moss", 0)
     table.write_text(table.read_text().replace("0.png,moss", "0.png,sky"))
     with pytest.raises(DataError) as told:
         exported(table)
@@ -206,17 +206,17 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         ]  # fmt: skip
         assert '<input class="label" list="labels" autocomplete="off">' in mine, "nothing filled in"
         assert "data:image/jpeg" in shown
-        body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": "moss", "base": 0}
+        body = {"author": "Ann", "decision": "changed", "label": "sky", "given": "moss", "base": 0}
         assert page.post(f"/decide/{key}", json=body).json()["number"] == 1
-        slower = page.post(f"/decide/{key}", json={**body, "author": "Bo", "decision": "confirmed"})
+        slower = page.post(f"/decide/{key}", json={**body, "author": "Bo", "decision": "kept"})
         assert slower.status_code == 409
-        assert slower.json()["error"].startswith("Ann decided first: corrected, sky.")
+        assert slower.json()["error"].startswith("Ann decided first: changed, sky.")
         assert page.get("/decisions").json()[key]["author"] == "Ann"
         wrong = page.post(f"/decide/{key}?format=json", json={**body, "label": "sand", "base": 1})
         assert "must be one of 2 classes" in wrong.json()["error"]
         undone = page.post(f"/undo/{key}", json={"author": "Bo", "base": 1}).json()
-        assert (undone["decision"], undone["author"]) == ("open", "Bo")
-        assert [v["decision"] for v in page.get(f"/history/{key}").json()] == ["corrected", "open"]
+        assert (undone["decision"], undone["author"]) == ("undecided", "Bo")
+        assert [v["decision"] for v in page.get(f"/history/{key}").json()] == ["changed", "undecided"]
         assert page.post("/decide/0123456789abcdef", json=body).status_code == 422
         page.post(f"/decide/{key}", json={**body, "base": 2})
         assert exported(table)[3]["kind"] == "sky"
@@ -247,15 +247,15 @@ def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, comma
     with Browser() as ann, Browser() as bo:
         named(ann, address, "Ann")
         named(bo, address, "Bo")
-        ann.run(f"{row}.querySelector('[value=corrected]').click()")
-        until(ann, f"{row}.querySelector('output').value === 'Corrected to sky by Ann.'")
+        ann.run(f"{row}.querySelector('[value=changed]').click()")
+        until(ann, f"{row}.querySelector('output').value === 'Changed to sky by Ann.'")
         server.send_signal(signal.SIGKILL)
         server.communicate()
-        bo.run(f"{row}.querySelector('[value=later]').click()")
+        bo.run(f"{row}.querySelector('[value=postponed]').click()")
         until(bo, f"{row}.querySelector('output').value.startsWith('Not saved: ')")
         server, address = served()
         named(bo, address, "Bo")
-        until(bo, f"{row}.querySelector('output').value === 'Corrected to sky by Ann.'")
+        until(bo, f"{row}.querySelector('output').value === 'Changed to sky by Ann.'")
         assert [r["kind"] for r in exported(table) if r["id"] == "3"] == ["sky"]
         bo.run(f"{row}.querySelector('[value=undo]').click()")
         until(bo, f"{row}.querySelector('output').value === 'Undone by Bo.'")

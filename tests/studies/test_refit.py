@@ -148,18 +148,18 @@ def test_trust_of_too_few_pictures_is_said_to_be_missing() -> None:
 
 def test_decisions_are_applied_as_they_stand() -> None:
     decided = {
-        "a": {"decision": "corrected", "label": "sky", "given": "moss"},
-        "b": {"decision": "confirmed", "label": "rust", "given": "rust"},
-        "c": {"decision": "dropped", "label": "", "given": "sky"},
-        "d": {"decision": "later", "label": "", "given": "moss"},
-        "e": {"decision": "corrected", "label": "sky", "given": "rust"},  # the data say moss now
+        "a": {"decision": "changed", "label": "sky", "given": "moss"},
+        "b": {"decision": "kept", "label": "rust", "given": "rust"},
+        "c": {"decision": "left_out", "label": "", "given": "sky"},
+        "d": {"decision": "postponed", "label": "", "given": "moss"},
+        "e": {"decision": "changed", "label": "sky", "given": "rust"},  # the data say moss now
     }
     labels = Labels.of(["moss", "rust", "sky", "moss", "moss", ""], [*"abcdef"], decided, CLASSES)
     assert labels.before.tolist() == [0, 1, 2, 0, 0, -1]
     assert labels.after.tolist() == [2, 1, 2, 0, 0, -1]
     assert labels.dropped.tolist() == [False, False, True, False, False, False]
     assert labels.n_changed == 2
-    left_out = Labels.of(["moss", ""], ["a", "b"], {"b": {"decision": "dropped", "label": "", "given": ""}}, CLASSES)
+    left_out = Labels.of(["moss", ""], ["a", "b"], {"b": {"decision": "left_out", "label": "", "given": ""}}, CLASSES)
     assert left_out.n_changed == 0, "a picture without a label was not learnt from"
 
 

@@ -305,7 +305,7 @@ def _measured(
     order = judged.order[i].argsort(descending=True).tolist()
     order.sort(key=lambda k: k != best[0])
     inside = tuple(classifier.classes[k] for k in order if bool(judged.sets[i, k]))
-    verdict: Certainty = "sure" if bool(judged.sure[i]) else "one of few"
+    verdict: Certainty = "sure" if bool(judged.sure[i]) else "not sure"
     if bool(judged.unknown[i]):
         verdict = "unlike anything it knows"
     probability, low, high, fit = (float(x[i]) for x in (judged.probability, judged.low, judged.high, judged.fit))

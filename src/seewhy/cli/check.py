@@ -162,7 +162,7 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
             f"Decide on these rows again.",
             file=sys.stderr,
         )
-    bare = sum(one["decision"] == "corrected" and not one["given"] for one in standing.values())
+    bare = sum(one["decision"] == "changed" and not one["given"] for one in standing.values())
     if bare and not data.unlabelled:
         say(
             f"seewhy: {path} lacks the labels of {bare} unlabelled picture(s). Give their folder to seewhy app with "

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from ..results import Count, Doc, Share
 from .result import HIDDEN, OPTIONAL, Json, Result, plain
 
-Certainty = Literal["sure", "one of few", "unlike anything it knows", "not measured"]
+Certainty = Literal["sure", "not sure", "unlike anything it knows", "not measured"]
 UNKNOWN = "unknown"
 """Label of rejected pictures."""
 Interval = tuple[Share, Share]
@@ -21,7 +21,7 @@ RULE = (
     "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
     "least as often as promised. The picture is not stranger than nine tenths of held-out pictures. The picture is not "
     "more unusual for its predicted class than 65 % of held-out pictures, by the mean of six published scores. If one "
-    "condition fails, the decision is not sure, or names several classes. If one of the last two fails, the picture "
+    "condition fails, the decision is not sure. If one of the last two fails, the picture "
     "may show an unknown class, so SeeWhy gives no percentage."
 )
 
@@ -117,15 +117,12 @@ class Decision(Result):
     @property
     def narrows(self) -> bool:
         """Whether the decision names several classes, but not all. A set of all classes is always right."""
-        return self.verdict == "one of few" and 1 < len(self.classes) != self.n_classes
+        return self.verdict == "not sure" and 1 < len(self.classes) != self.n_classes
 
     @property
     def word(self) -> str:
-        """The verdict in the words of a card."""
-        n = len(self.classes)
-        if self.narrows:
-            return f"One of {'two' if n == 2 else n}"
-        return "Not sure" if self.verdict == "one of few" else self.verdict.capitalize()
+        """The verdict at the head of a card."""
+        return self.verdict.capitalize()
 
     @property
     def headline(self) -> str:

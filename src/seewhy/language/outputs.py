@@ -16,10 +16,10 @@ class CorrectedOutput(TypedDict):
     """The JSON object that ``seewhy check --export --json`` prints."""
 
     file: Annotated[str, Doc("the corrected table")]
-    corrected: Annotated[Count, Doc("rows with another label")]
-    confirmed: Annotated[Count, Doc("rows whose label was confirmed")]
-    later: Annotated[Count, Doc("rows postponed")]
-    dropped: Annotated[Count, Doc("rows removed")]
+    changed: Annotated[Count, Doc("rows with another label")]
+    kept: Annotated[Count, Doc("rows whose label was kept")]
+    postponed: Annotated[Count, Doc("rows postponed")]
+    left_out: Annotated[Count, Doc("rows removed")]
     outdated: Annotated[Count, Doc("rows with a decision on a label or class that the data no longer contain")]
     n: Annotated[Count, Doc("rows of the table")]
 

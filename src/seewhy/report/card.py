@@ -110,7 +110,7 @@ def sign_of(d: Decision) -> tuple[Level, str]:
         return "do not rely", "None of these names fits well"
     levels: dict[str, Level] = {
         "sure": "believable",
-        "one of few": "partly",
+        "not sure": "partly",
         "unlike anything it knows": "do not rely",
         "not measured": "not measured",
     }

@@ -34,7 +34,7 @@ MOST_SHOWN = 200
 """Maximum number of listed pictures whose prediction changes."""
 N_ALIKE = 5
 AT_ONCE = 4096
-APPLIED = ("corrected", "confirmed")
+APPLIED = ("changed", "kept")
 SIDES = ("the labels as given", "the labels as people decided")
 
 
@@ -71,7 +71,7 @@ class Labels:
             one = decided.get(key, {})
             stands = one.get("decision") in APPLIED and (key, one.get("given")) in bears
             after.append(number.get(one["label"] if stands else label, -1))
-            dropped.append(one.get("decision") == "dropped")
+            dropped.append(one.get("decision") == "left_out")
         return cls(torch.tensor([number.get(s, -1) for s in labels]), torch.tensor(after), torch.tensor(dropped))
 
     @property

@@ -30,7 +30,7 @@ KEY = 16
 FILE, NAME = "decisions.sqlite", "corrected.csv"
 """File names of the decisions and of the corrected table."""
 ADDED = ("label_before", "decision", "decided_by", "decided_at")
-MENDING = ("corrected", "confirmed")
+MENDING = ("changed", "kept")
 """Decisions that set the label of a picture and of its copies."""
 OUTDATED = "outdated"
 """A decision on a label that the data no longer have; it is reported but not applied."""
@@ -78,13 +78,13 @@ class LabelDecisions:
         """Save a decision, unless there is a newer one than number ``base``."""
         if decision not in DECISIONS:
             raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
-        if decision == "corrected" and label not in self.classes:
+        if decision == "changed" and label not in self.classes:
             near = nearest(label, self.classes)
             meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
             raise InputError(f"The label must be one of {len(self.classes)} classes, got {label!r:.80}. {meant}")
-        if decision == "confirmed" and not given:
+        if decision == "kept" and not given:
             raise DataError(f"{Path(picture.name).name} has no label to keep. Give it a label.")
-        content: Content = {"decision": decision, "label": label if decision == "corrected" else given, "given": given}
+        content: Content = {"decision": decision, "label": label if decision == "changed" else given, "given": given}
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
@@ -191,7 +191,7 @@ def corrected_table(
     rows += [
         {data.image: os.path.abspath(s.image), data.label: ""} for s in data.unlabelled
         if digest(s.image) not in bears  # a copy of a labelled picture
-        and decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "corrected"
+        and decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "changed"
     ]  # fmt: skip
     lines = [csv_row([*columns, *ADDED])]
     for row in rows:
@@ -205,7 +205,7 @@ def corrected_table(
             decision = OUTDATED
         if decision in counts:
             counts[decision] += 1
-        if decision == "dropped":
+        if decision == "left_out":
             continue
         check_listable(place)
         made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)

@@ -20,8 +20,9 @@ from ...types import FractionBox
 TASKS = ("objects", "caption")
 LABEL = "label"
 """The task of ``seewhy check``, which is not on the annotation pages."""
-OPEN = "open"
-DECISIONS = ("corrected", "confirmed", "later", "dropped")
+OPEN = "undecided"
+DECISIONS = {"changed": "Change to", "kept": "Keep", "postponed": "Postpone", "left_out": "Leave out"}
+"""What people decide on a label, with the words of its button; elsewhere a decision goes by its own name."""
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 ATTRIBUTES, DIMENSIONS = _TABLES["attributes"], _TABLES["dimensions"]
 """Questions on an object, and on two texts."""

@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Match
 
 from ...errors import InputError, SeeWhyError
+from ...language.annotation.records import DECISIONS, OPEN
 from ...report.page import environment
 from ...storage.reading import parse_json
 from .guard import Guard, Refuse
@@ -98,7 +99,7 @@ def templates() -> Environment:
     """Return the template environment of the app and the cards."""
     packages = ("seewhy.service.app", "seewhy.report")
     own = environment().overlay(loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]))
-    own.globals = {**environment().globals, "script": None}
+    own.globals = {**environment().globals, "script": None, "verbs": DECISIONS, "undecided": OPEN}
     own.globals["app_style"] = Markup(own.loader.get_source(own, "app.css")[0])  # type: ignore[union-attr]
     return own
 

@@ -25,6 +25,7 @@ from ...heads.head import Projected
 from ...language.annotation.labels import KEY, as_row, check_listable, known_picture
 from ...language.annotation.store import Saved
 from ...printable import csv_row, spreadsheet_safe
+from ...report.blocks import spoken
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, at_most, render
 from .folders import Folders
@@ -79,10 +80,10 @@ class ListBody(BaseModel):
 
 class ManyBody(ListBody):
     author: str = Field(max_length=1000, description="Who decides.")
-    decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(
+    decision: Literal["changed", "kept", "postponed", "left_out", "undo"] = Field(
         description="The decision on all of the pictures."
     )
-    label: str = Field("", max_length=1000, description="The new label, if the decision is `corrected`.")
+    label: str = Field("", max_length=1000, description="The new label, if the decision is `changed`.")
     places: Annotated[list[int], at_most(MOST_DECISIONS)] = Field(description="Indices of pictures.")
     bases: Annotated[dict[int, int], at_most(MOST_DECISIONS)] = Field(
         default_factory=dict,
@@ -257,7 +258,7 @@ class Browse:
         standing, done = self._corrections.decisions.standing(), dict[tuple[str, str], int | str]()
         for i in self._known(body.places):
             key = rows.key[i].decode()
-            about = key, rows.items[i].label if body.decision == "confirmed" else ""
+            about = key, rows.items[i].label if body.decision == "kept" else ""
             if about not in done:  # copies of a picture share its decision
                 done[about] = self._decide(i, body, standing.get(key))
             if isinstance(outcome := done[about], int):
@@ -270,7 +271,7 @@ class Browse:
         """Return the number of the decision, or the reason why it is refused."""
         assert self._corrections is not None
         decisions, key, sample = self._corrections.decisions, self.rows.key[i].decode(), self.rows.items[i]
-        wanted = (body.decision, body.label if body.decision == "corrected" else sample.label)
+        wanted = (body.decision, body.label if body.decision == "changed" else sample.label)
         base = body.bases.get(i, 0)
         if standing is not None and _same(standing, wanted, body.author):  # sent again after a lost answer
             return int(standing["number"])
@@ -287,7 +288,7 @@ class Browse:
         state = as_row(done.latest)
         if _same(state, wanted):
             return int(state["number"])
-        return f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip() + "."
+        return f"{state['author']} decided in between: {spoken(state['decision'])} {state['label']}".rstrip() + "."
 
     def _numbers(self, places: str, most: int) -> Sequence[int]:
         try:

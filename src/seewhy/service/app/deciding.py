@@ -15,8 +15,10 @@ from starlette.responses import JSONResponse, Response
 from ...encoders.stream import file_digest
 from ...errors import DataError
 from ...language.annotation.labels import KEY, NAME, Corrections, as_row, known_picture
+from ...language.annotation.records import DECISIONS
 from ...language.annotation.store import Conflict, Saved
 from ...pictures.samples import Sample
+from ...report.blocks import spoken
 from ...report.overviews import check_context
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, make_base, render
@@ -34,8 +36,8 @@ class UndoBody(BaseModel):
 
 
 class DecisionBody(UndoBody):
-    decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
-    label: str = Field("", max_length=1000, description="The new label, if corrected.")
+    decision: str = Field(max_length=40, description=f"One of {', '.join(DECISIONS)}.")
+    label: str = Field("", max_length=1000, description="The new label, if the label is changed.")
     given: str = Field(max_length=1000, description="The label in the data.")
 
 
@@ -85,7 +87,7 @@ def _answer(done: Saved | Conflict) -> Response:
         return JSONResponse(as_row(done.version))
     state = as_row(done.latest)
     text = (
-        f"{state['author']} decided first: {state['decision']}, {state['label'] or 'no label'}. "
+        f"{state['author']} decided first: {spoken(state['decision'])}, {state['label'] or 'no label'}. "
         "Your decision was not saved. Look at that decision and decide again."
     )
     return JSONResponse({"error": text, "state": state}, 409)

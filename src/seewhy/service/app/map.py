@@ -20,6 +20,8 @@ from torch.nn.functional import normalize
 
 from ...errors import MissingExtraError, needs
 from ...language.annotation.labels import Corrections
+from ...language.annotation.records import DECISIONS, OPEN
+from ...report.blocks import spoken
 from ...report.palette import MAP
 from ...storage.tensors import cached_tensors
 from ...studies.inspection.check import KINDS
@@ -46,10 +48,7 @@ TITLES: dict[Column, str] = {
     "probability": "Probability", "likeness": "Similarity to training pictures", "finding": "Finding of a check",
     "decision": "Decision",
 }  # fmt: skip
-DECIDED = {
-    "open": "not decided", "corrected": "corrected", "confirmed": "confirmed", "later": "put off",
-    "dropped": "left out",
-}  # fmt: skip
+DECIDED = (OPEN, *DECISIONS)
 
 _logger = logging.getLogger(__name__)
 
@@ -243,9 +242,9 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
         lowest = rows.findings & -rows.findings.astype(np.int32)
         first = np.where(rows.findings > 0, 1 + np.log2(np.maximum(lowest, 1)), 0)
         return _classes(first.astype(np.int32), ("none", *(kind.name for kind in KINDS.values())))
-    names = list(DECIDED)
-    standing = [decided.get(key.decode(), {}).get("decision", "open") for key in rows.key]
-    return _classes(np.array([names.index(one) if one in names else -1 for one in standing]), tuple(DECIDED.values()))
+    standing = [decided.get(key.decode(), {}).get("decision", OPEN) for key in rows.key]
+    places = np.array([DECIDED.index(one) if one in DECIDED else -1 for one in standing])
+    return _classes(places, [*map(spoken, DECIDED)])
 
 
 def _classes(values: np.ndarray, names: Sequence[str], weight: np.ndarray | None = None) -> dict[str, Any]:

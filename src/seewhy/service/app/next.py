@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
 from ...language.annotation.labels import Corrections
+from ...language.annotation.records import OPEN
 from ...progress import Progress
 from ...studies.refit import Labels
 from ...studies.study import Row
@@ -102,7 +103,7 @@ def to_label(rows: Rows, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     bare = np.array([not s.label for s in rows.items], bool)
     labelled = np.isin(rows.key, rows.key[~bare & (rows.state == READ)])
     index = (bare & (rows.state == READ) & ~labelled).nonzero()[0]
-    is_open = [decided.get(rows.key[i].decode(), {}).get("decision", "open") == "open" for i in index]
+    is_open = [decided.get(rows.key[i].decode(), {}).get("decision", OPEN) == OPEN for i in index]
     left = index[np.array(is_open, bool)]
     left = left[np.argsort(rows.score[left] - rows.second_score[left], kind="stable")]
     once = list({rows.key[i]: int(i) for i in left[::-1]}.values())[::-1]

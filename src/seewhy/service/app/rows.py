@@ -22,6 +22,7 @@ from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, InputError
 from ...explanation.prediction import Certainty
 from ...language.annotation.labels import KEY
+from ...language.annotation.records import OPEN
 from ...pictures.samples import Sample, Samples
 from ...spelling import nearest
 from ...storage.features import FeatureStore
@@ -277,7 +278,7 @@ class Rows:
                 "probability": number_or_none(self.probability[i]), "score": number_or_none(self.score[i]),
                 "likeness": number_or_none(self.likeness[i]), "fitted_on": bool(self.learnt[i]),
                 "findings": [kinds[b] for b in range(len(kinds)) if self.findings[i] >> b & 1],
-                "decision": standing.get("decision", "open"), "decided": standing.get("label", ""),
+                "decision": standing.get("decision", OPEN), "decided": standing.get("label", ""),
                 "author": standing.get("author", ""), "number": standing.get("number", 0),
             }  # fmt: skip
             rows.append(row)
@@ -305,7 +306,7 @@ class View:
         right: ``"right"`` or ``"wrong"``.
         verdict: certainty of the prediction.
         finding: a kind of :data:`~seewhy.studies.inspection.check.KINDS`.
-        decision: decision of people, or ``"open"``.
+        decision: decision of people, or ``"undecided"``.
         name: part of the file name.
         words: words by which pictures are sorted, best match first, if the encoder has a text encoder.
         least, most: range of the probability of being right, or of the score if it is not measured.
@@ -342,7 +343,7 @@ class View:
         if self.name:
             keep &= np.char.find(np.char.lower(rows.names()), self.name.lower()) >= 0
         if self.decision:
-            standing = np.array([decided.get(k.decode(), {}).get("decision", "open") for k in rows.key])
+            standing = np.array([decided.get(k.decode(), {}).get("decision", OPEN) for k in rows.key])
             keep &= standing == self.decision
         chance = rows.chance
         if self.least > 0 or self.most < 1:

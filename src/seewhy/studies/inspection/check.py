@@ -60,10 +60,10 @@ class Kind(NamedTuple):
 
 _AGAIN = "Replace it. Keep it only if the pictures that you want to recognise look like this too."
 KINDS: Mapping[str, Kind] = {
-    "class": Kind("Unknown label", "Correct the label, or leave the picture out."),
-    "contradiction": Kind("Copies under two labels", "One of the two labels is wrong. Correct it, or delete one copy."),
+    "class": Kind("Unknown label", "Change the label, or leave the picture out."),
+    "contradiction": Kind("Copies under two labels", "One of the two labels is wrong. Change it, or delete one copy."),
     "label": Kind(
-        "Label likely wrong", "Look at each picture, because the model may be wrong. Correct the label or keep it."
+        "Label likely wrong", "Look at each picture, because the model may be wrong. Change the label or keep it."
     ),
     "split": Kind("Copy in another split", "Keep it in one split only; otherwise test results are too good."),
     "copy": Kind("Copy of another picture", "Delete one of the two, because copies count twice."),

@@ -97,13 +97,13 @@
     if (!tile) cell.firstChild.removeAttribute("src");
     const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.verdict === "not measured" ? row.score : row.probability)} ${row.predicted}${row.verdict === "not measured" ? ", not measured" : ""}`.trim();
     cell.querySelector(".what").textContent = told;
-    const label = row.decision === "corrected" ? `${row.label} → ${row.decided}` : row.label;
+    const label = row.decision === "changed" ? `${row.label} → ${row.decided}` : row.label;
     const near = Number.isFinite(row.similarity) && row.similarity.toFixed(2);
     cell.querySelector(".name").textContent = [near, label || row.image].filter(Boolean).join(" · ");
     cell.classList.toggle("right", row.right === true);
     cell.classList.toggle("wrong", row.right === false);
     cell.classList.toggle("finding", row.findings.length > 0);
-    cell.classList.toggle("decided", !["open", "later"].includes(row.decision));
+    cell.classList.toggle("decided", !["undecided", "postponed"].includes(row.decision));
     cell.classList.toggle("at", at === focus);
     cell.setAttribute("aria-selected", chosen);
     const parts = [row.image, near && `similarity ${near}`, row.label && `labelled ${row.label}`, told, row.verdict, ...row.findings];
@@ -359,12 +359,12 @@
   if (who) {
     try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
     who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
-    const words = { corrected: "changed", confirmed: "kept", later: "put off", dropped: "left out", undo: "undone" };
+    label.addEventListener("input", () => { document.querySelector("#selection [value=changed] span").textContent = label.value.trim() || "another label"; });
     document.getElementById("selection").addEventListener("click", async (event) => {
-      const decision = event.target.value;
-      if (!(decision in words)) return;
+      const decision = event.target.closest("button")?.value;
+      if (!decision) return;
       if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
-      if (decision === "corrected" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
+      if (decision === "changed" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
       const places = [...selected], refused = [];
       let saved = 0;
       try {
@@ -380,7 +380,7 @@
           refused.push(...done.refused);
           const some = refused.slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
           const not = refused.length ? `${refused.length.toLocaleString("en")} not: ${some}${refused.length > 3 ? " …" : ""}` : "";
-          told.value = `${saved.toLocaleString("en")} ${words[decision]}. ${not}`;
+          told.value = `${saved.toLocaleString("en")} ${decision === "undo" ? "undone" : decision.replace("_", " ")}. ${not}`;
         }
       } catch {
         told.value = "The server stopped answering. Some of these decisions may be saved; the grid shows which once it answers again.";

@@ -4,7 +4,6 @@
 (() => {
   const who = document.getElementById("who");
   if (!who) return;
-  const words = { corrected: "Corrected to", confirmed: "Confirmed as", later: "Postponed", dropped: "Left out", open: "Undone" };
   const states = {};
   const [typed, problems, pending] = [new Map(), new Map(), new Set()];
   try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
@@ -15,16 +14,17 @@
   const number = (row) => states[row.dataset.key]?.number ?? 0;
   const put = (at, key, value) => { if (at[key] !== value) at[key] = value; };
 
-  const settled = (state) => Boolean(state) && !["open", "later"].includes(state.decision);
+  const settled = (state) => Boolean(state) && !["undecided", "postponed"].includes(state.decision);
   const say = (row, state) => {
     if (!state) return "";
-    const label = ["corrected", "confirmed"].includes(state.decision) ? ` ${state.label}` : "";
+    const label = { changed: ` to ${state.label}`, kept: ` as ${state.label}` }[state.decision] ?? "";
+    const word = state.decision[0].toUpperCase() + state.decision.slice(1).replace("_", " ");
     const where = state.given === row.dataset.given ? "" : `, for the label ${state.given}`;
-    return `${words[state.decision]}${label} by ${state.author}${where}.`;
+    return `${word}${label} by ${state.author}${where}.`;
   };
   const show = (row) => {
     const state = states[row.dataset.key];
-    const stands = Boolean(state) && state.decision !== "open";
+    const stands = Boolean(state) && state.decision !== "undecided";
     const problem = problems.get(id(row));
     const heard = problem?.number === number(row);
     const at = row.querySelector("output");
@@ -41,7 +41,7 @@
   const name = (row) => {
     const [button, label] = [row.querySelector(".typed"), row.querySelector(".label").value.trim()];
     put(button, "disabled", !label);
-    put(button, "textContent", label ? `Change to ${label}` : "Change");
+    put(button.lastElementChild, "textContent", label || "another class");
   };
   const showAll = () => {
     const rows = all();
@@ -98,7 +98,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !event.target.matches(".decide .label")) return;
     event.preventDefault();
-    if (event.target.value.trim()) send(event.target.closest(".decide"), "corrected", event.target.value);
+    if (event.target.value.trim()) send(event.target.closest(".decide"), "changed", event.target.value);
   });
   document.addEventListener("listed", showAll);
   showAll();

@@ -31,12 +31,12 @@
   who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
   const numbers = new Map();  // picture → the number of the decision that was seen
   for (const item of list.children) numbers.set(Number(item.dataset.index), Number(item.dataset.number));
-  const words = { corrected: (name) => name, dropped: () => "left out", undo: () => "undone" };
+  const words = { changed: (name) => name, left_out: () => "left out", undo: () => "undone" };
 
   async function decide(decision, name, places) {
     if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
     if (!places.length) { told.value = "Select some pictures first."; return; }
-    if (decision === "corrected" && !name) { told.value = "Type the label first."; label.focus(); return; }
+    if (decision === "changed" && !name) { told.value = "Type the label first."; label.focus(); return; }
     const bases = Object.fromEntries(places.map((i) => [i, numbers.get(i)]));
     const body = JSON.stringify({ author: who.value.trim(), decision, label: name, places, bases, data });
     try {
@@ -49,7 +49,7 @@
         numbers.set(i, done.numbers[i] ?? numbers.get(i));
         item.querySelector("output").value = refused.get(i) ?? words[decision](name);
         item.classList.toggle("done", !refused.has(i) && decision !== "undo");
-        for (const button of item.querySelectorAll("button")) button.setAttribute("aria-pressed", !refused.has(i) && decision === "corrected" && button.value === name);
+        for (const button of item.querySelectorAll("button")) button.setAttribute("aria-pressed", !refused.has(i) && decision === "changed" && button.value === name);
         item.querySelector("input").checked = false;
       }
       tell();
@@ -61,10 +61,10 @@
   }
   document.querySelector("#label .selection").addEventListener("click", (event) => {
     const decision = event.target.value;
-    if (event.target.tagName === "BUTTON" && decision in words) decide(decision, decision === "corrected" ? label.value.trim() : "", selected());
+    if (event.target.tagName === "BUTTON" && decision in words) decide(decision, decision === "changed" ? label.value.trim() : "", selected());
   });
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button) decide("corrected", button.value, [Number(button.closest("li").dataset.index)]);
+    if (button) decide("changed", button.value, [Number(button.closest("li").dataset.index)]);
   });
 })();
