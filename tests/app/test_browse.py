@@ -253,12 +253,12 @@ def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> N
     places = deciding.get("/rows?right=wrong&places=true").json()["places"]
     done = many(deciding, "changed", places, label="sky")
     assert done == {"saved": 6, "refused": [], "numbers": {str(i): 1 for i in places}}
-    rows = deciding.get("/rows?decision=corrected").json()["rows"]
+    rows = deciding.get("/rows?decision=changed").json()["rows"]
     assert {(r["decided"], r["author"]) for r in rows} == {("sky", "Ann")}
     assert {r["index"] for r in rows} >= set(places), "and their copies, which share a decision"
     done = many(deciding, "undo", places, bases=done["numbers"])
     assert done == {"saved": 6, "refused": [], "numbers": {str(i): 2 for i in places}}, "copies too"
-    assert deciding.get("/rows?decision=corrected").json()["n"] == 0
+    assert deciding.get("/rows?decision=changed").json()["n"] == 0
 
 
 def test_a_selection_is_undone_where_there_is_something_to_undo(deciding: TestClient) -> None:
@@ -286,7 +286,7 @@ def test_indices_of_other_data_are_refused(
             "The server was started again and the data have changed, so what is selected here may be other pictures. "
             "Reload the page. All decisions are kept."
         )
-    assert deciding.get("/rows?decision=dropped").json()["n"] == 0
+    assert deciding.get("/rows?decision=left_out").json()["n"] == 0
 
 
 def test_the_digest_of_the_data_is_of_files_and_labels(fitted: Classifier, wrong: Path) -> None:
@@ -312,7 +312,7 @@ def test_what_somebody_decided_in_between_stands_and_is_told(deciding: TestClien
     (refused,) = done["refused"]
     assert refused["index"] == 0
     assert refused["error"].startswith("Bo decided in between: left out")
-    assert deciding.get("/rows?decision=dropped").json()["n"] >= 1
+    assert deciding.get("/rows?decision=left_out").json()["n"] >= 1
 
 
 def test_a_file_that_changed_is_not_decided_on_and_the_others_are(deciding: TestClient) -> None:
@@ -369,11 +369,11 @@ def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkey
     deciding.get("/rows")
     read, real = [], store._version
     monkeypatch.setattr(store, "_version", lambda row: read.append(row["author"]) or real(row))
-    assert deciding.get("/rows?decision=dropped").json()["n"] >= 2
+    assert deciding.get("/rows?decision=left_out").json()["n"] >= 2
     assert read == []
     state = deciding.app.state.seewhy  # type: ignore[attr-defined]
     other = LabelDecisions(AnnotationStore(state.corrections.decisions.store.path), ("moss", "rust", "sky"))
-    key = deciding.get("/rows?decision=dropped").json()["rows"][0]["key"]
+    key = deciding.get("/rows?decision=left_out").json()["rows"][0]["key"]
     other.undo(key, "Bo", 1)
     read.clear()
     standing = deciding.get("/decisions").json()
@@ -386,7 +386,7 @@ def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkey
 def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, body: dict[str, Any]) -> None:
     given = {"author": "Ann", "decision": "kept", "places": [0], **body}
     assert deciding.post("/decide-many", json=given).status_code == 422
-    assert deciding.get("/rows?decision=confirmed").json()["n"] == 0
+    assert deciding.get("/rows?decision=kept").json()["n"] == 0
 
 
 def waited(page: TestClient) -> dict[str, Any]:

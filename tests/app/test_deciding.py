@@ -137,7 +137,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
     [
         ({"label": "rusty"}, "The label must be one of 3 classes, got 'rusty'. Did you mean 'rust'?"),
         ({"author": "  "}, "The annotator's name must have 1 to 80 characters, got 0."),
-        ({"decision": "wrong"}, "The decision must be one of corrected, confirmed, later, dropped, got 'wrong'."),
+        ({"decision": "wrong"}, "The decision must be one of changed, kept, postponed, left_out, got 'wrong'."),
         ({"given": "teal"}, "and the label 'teal'. Reload the page."),
     ],
 )  # fmt: skip
@@ -201,7 +201,7 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     Check().run(tiny_cnn(), load_samples(table)).save(table.parent / "decided" / "check.json")
     how = ["check", str(table), "--from", str(table.parent / "decided"), "--export"]
     done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv")], catch_exceptions=False)
-    assert "8 pictures (2 corrected, 1 confirmed, 2 later, 2 dropped, 0 outdated)" in done.stdout
+    assert "8 pictures (2 changed, 1 kept, 2 postponed, 2 left out, 0 outdated)" in done.stdout
     assert (table.parent / "again.csv").read_bytes() == answer.content
     done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv"), "--json"], catch_exceptions=False)
     counts = {"changed": 2, "kept": 1, "postponed": 2, "left_out": 2, "outdated": 0, "n": 8}
@@ -287,7 +287,7 @@ def test_without_a_folder_nothing_can_be_decided_and_nothing_is_written(
     page = client(fitted, table)
     looked(page)
     text = page.get("/mistakes").text
-    assert "To correct, confirm or postpone labels here, start the page with <code>--decisions FOLDER</code>." in text
+    assert "To change, keep or postpone labels here, start the page with <code>--decisions FOLDER</code>." in text
     assert "deciding.js" not in text
     assert "data-key" not in text
     one = mistakes(page)[0]

@@ -213,7 +213,7 @@ def test_no_answer_is_given_beforehand_or_looks_like_the_right_one(two: tuple[Br
         assert looks[0][0] == "rgba(0, 0, 0, 0)", "no filled button"
         assert tab.run("[...document.querySelectorAll('.decide .label')].map((at) => at.value)") == [""] * 3
         assert tab.run(
-            "[...document.querySelectorAll('.typed')].every((b) => b.disabled && b.textContent === 'Change')"
+            "[...document.querySelectorAll('.typed')].every((b) => b.disabled && b.textContent === 'Change to …')"
         )
         assert tab.run("document.documentElement.scrollWidth") == width
     before = tab.run(TOLD % 2)

@@ -209,7 +209,7 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
         press(tab, "left_out", "Ann")
         until(tab, f"{TOLD}.startsWith('The server was started again and the data have changed')")
         until(tab, "/Reload this page/.test(document.getElementById('changed').textContent)")
-        assert asked(f"{address}/rows?decision=dropped&count=0")["n"] == 0
+        assert asked(f"{address}/rows?decision=left_out&count=0")["n"] == 0
 
 
 def test_a_selection_is_downloaded_as_a_table(two: tuple[Browser, Browser], tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     server, _ = serve(port)
     until(tab, f"/^150 of 600 pictures$/.test({COUNT})", 120)
     until(tab, "document.querySelectorAll('.cell.decided').length > 5")
-    assert asked(f"{address}/rows?decision=corrected&count=0")["n"] == n
+    assert asked(f"{address}/rows?decision=changed&count=0")["n"] == n
     assert tab.run("document.getElementById('selected').value") == "150 selected"
     press(tab, "changed", "Ann", "rust")
     until(tab, f"{TOLD} === '150 changed. '")

@@ -163,7 +163,7 @@ def test_keeping_the_label_of_a_picture_without_one_does_not_undo_a_persons_labe
     answer = page.post("/decide-many", json=body).json()
     assert (answer["saved"], [one["index"] for one in answer["refused"]]) == (1, [place])
     assert "has no label to keep" in answer["refused"][0]["error"]
-    assert {row["decided"] for row in page.get("/rows?decision=corrected").json()["rows"]} == {"rust"}
+    assert {row["decided"] for row in page.get("/rows?decision=changed").json()["rows"]} == {"rust"}
 
 
 def test_a_copy_of_a_labelled_picture_is_not_to_be_labelled_and_gets_no_row(

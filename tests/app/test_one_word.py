@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from seewhy.explanation.prediction import Certainty, Decision
+from seewhy.explanation.prediction import Certainty, Decision, Prediction, Ranked
 from seewhy.language.annotation.records import DECISIONS, OPEN
 from seewhy.language.outputs import CorrectedOutput
 from seewhy.report.blocks import spoken
@@ -47,7 +47,8 @@ def test_no_source_has_a_retired_word() -> None:
 def test_a_verdict_is_one_word_on_the_card_in_json_and_in_the_filter(verdict: Certainty, classes: tuple) -> None:
     decision = Decision(verdict, "", classes, 0.9, probability=0.8, n_classes=3)
     assert sign_of(decision)[1] == verdict.capitalize()
-    assert decision.headline.lower().count(verdict) == 1
+    line = repr(Prediction("1.png", (Ranked("moss", 0.5), Ranked("rust", 0.3)), 3, decision))
+    assert line.count(verdict) == 1
     assert UNKNOWN.lower() in get_args(Certainty)
 
 

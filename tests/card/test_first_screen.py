@@ -240,7 +240,8 @@ def test_the_file_has_its_name_and_the_path_stands_in_the_title(full: Explanatio
 
 def test_what_to_do_next_follows_the_decision(full: Explanation, cards: dict[str, Explanation]) -> None:
     assert card_of(full).href == "#like"
-    assert str(card_of(decided(full)).next) == CURE
+    assert str(card_of(decided(full)).next).startswith("Is it red fox? Compare: seewhy … ")
+    assert str(card_of(decided(full, classes=("tabby cat",), probability=0.95)).next) == CURE
     assert str(card_of(cards["bare"]).next) == ""
 
 

@@ -54,7 +54,8 @@ def numbers(text: str) -> list[str]:
 def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: pytest.MonkeyPatch) -> None:
     why, said = case
     p = why.prediction
-    one = [] if said is None else [said]
+    is_open = p.decision is not None and p.decision.is_open
+    one = [] if said is None or is_open else [said]  # a question is not right in some of the cases
     card, entry = render_html(why), index_entry(why, "a.html")
     assert numbers(card[card.index("<h1") : card.index("</h1>")]) == one
     tiles = render_index([entry]), render("home.html", **home(entry))
@@ -69,7 +70,7 @@ def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: p
         Canvas, "text", lambda c, x, y, text, *a, **k: (drawn.append(text), plain(c, x, y, text, *a, **k))[1]
     )
     render_png(why)
-    if said is not None:
+    if said is not None and not is_open:
         heading = next(i for i, text in enumerate(drawn) if text == p.label)
         assert numbers(drawn[heading + 1]) == one
 

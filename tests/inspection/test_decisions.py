@@ -114,7 +114,7 @@ def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisi
     with pytest.raises(InputError) as wrong:
         decisions.decide(picture, "Ann", "changed", "mos", "moss", 0)
     assert str(wrong.value) == "The label must be one of 2 classes, got 'mos'. Did you mean 'moss'?"
-    with pytest.raises(InputError, match=r"^The decision must be one of corrected, confirmed, later"):
+    with pytest.raises(InputError, match=r"^The decision must be one of changed, kept, postponed"):
         decisions.decide(picture, "Ann", "wrong", "", "moss", 0)
     Image.new("RGB", (9, 9)).save(name)
     with pytest.raises(DataError, match=r"3\.png has changed since the page was started\."):
@@ -202,7 +202,7 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         assert f'data-key="{key}" data-given="moss"' in shown
         mine = shown.partition(f'data-key="{key}" data-given="moss">')[2].partition("</div>")[0]
         assert re.findall(r"<button[^>]*>(.*?)</button>", mine) == [
-            "Keep moss", "Change to sky", "Change", "Postpone", "Leave out", "Undo",
+            "Keep moss", "Change to sky", "Change to <span>…</span>", "Postpone", "Leave out", "Undo",
         ]  # fmt: skip
         assert '<input class="label" list="labels" autocomplete="off">' in mine, "nothing filled in"
         assert "data:image/jpeg" in shown

@@ -153,7 +153,7 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
     standing = decisions.standing()
     counts = write_corrected(path, data, standing, force=session.force)
     decisions.store.close()
-    parts = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "n")
+    parts = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if what != "n")
     session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
     if counts["outdated"]:
         say(

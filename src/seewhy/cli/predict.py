@@ -167,5 +167,6 @@ def _decision_line(result: Prediction) -> str:
     label, right, d = UNKNOWN if result.rejected else result.label, result.probability, result.decision
     judged = ""
     if d is not None:
-        judged = f"\t{d.word.lower()}" + (f": {printable(listed(d.classes))}" if d.narrows else "")
+        is_several = d.verdict == "not sure" and len(result.names) > 1
+        judged = f"\t{d.verdict}" + (f": {printable(listed(result.names))}" if is_several else "")
     return f"{printable(result.image)}\t{printable(label)}\t{'–' if right is None else percent(right)}{judged}\n"

@@ -11,6 +11,8 @@ from .result import HIDDEN, OPTIONAL, Json, Result, plain
 Certainty = Literal["sure", "not sure", "unlike anything it knows", "not measured"]
 UNKNOWN = "unknown"
 """Label of rejected pictures."""
+N_TITLED = 3
+"""Maximum number of classes in the first line of a card; of more, the first two are named and the others counted."""
 Interval = tuple[Share, Share]
 
 RULE = (
@@ -125,10 +127,9 @@ class Decision(Result):
         return self.verdict.capitalize()
 
     @property
-    def headline(self) -> str:
-        if self.is_unknown:
-            return f"unlike anything it knows, or {self.label}"
-        return f"{self.label}, {self.word.lower()}"
+    def is_open(self) -> bool:
+        """Whether the decision is a question: it is not sure, or no name fits well."""
+        return self.verdict == "not sure" or self.fits_poorly
 
     @property
     def doubt(self) -> float | None:
@@ -164,6 +165,30 @@ class Prediction:
         return self.top[0].label
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The classes between which the decision is. An open decision names at least the two with the highest scores,
+        unless the first is as probable as promised.
+        """
+        d = self.decision
+        if d is None or not d.is_open:
+            return (self.label,)
+        if d.narrows:
+            return d.classes
+        is_lone = len(d.classes) == 1 and (d.if_known or d.probability or 0.0) >= d.level
+        return tuple(r.label for r in self.top[: 1 if is_lone else 2])
+
+    @property
+    def title(self) -> str:
+        """The first line of a card: the class, ``Mango or Lime?``, or ``Unlike anything it knows``."""
+        d, names = self.decision, self.names
+        if d is None or not (d.is_open or d.is_unknown):
+            return self.label
+        if d.is_unknown:
+            return d.word
+        shown = names if len(names) <= N_TITLED else (*names[:2], f"{len(names) - 2} more")
+        return f"{', '.join(shown[:-1])} or {shown[-1]}?" if len(shown) > 1 else f"{shown[0]}?"
+
+    @property
     def score(self) -> float:
         return self.top[0].score
 
@@ -189,7 +214,12 @@ class Prediction:
         d, right = self.decision, self.probability
         judged = "" if d is None else f"; {d.verdict}"
         if d is not None and self.is_measured:
-            scores = f"{d.headline}{'' if right is None else f', right {100 * right:.1f} %'}; own scores {scores}"
+            decided = (
+                f"{d.verdict}, or {self.label}"
+                if d.is_unknown
+                else f"{self.title}{'' if d.is_open else ','} {d.verdict}"
+            )
+            scores = f"{decided}{'' if right is None else f', right {100 * right:.1f} %'}; own scores {scores}"
             judged = ""
         return f"Prediction({self.image[-80:]!r}: {scores}{rest}{judged})"
 

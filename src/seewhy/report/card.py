@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .blocks import (
     Bar,
     Bars,
     Block,
+    Code,
     Def,
     Evidence,
     Figure,
@@ -33,7 +35,7 @@ from .blocks import (
     terms_in,
 )
 from .evidence import evidence_of, heat_title, place_of, regions_of
-from .page import LEVELS, file_name, linked, percent, render, terms_of
+from .page import file_name, level_text, linked, percent, render, terms_of
 
 N_TOP, N_OPEN = 5, 3
 """Number of classes listed, and number shown before the first click."""
@@ -59,6 +61,8 @@ class Card:
     next: Text
     """Next step for the user."""
     href: str
+    rival: str
+    """The class to compare the prediction with, if the decision is open between them."""
     aside: str
     picture: tuple[Block, ...]
     scores: Bars
@@ -92,9 +96,10 @@ def card_of(e: Explanation) -> Card:
         file_name(p.image),
         "" if e.part is None else e.part.said,
         None if d is None else Verdict(*sign_of(d), linked(d.sentence)),
-        UNKNOWN if d is not None and d.is_unknown else p.label,
-        "" if p.probability is None else percent(p.probability),
+        p.title,
+        "" if p.probability is None or (d is not None and d.is_open) else percent(p.probability),
         *_next(e),
+        _rival(e),
         e.aside,
         tuple(_picture(e)),
         Bars(bars[:N_OPEN], title=own if p.is_measured else Unseen(own)),
@@ -117,8 +122,16 @@ def sign_of(d: Decision) -> tuple[Level, str]:
     return levels[d.verdict], d.word
 
 
+def _rival(e: Explanation) -> str:
+    p, d = e.prediction, e.prediction.decision
+    is_compared = e.subject is not None and e.subject.contrast is not None
+    return p.names[1] if d is not None and d.verdict == "not sure" and len(p.names) > 1 and not is_compared else ""
+
+
 def _next(e: Explanation) -> tuple[Text, str]:
     """Return the next step for the user, and the place on the card to which it links."""
+    if rival := _rival(e):
+        return Line(f"Is it {rival}? Compare: ", Code(f"seewhy … --contrast {quote(rival)}")), ""
     if e.prediction.decision is not None and e.prediction.decision.cure:
         return linked(e.prediction.decision.cure), ""
     if isinstance(e.like, Like) and e.like.neighbours:
@@ -146,6 +159,8 @@ def _trust(e: Explanation, scores: Bars) -> Iterator[Block]:
     p, d = e.prediction, e.prediction.decision
     if d is not None and d.figures:
         yield Note(linked(d.figures))
+    if d is not None and d.cure and _rival(e):
+        yield Note(linked(d.cure))
     yield Note(_nearly(p))
     if scores.bars:
         yield scores
@@ -235,14 +250,17 @@ def card_lines(e: Explanation) -> Iterator[str]:
         label = f"{word}. Best guess: {label}" if d is not None and d.fits_poorly else label
         yield f"{p.image}: {label}{nearly}"
     else:
-        yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if d.is_unknown else f'{label}, {word.lower()}'}"
-    rows = [] if d is None else [("decision", f"{word}. {d.sentence}"), ("next", d.cure)]
+        sure = f"{p.title} {word}" if d.is_open else f"{label}, {word.lower()}"
+        yield f"{p.image}: {f'{UNKNOWN}, or {p.label}' if d.is_unknown else sure}"
+    step, href = _next(e)
+    rows = [] if d is None else [("decision", f"{word}. {d.sentence}"), ("next", "" if href else str(step))]
     rows += [("own score", own_scores(p)), ("about", e.aside), ("picture", e.cut if e.in_view < HALF else "")]
     for key, _, evidence in e.answers:
         if isinstance(evidence, Missing):
             rows.append((NAMES.get(key, key), f"Not shown. {evidence.reason} {evidence.cure}"))
             continue
-        rows.append((NAMES.get(key, key), f"{LEVELS[evidence.verdict.level]}. {evidence.verdict.sentence}"))
+        level = level_text(evidence.verdict.level, key, p.title != p.label)
+        rows.append((NAMES.get(key, key), f"{level}. {evidence.verdict.sentence}"))
         rows += [("", remark) for remark in getattr(evidence, "remarks", ())]
     if e.agreement.sentence != TOO_LITTLE:
         rows.append(("agreement", e.agreement.sentence))

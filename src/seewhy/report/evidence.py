@@ -37,7 +37,7 @@ from .blocks import (
     Unseen,
     Verdict,
 )
-from .page import LEVELS, figure, file_name, linked, method_name, percent
+from .page import figure, file_name, level_text, linked, method_name, percent
 
 LEAST_SCALE = 0.1
 """Smallest relative loss of similarity that fills a bar."""
@@ -62,7 +62,8 @@ def evidence_of(answer: Answer, e: Explanation) -> Evidence:
     behind += [Figures(rows)] if rows else []
     behind += more
     behind += [Note(Line(Strong("The rule. "), judged.rule))] if judged.rule else []
-    verdict = Verdict(judged.level, LEVELS[judged.level], linked(judged.sentence))
+    word = level_text(judged.level, key, e.prediction.title != e.prediction.label)
+    verdict = Verdict(judged.level, word, linked(judged.sentence))
     return Evidence(key, title, verdict, shown, Fold("Details", behind) if behind else None)
 
 

@@ -54,6 +54,8 @@ class IndexEntry:
     probability: float | None = None
     is_measured: bool = False
     trouble: float | None = None
+    title: str = ""
+    """First line of the card, if it is not the class."""
 
     @property
     def doubt(self) -> tuple[float, int, float]:
@@ -84,6 +86,7 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         probability=e.prediction.probability,
         is_measured=e.prediction.is_measured,
         trouble=None if decision is None else decision.doubt,
+        title=e.prediction.title,
     )
 
 

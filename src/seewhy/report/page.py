@@ -32,6 +32,10 @@ LEVELS: dict[Level, str] = {
     "not measured": "Not measured",
 }
 """Text of each level."""
+OF_WHAT = {
+    "where": "the network did look here", "like": "they look similar", "words": "they fit",
+}  # fmt: skip
+"""What is believable of each kind of evidence, even if the decision is wrong."""
 
 NARROW_SPACE = "\u202f"
 OVERLAY_SIDE = 256
@@ -85,6 +89,12 @@ def linked(text: str) -> Line:
         else:
             parts.append(part)
     return Line(*filter(None, parts))
+
+
+def level_text(level: Level, key: str, is_doubtful: bool) -> str:
+    """Return the text of a level; beside a decision that is not sure, *Believable* says of what."""
+    of_what = OF_WHAT.get(key) if level == "believable" and is_doubtful else None
+    return LEVELS[level] + (f": {of_what}" if of_what else "")
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
@@ -159,7 +169,7 @@ def environment() -> Environment:
         "place": place,
         "anchor": lambda title: "-".join(re.findall(r"\w+", title.lower())),
     }
-    environment.globals |= {"levels": LEVELS, "style": Markup(coloured(_source("card.css")))}
+    environment.globals |= {"levels": LEVELS, "level_text": level_text, "style": Markup(coloured(_source("card.css")))}
     return environment
 
 

@@ -359,7 +359,7 @@
   if (who) {
     try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
     who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
-    label.addEventListener("input", () => { document.querySelector("#selection [value=changed] span").textContent = label.value.trim() || "another label"; });
+    label.addEventListener("input", () => { document.querySelector("#selection [value=changed] span").textContent = label.value.trim() || "…"; });
     document.getElementById("selection").addEventListener("click", async (event) => {
       const decision = event.target.closest("button")?.value;
       if (!decision) return;

@@ -18,7 +18,7 @@
   const say = (row, state) => {
     if (!state) return "";
     const label = { changed: ` to ${state.label}`, kept: ` as ${state.label}` }[state.decision] ?? "";
-    const word = state.decision[0].toUpperCase() + state.decision.slice(1).replace("_", " ");
+    const word = state.decision === "undecided" ? "Undone" : state.decision[0].toUpperCase() + state.decision.slice(1).replace("_", " ");
     const where = state.given === row.dataset.given ? "" : `, for the label ${state.given}`;
     return `${word}${label} by ${state.author}${where}.`;
   };
@@ -41,7 +41,7 @@
   const name = (row) => {
     const [button, label] = [row.querySelector(".typed"), row.querySelector(".label").value.trim()];
     put(button, "disabled", !label);
-    put(button.lastElementChild, "textContent", label || "another class");
+    put(button.lastElementChild, "textContent", label || "…");
   };
   const showAll = () => {
     const rows = all();
