@@ -101,7 +101,7 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
 def test_a_label_that_the_picture_does_not_have_is_refused(opened: Opened, table: Path, given: str) -> None:
     page = opened(table)
     one = mistakes(page)[0]
-    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": given, "base": 0}
+    body = {"author": "Ann", "decision": "changed", "label": "sky", "given": given, "base": 0}
     answer = page.post(f"/decide/{one['key']}", content=json.dumps(body), headers={"content-type": "application/json"})
     assert 400 <= answer.status_code < 500
     assert answer.json()["error"]
@@ -112,7 +112,7 @@ def test_a_label_that_the_picture_does_not_have_is_refused(opened: Opened, table
 def test_a_version_that_does_not_exist_is_refused(opened: Opened, table: Path, base: Any) -> None:
     page = opened(table)
     one = mistakes(page)[0]
-    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": one["true"], "base": base}
+    body = {"author": "Ann", "decision": "changed", "label": "sky", "given": one["true"], "base": base}
     assert 400 <= page.post(f"/decide/{one['key']}", json=body).status_code < 500
     assert page.get("/decisions").json() == {}
 

@@ -112,9 +112,9 @@ def test_twelve_decisions_and_each_signal(start: Start, photos: Path, tmp_path: 
         server, address = start("app", *how)
         while (listed := ask(f"{address}rows?count={N}"))["done"] < N:
             time.sleep(0.05)
-        assert sum(row["decision"] != "open" for row in listed["rows"]) == n
+        assert sum(row["decision"] != "undecided" for row in listed["rows"]) == n
         for row in listed["rows"][6 * i : 6 * i + 6]:
-            ask(f"{address}decide/{row['key']}", author="Ann", decision="confirmed", given=row["label"], base=0)
+            ask(f"{address}decide/{row['key']}", author="Ann", decision="kept", given=row["label"], base=0)
             n += 1
         assert decided(folder / FILE, tmp_path / f"{name} before") == n
         server.send_signal(signal.Signals[name])

@@ -419,5 +419,5 @@ def test_an_unlabelled_picture_has_no_label_that_a_client_could_have_seen(
 ) -> None:
     looked(page)
     bare = next(row for row in page.get("/rows").json()["rows"] if not row["label"])
-    body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": given, "base": 0}
+    body = {"author": "Ann", "decision": "changed", "label": "sky", "given": given, "base": 0}
     assert page.post(f"/decide/{bare['key']}", json=body).status_code == status

@@ -88,7 +88,7 @@ def test_a_check_that_names_another_file(
         row[field] = [name] if field == "with" else name
     page = served({**check, "findings": [row]}, photos, store)
     assert shown(page.get("/").text) == ([False] if field in ("image", "with") else [False, False])
-    body = {"author": "Ann", "decision": "confirmed", "given": "moss", "base": 0}
+    body = {"author": "Ann", "decision": "kept", "given": "moss", "base": 0}
     assert page.post(f"/decide/{key}", json=body).status_code == (422 if field == "image" else 200)
 
 

@@ -207,9 +207,9 @@ def test_the_page_says_what_was_compared() -> None:
 
 def test_a_decision_holds_for_all_copies_of_a_picture_as_in_the_corrected_table() -> None:
     decided = {
-        "a": {"decision": "corrected", "given": "rust", "label": "sky"},
-        "b": {"decision": "corrected", "given": "old", "label": "sky"},
-        "c": {"decision": "dropped", "given": "moss", "label": "moss"},
+        "a": {"decision": "changed", "given": "rust", "label": "sky"},
+        "b": {"decision": "changed", "given": "old", "label": "sky"},
+        "c": {"decision": "left_out", "given": "moss", "label": "moss"},
     }
     names, keys = ["moss", "rust", "moss", "moss", "moss"], ["a", "a", "b", "c", "d"]
     labels = Labels.of(names, keys, decided, ("moss", "rust", "sky"))
