@@ -113,7 +113,6 @@ def test_a_path_ends_where_weaker_penalties_gain_nothing() -> None:
     path = c_path(x, y, 2, fold, grid=grid)
     assert len(path.points) < len(grid)
     assert path.best in path.points
-    assert path.best.accuracy >= max(p.accuracy for p in path.points) - 0.005
     torch.testing.assert_close(
         float((path.fit.logits(x[fold == 0]).argmax(1) == y[fold == 0]).double().mean()), path.best.accuracy
     )

@@ -17,6 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from seewhy.classifiers.linear.solvers import (
     balanced_weight,
     c_path,
+    choosing_folds,
     fit_logistic,
     fit_svm,
     fit_temperature,
@@ -177,13 +178,67 @@ def test_temperature_of_many_pictures_is_that_of_guo() -> None:
 
 
 @pytest.mark.parametrize("solver", ["logistic", "svm"])
-def test_c_path_chooses_by_accuracy_then_log_loss(solver) -> None:
-    x, y = _blobs(n=200, spread=3.0)
-    path = c_path(x, y, 5, torch.arange(200) % 2, grid=(1e-5, 1e-2, 1e3), solver=solver, weigh=balanced_weight)
-    assert [p.c for p in path.points] == [1e-5, 1e-2, 1e3]
-    top = max(p.accuracy for p in path.points)
-    near = [p for p in path.points if p.accuracy >= top - 0.005]
-    assert path.best == min(near, key=lambda p: p.log_loss)
+def test_c_path_chooses_what_is_better_beyond_chance(solver) -> None:
+    x, y = _blobs(n=300, d=100, spread=4.0)
+    grid = (1e-5, 1e-3, 1e3)
+    path = c_path(x, y, 5, torch.arange(300) // 5 % 3, grid=grid, usual=1e3, solver=solver, weigh=balanced_weight)
+    assert [p.c for p in path.points] == list(grid)
+    best = min(path.points, key=lambda p: p.log_loss)
+    more = path.points[-1].losses - best.losses
+    assert best.c < 1e3
+    assert float(more.mean()) > float(more.std()) / math.sqrt(300)
+    assert path.best is best
+
+
+@pytest.mark.parametrize("usual", [1e-2, 1.0, 100.0])
+def test_c_path_keeps_the_usual_c_where_the_pictures_do_not_tell(usual: float) -> None:
+    """Without any signal, one value is best by chance; before, the choice fell on it."""
+    y = torch.arange(40) % 4
+    x = torch.randn(40, 60, generator=torch.Generator().manual_seed(0))
+    grid = [10.0**e for e in range(-2, 4)]
+    assert c_path(x, y, 4, torch.arange(40) // 4 % 5, grid=grid, usual=usual).best.c == usual
+
+
+def test_of_two_pictures_a_class_the_log_loss_does_not_tell() -> None:
+    """The fold without one of two pictures knows its class by the other alone: a strong penalty has the least loss."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(10).repeat_interleave(2)
+    x = 0.7 * torch.randn(10, 50, generator=g)[y] + torch.randn(20, 50, generator=g)
+    fold = (y // 2 + 5 * (torch.arange(20) % 2)) % 10 // 2
+    path = c_path(
+        x,
+        y,
+        10,
+        fold,
+        usual=1.0,
+        grid=[10.0**e for e in range(-3, 3)],
+        weigh=lambda rows: share_weight(rows, torch.full((10,), 2.0)),
+    )
+    best, usual = min(path.points, key=lambda p: p.log_loss), next(p for p in path.points if p.c == 1.0)
+    more = usual.losses - best.losses
+    assert float(more.mean()) > float(more.std()) / math.sqrt(20)
+    assert path.best.c == 1.0
+
+
+def test_all_folds_of_few_pictures_choose_and_enough_of_many() -> None:
+    def used(n: int) -> list[int]:
+        pictures = torch.arange(n).repeat_interleave(2)
+        return choosing_folds(pictures % 5, pictures).unique().tolist()
+
+    assert used(30) == used(200) == [0, 1, 2, 3, 4]
+    assert used(400) == [-1, 0, 1, 2]
+    assert used(5000) == [-1, 0, 1]
+    validation = torch.tensor([0, 0, -1, -1])
+    assert choosing_folds(validation, torch.arange(4)).tolist() == validation.tolist()
+
+
+@pytest.mark.parametrize("fit", [fit_logistic, fit_svm])
+def test_a_small_c_goes_on_from_a_warm_start(fit) -> None:
+    """The loss hardly changes with a small C, and the fit ended where it began."""
+    x, y = _blobs(n=30, d=100, k=10)
+    first = fit(x[10:], y[10:], 10, 1e-5)
+    cold, warm = fit(x, y, 10, 1e-5, tol=1e-4), fit(x, y, 10, 1e-5, warm_start=first, tol=1e-4)
+    np.testing.assert_allclose(warm.logits(x), cold.logits(x), atol=0.1 * float(cold.logits(x).std()))
 
 
 def test_c_path_goes_on_where_features_hardly_differ() -> None:

@@ -27,10 +27,10 @@ def test_a_probe_takes_the_strength_that_tells_others_best(monkeypatch: pytest.M
     x = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 7.0, 7.1, 7.2])[:, None] + 1000
     y = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
     inner = torch.tensor([False, True, False, False, True, False, False, True, True])
-    monkeypatch.setattr(adapting, "CS", (1e-9, 1e-9, 10.0))
+    monkeypatch.setattr(adapting, "CS", (1e-6, 1e-6, 10.0))
     asked = torch.tensor([[1000.0], [1009.0]])
     assert probe(x, y, asked, 2, inner).tolist() == [0, 1]
-    monkeypatch.setattr(adapting, "CS", (10.0, 1e-9, 10.0))
+    monkeypatch.setattr(adapting, "CS", (10.0, 1e-6, 10.0))
     weak = probe(x, y, asked, 2, torch.zeros(9).bool())
     assert weak.tolist() == [0, 0], "where none can be asked, the second"
 

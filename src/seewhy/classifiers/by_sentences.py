@@ -23,7 +23,7 @@ from . import classifiers
 from .base import Classifier
 from .encoded_set import EncodedSet, HeldOutPart, Split, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
+from .linear.solvers import LinearFit, c_path, choosing_folds, fit_logistic, share_weight
 from .unfitted import ZeroShot
 
 WEIGHTS = tuple(w / 4 for w in range(160))
@@ -362,13 +362,14 @@ class SparseConcepts(PictureRecipe):
     def _fit(
         self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
     ) -> tuple[LinearFit, float]:
-        """Fit with the penalty and temperature that are best on a fifth of the rows; with defaults if rows are few."""
+        """Fit with the penalty and temperature that are best on held-out rows; with defaults if rows are few."""
         n_classes = len(pictures.classes)
-        fold = torch.where(group_folds(labels, pictures.groups[of], N_FOLDS, self.seed) == 0, 0, -1)
+        fold = group_folds(labels, pictures.groups[of], N_FOLDS, self.seed)
         if len(fold.unique()) < 2:
             return fit_logistic(x, labels, n_classes, 1.0), 1.0
+        fold = choosing_folds(fold, torch.arange(len(fold)))
         shares = labels.bincount(minlength=n_classes).float()
-        path = c_path(x, labels, n_classes, fold, weigh=lambda y: share_weight(y, shares))
+        path = c_path(x, labels, n_classes, fold, usual=1.0, weigh=lambda y: share_weight(y, shares))
         return fit_logistic(x, labels, n_classes, path.best.c, warm_start=path.fit), path.best.temperature
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.linear.solvers import fit_logistic
+from ..classifiers.linear.solvers import c_path, fit_logistic
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError
@@ -303,7 +303,5 @@ def probe(
     x, z = (known - mean) / scale, (asked - mean) / scale
     best = CS[1]
     if inner.any() and len(labels[~inner].unique()) > 1:
-        fits = [fit_logistic(x[~inner], labels[~inner], n_classes, c) for c in CS]
-        right = [float((fit.logits(x[inner]).argmax(1) == labels[inner]).float().mean()) for fit in fits]
-        best = CS[right.index(max(right))]
+        best = c_path(x, labels, n_classes, inner.long() - 1, usual=best, grid=CS).best.c
     return fit_logistic(x, labels, n_classes, best).logits(z).argmax(1)

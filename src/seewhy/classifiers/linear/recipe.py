@@ -22,14 +22,22 @@ from ..base import Classifier
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
 from .jitter import crops_by_name
-from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
+from .solvers import (
+    LinearFit,
+    Solver,
+    balanced_weight,
+    c_path,
+    choosing_folds,
+    fit_logistic,
+    fit_svm,
+    fit_temperature,
+    share_weight,
+)
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """Values of C per picture, for features with a mean squared norm of 1."""
 UNCHOSEN = 100.0
-"""Default C if no pictures are held out to choose it."""
-N_CHOOSING = 2
-"""Number of folds to choose C on; the other folds use the chosen C."""
+"""C per picture if held-out pictures do not show that another is better."""
 TOL = 1e-4
 """Tolerance of the fits; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
 
@@ -191,7 +199,8 @@ class Linear(PictureRecipe):
             rows.x,
             rows.y,
             n_classes,
-            torch.where(rows.fold < N_CHOOSING, rows.fold, -1),
+            choosing_folds(rows.fold, rows.picture),
+            usual=UNCHOSEN * unit,
             groups=rows.picture,
             asked=rows.own,
             grid=[c * unit for c in GRID],

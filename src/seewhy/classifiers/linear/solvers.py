@@ -28,7 +28,10 @@ _NEAR_TIE = 0.005
 _PATIENCE = 2
 _MEMORY = 10
 _MAX_ITER = 1000
+_LEAST_PART = 1e-3
 _RANK = 96
+N_CHOOSING = 200
+"""Number of held-out pictures on which C is chosen at least, if there are so many."""
 
 
 class Softmax:
@@ -217,8 +220,10 @@ def _minimise(x: Tensor, loss: Loss, c: float, ridge: Tensor, w: Tensor, tol: fl
     for n_iter in range(_MAX_ITER):
         direction = _direction(gradient, preconditioner(c * loss.curvature(z)), pairs, dot)
         slope = dot(gradient, direction)
-        value = c * loss.value(z) + 0.5 * float((ridge * w * w).double().sum())
-        if -float(slope.sum()) <= 2 * tol * value:
+        size = 0.5 * float((ridge * w * w).double().sum())
+        value = c * loss.value(z) + size
+        # With a small C the loss is nearly constant, and only the size of the weights tells how near the end is.
+        if -float(slope.sum()) <= 2 * tol * max(min(value, size), _LEAST_PART * value):
             return w, value, n_iter, True
         penalty = dot(ridge * w, direction), dot(ridge * direction, direction)
         length, z, residual = _line_search(loss, c, z, x @ direction, slope, penalty, dot)
@@ -340,12 +345,14 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
 
 
 class PathPoint(NamedTuple):
-    """The results of one C on held-out pictures; ``log_loss`` is computed after temperature scaling."""
+    """The results of one C on held-out pictures, in all and of each; losses are computed after temperature scaling."""
 
     c: float
     accuracy: float
     log_loss: float
     temperature: float
+    wrong: Float[Tensor, " m"]
+    losses: Float[Tensor, " m"]
 
 
 class CPath(NamedTuple):
@@ -376,12 +383,23 @@ class _Round:
         return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
 
 
+def choosing_folds(fold: Int[Tensor, " n"], pictures: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Return the folds to choose C on: all if pictures are few, otherwise enough to hold out ``N_CHOOSING`` pictures.
+
+    The other folds become -1.
+    """
+    held = [len(pictures[fold == f].unique()) for f in range(int(fold.max()) + 1)]
+    n = next((f for f in range(2, len(held)) if sum(held[:f]) >= N_CHOOSING), len(held))
+    return torch.where(fold < n, fold, -1)
+
+
 def c_path(
     x: Float[Tensor, "n d"],
     y: Int[Tensor, " n"],
     n_classes: int,
     fold: Int[Tensor, " n"],
     *,
+    usual: float | None = None,
     groups: Int[Tensor, " n"] | None = None,
     asked: Bool[Tensor, " n"] | None = None,
     grid: Sequence[float] = DEFAULT_GRID,
@@ -389,11 +407,15 @@ def c_path(
     weigh: Weigh = lambda y: None,
     tol: float = 1e-3,
 ) -> CPath:
-    """Evaluate every C on held-out pictures, from the strongest penalty to the weakest.
+    """Evaluate every C on held-out pictures, from the strongest penalty to the weakest, and choose one.
 
-    A picture's logits are averaged over its rows. Among the values of C whose accuracy is within half a percent of the
-    highest, the best has the lowest log-loss. The search stops early if two successive values of C do not improve the
-    accuracy or, by at least 1 %, the log-loss.
+    A picture's logits are averaged over its rows. Of the values that are as good as the best within random error, the
+    nearest to ``usual`` is chosen (the one-standard-error rule); by default, that of the lowest log-loss. As good are
+    values whose accuracy is within two standard errors, or half a percent, of the highest, and whose log-loss is
+    within one standard error of the lowest of these. The errors are of paired differences. With ``m`` pictures per
+    class, the log-loss may also be ``(2 / m)³`` higher, because a fold without one of two pictures says little of a
+    fit on both. The search stops early if two successive values of C do not improve the accuracy or, by at least 1 %,
+    the log-loss, and either ``usual`` is reached or neither of the two is as good as the best.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]
@@ -407,21 +429,38 @@ def c_path(
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
     rounds = [_Round(x, y, groups, fold == f, asked, weigh) for f in numbers]
     truth = torch.cat([r.truth for r in rounds])
+    slack = (2 * n_classes / len(home)) ** 3
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
     for c in sorted(grid):
         logits = torch.cat([r.step(solver, n_classes, c, tol) for r in rounds])
         temperature = fit_temperature(logits, truth)
-        log_loss = float(torch.nn.functional.cross_entropy(logits / temperature, truth))
-        points.append(PathPoint(c, float((logits.argmax(1) == truth).double().mean()), log_loss, temperature))
+        losses = torch.nn.functional.cross_entropy(logits / temperature, truth, reduction="none").double()
+        wrong = (logits.argmax(1) != truth).double()
+        points.append(PathPoint(c, 1 - float(wrong.mean()), float(losses.mean()), temperature, wrong, losses))
         fits.append(rounds[-1].fitted)
-        if _stalled(points):
+        beyond = c >= (usual or 0) or not set(_good_enough(points, slack)) & {len(points) - 1, len(points) - _PATIENCE}
+        if beyond and _stalled(points):
             break
-    top = max(p.accuracy for p in points)
-    near = [i for i, p in enumerate(points) if p.accuracy >= top - _NEAR_TIE]
-    best = min(near, key=lambda i: points[i].log_loss)
+    good = _good_enough(points, slack)
+    best = min(good, key=lambda i: abs(math.log(points[i].c / usual)) if usual else points[i].log_loss)
     latest = tuple(cast(LinearFit, r.fitted) for r in rounds)
     return CPath(tuple(points), points[best], cast(LinearFit, fits[best]), latest)
+
+
+def _good_enough(points: Sequence[PathPoint], slack: float) -> list[int]:
+    """Return the indices of the values of C that may be chosen; see :func:`c_path`."""
+    top = min(points, key=lambda p: (float(p.wrong.mean()), p.log_loss))
+    near = [i for i, p in enumerate(points) if _close(p.wrong, top.wrong, 2, _NEAR_TIE)]
+    best = min((points[i] for i in near), key=lambda p: p.log_loss)
+    return [i for i in near if _close(points[i].losses, best.losses, 1, slack * best.log_loss)]
+
+
+def _close(values: Tensor, best: Tensor, n_errors: float, least: float) -> bool:
+    """Return whether the mean exceeds that of ``best`` by at most so many standard errors of the difference."""
+    more = values - best
+    error = float(more.std(correction=0)) / math.sqrt(len(more))
+    return float(more.mean()) <= max(n_errors * error, least) + 1e-12
 
 
 def _stalled(points: Sequence[PathPoint]) -> bool:
