@@ -146,6 +146,7 @@ def measured(
         "known_n_sure": int(known.sure.sum()), "known_n_sure_right": int(right[known.sure].sum()),
         "near_auroc": auroc(unknown.unusual, known.unusual),
         "said_noticed": said.near_found, "said_interval": said.near_interval, "said_sure": said.near_sure,
+        "said_sure_interval": said.near_sure_interval,
         "far_noticed": {name: share(j.unknown) for name, j in worlds.items()},
         "far_sure": {name: share(j.sure) for name, j in worlds.items()},
     }  # fmt: skip
@@ -215,7 +216,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     two = [row for row in rows if row["classes"] == 2]
     far = [noticed for row in rows for noticed in row["far_noticed"].values()]
     said = [row for row in rows if row["said_interval"] is not None]
-    inside = [r["said_interval"][0] - 0.005 <= r["near_noticed"] <= r["said_interval"][1] + 0.005 for r in said]
+    pairs = [[(r["said_interval"], r["near_noticed"]), (r["said_sure_interval"], r["near_sure"])] for r in said]
+    inside = [[low - 0.005 <= value <= high + 0.005 for (low, high), value in pair] for pair in pairs]
     return [
         ("sets, of these of two classes", f"{len(rows)}, {len(two)}"),
         ("known pictures called sure", f"{mean([r['known_sure'] for r in rows]):.3f}"),
@@ -225,7 +227,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         ("one class, 90 % and more, not typical: known, near",
          f"{mean([r['known_hedged'] for r in rows]):.3f}, {mean([r['near_hedged'] for r in rows]):.3f}"),
         ("near strangers noticed", f"{mean([r['near_noticed'] for r in rows]):.3f}"),
-        ("the range that the card says of this holds", f"{sum(inside)} of {len(inside)}"),
+        ("the card's ranges hold: noticed, sure",
+         f"{sum(v[0] for v in inside)}, {sum(v[1] for v in inside)} of {len(inside)}"),
+        ("the card's middle figure for sure, and what is",
+         f"{mean([r['said_sure'] for r in said]):.3f}, {mean([r['near_sure'] for r in said]):.3f}"),
         ("far strangers called sure, most of any set and world",
          f"{max(max(r['far_sure'].values()) for r in rows):.3f}"),
         ("far strangers noticed", f"{mean(far):.3f}, at least {min(far):.3f}"),

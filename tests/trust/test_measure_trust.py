@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from seewhy.explanation.prediction import Unknowns
+from seewhy.metrics.calibration import accuracy_interval
 from seewhy.progress import Progress
 from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, ConformalLines, Trust
-from seewhy.trust.measure import MIN_PICTURES, auroc, drawn_folds, measure_trust, trust_features
+from seewhy.trust.measure import MIN_PICTURES, _of_other_classes, auroc, drawn_folds, measure_trust, trust_features
 from seewhy.trust.strangeness import KINDS, Inputs, strangers
 
 K, D = 8, 16
@@ -213,6 +215,37 @@ def test_a_class_left_out_is_left_out_of_the_fit(world: World) -> None:
     assert [k for _, k in seen] == [K - 1] * K
     assert all(n < 300 - int((y == 0).sum()) for n, _ in seen)  # nor one fold of the others
     assert found.unknowns.near_sure == 0.0  # a classifier that always says the same is never sure
+
+
+@pytest.mark.parametrize("factor", [0.01, 30.0])
+def test_a_fit_without_a_class_is_as_confident_as_the_whole_one(factor: float) -> None:
+    """Classes that are easily separated made its logits 100 times too large: 22 % sure were said, where 8.5 were."""
+    other = World(2)
+    other.centres[1] = torch.rand(D, generator=other.g) * 2
+    x, y, logits = other.draw(400)
+    inputs = Inputs(trust_features(x), logits)
+
+    def fit(scale: float):  # type: ignore[no-untyped-def]
+        def of(features: torch.Tensor, labels: torch.Tensor, n_classes: int):  # type: ignore[no-untyped-def]
+            means = torch.stack([features[labels == k].mean(0) for k in range(n_classes)])
+            return lambda rows: -torch.cdist(rows, means).square() * scale
+
+        return of
+
+    one, two = (measure_trust(inputs, y, fit=fit(s)) for s in (1.0, factor))
+    assert one is not None
+    assert two is not None
+    assert two.unknowns.near_sure == pytest.approx(one.unknowns.near_sure, abs=0.005)
+    assert two.unknowns.near == pytest.approx(one.unknowns.near, abs=0.005)
+
+
+def test_the_figure_for_unknown_classes_is_a_range_of_other_classes() -> None:
+    flags, labels = torch.tensor([True] * 3 + [False] * 37), torch.arange(40) // 10
+    own, other = accuracy_interval(flags, labels), _of_other_classes(flags, labels)
+    assert other[0] == pytest.approx(max(0.0, 0.075 - 2**0.5 * (0.075 - own[0])))
+    assert other[1] == pytest.approx(0.075 + 2**0.5 * (own[1] - 0.075))
+    said = Unknowns(near_found=0.2, near_interval=(0.1, 0.5), near_sure=0.075, near_sure_interval=other, n_near=40)
+    assert "an unknown class on between 10 and 50 % of pictures, and is wrongly sure on between 0 and" in said.sentence
 
 
 def test_two_classes_have_no_near_unknowns() -> None:

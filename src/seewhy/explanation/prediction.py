@@ -22,7 +22,7 @@ RULE = (
     "the mean of two distances from the training pictures. Otherwise the decision is sure if four conditions hold. "
     "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
     "least as often as promised. The picture is not stranger than nine tenths of held-out pictures. The picture is not "
-    "more unusual for its predicted class than 65 % of held-out pictures, by the mean of six published scores. If one "
+    "more unusual for its predicted class than 60 % of held-out pictures, by the mean of six published scores. If one "
     "condition fails, the decision is not sure. If one of the last two fails, the picture "
     "may show an unknown class, so SeeWhy gives no percentage."
 )
@@ -34,9 +34,9 @@ class Unknowns(Result):
 
     near: Annotated[Share | None, Doc("area under the ROC curve of known classes against held-out classes")] = None
     near_found: Annotated[Share | None, Doc("share of pictures of held-out classes that are rejected")] = None
-    near_interval: Annotated[Interval | None, Doc("95 % interval of `near_found`, over classes")] = None
+    near_interval: Annotated[Interval | None, Doc("95 % interval of `near_found` on other unknown classes")] = None
     near_sure: Annotated[Share | None, Doc("share of pictures of held-out classes that are called sure")] = None
-    near_sure_interval: Annotated[Interval | None, Doc("95 % interval of `near_sure`, over classes")] = None
+    near_sure_interval: Annotated[Interval | None, Doc("95 % interval of `near_sure` on other unknown classes")] = None
     near_kept: Annotated[Share | None, Doc("share of pictures of known classes that are accepted by the same fits")] = (
         None
     )
@@ -55,10 +55,10 @@ class Unknowns(Result):
     def sentence(self) -> str:
         parts = []
         if self.near_found is not None:
-            noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
+            noticed, sure = _between(self.near_interval), _between(self.near_sure_interval)
             parts.append(
-                f"For a class it never learnt, the classifier reports an unknown class on {noticed}, and is wrongly "
-                f"sure on {sure}."
+                f"For a class it never learnt, the classifier reports an unknown class on {noticed} of pictures, and "
+                f"is wrongly sure on {sure}."
             )
         if self.far_found is not None:
             parts.append(
@@ -70,9 +70,9 @@ class Unknowns(Result):
         return " ".join(parts)
 
 
-def _share(value: float | None, interval: tuple[float, float] | None) -> str:
+def _between(interval: tuple[float, float] | None) -> str:
     low, high = interval or (0.0, 1.0)
-    return f"{100 * (value or 0):.0f} % of pictures ({low * 100:.0f} to {100 * high:.0f} %)"
+    return f"between {low * 100:.0f} and {100 * high:.0f} %"
 
 
 @dataclass(frozen=True)

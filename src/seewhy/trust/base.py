@@ -18,7 +18,7 @@ from .strangeness import Gaussian, Inputs, Strangeness
 VERSION = 4
 KEPT = 0.95
 """Share of held-out pictures that are accepted as known."""
-FAMILIAR, TYPICAL = 0.9, 0.65
+FAMILIAR, TYPICAL = 0.9, 0.6
 """Quantiles of strangeness and of atypicality among held-out pictures, above which no decision is called sure."""
 LEVEL = 0.9
 """Default coverage of conformal sets."""

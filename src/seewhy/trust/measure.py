@@ -166,7 +166,7 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> 
         return found
     noticed, sure = (torch.cat([getattr(j, name) for j in unknown]) for name in ("unknown", "sure"))
     near = auroc(*(torch.cat([j.unusual for j in js]) for js in (unknown, known)))
-    in_noticed, in_sure = (accuracy_interval(of, torch.cat(theirs)) for of in (noticed, sure))
+    in_noticed, in_sure = accuracy_interval(noticed, torch.cat(theirs)), _of_other_classes(sure, torch.cat(theirs))
     return replace(
         found, near=near, near_found=_part(noticed), near_interval=in_noticed, near_sure=_part(sure),
         near_sure_interval=in_sure, near_kept=1 - _part(torch.cat([j.unknown for j in known])), n_near=len(noticed),
@@ -186,10 +186,20 @@ def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) 
     trust = _measured(_Seen(fewer, own, groups, seen.fold))
     logits = inputs.logits[:, rest] if fit is None else fit(features, own, len(rest))(inputs.features)
     known = ~trained & torch.isin(labels, rest)
-    if fit is not None and bool(known.any()):
-        logits = logits * _likeliest(logits[known], new[labels[known]])
+    if fit is not None and bool(known.any()):  # as confident as the whole classifier on the same pictures
+        logits = logits * (_lead(inputs.logits[known][:, rest]) / max(_lead(logits[known]), 1e-6))
     of_rest = replace(inputs, logits=logits)
     return lambda of: trust.judge(of_rest.rows(of))
+
+
+def _of_other_classes(flags: Bool[Tensor, " n"], labels: Int[Tensor, " n"]) -> tuple[float, float]:
+    """Return the 95 % interval of a share on pictures of as many other classes: √2 times as wide as its own."""
+    share, (low, high) = _part(flags), accuracy_interval(flags, labels)
+    return max(0.0, share - 2**0.5 * (share - low)), min(1.0, share + 2**0.5 * (high - share))
+
+
+def _lead(logits: Float[Tensor, "n k"]) -> float:
+    return float((logits.max(1).values - logits.mean(1)).mean())
 
 
 def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | None:
