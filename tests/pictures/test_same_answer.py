@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import GifImagePlugin, Image, ImageDraw, ImageFile, ImageOps, TiffImagePlugin
+from PIL import GifImagePlugin, Image, ImageCms, ImageDraw, ImageFile, ImageOps, TiffImagePlugin
 
-from hostile import encoded, exif, png, turned
+from hostile import encoded, exif, png, png_chunk, turned
 from seewhy.encoders.stream import EncodeRequest, encode_stream
 from seewhy.errors import ImageError
 from seewhy.pictures.decoder_process import read_reply, write_request
@@ -203,6 +203,43 @@ def test_pillow_s_registers_and_limits_do_not_change_a_picture(monkeypatch: pyte
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(ImageError, match="more than the 178,956,970 allowed"):
         read_picture(png(20_000, 20_000, bytes(9), 1, 0), SMALL)
+
+
+def odd_pictures() -> dict[str, bytes]:
+    """Pictures of unusual modes, each with several ways to read it wrongly."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    colours = Image.fromarray(noise).resize((320, 240))
+    grey, alpha = colours.convert("L"), Image.linear_gradient("L").resize(colours.size)
+    wide = np.asarray(grey).astype(np.uint16) * 257
+    with_alpha = Image.merge("LA", (grey, alpha))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    gamma = encoded(colours, "PNG")
+    gamma = gamma[:33] + png_chunk(b"gAMA", (100_000).to_bytes(4, "big")) + gamma[33:]
+    return {
+        "CMYK": encoded(colours.convert("CMYK"), "JPEG", quality=95), "grey JPEG": encoded(grey, "JPEG"),
+        "16 bits": encoded(Image.fromarray(wide), "PNG"), "16-bit TIFF": encoded(Image.fromarray(wide), "TIFF"),
+        "LA": encoded(with_alpha, "PNG"), "palette": encoded(colours.quantize(16), "PNG", transparency=3),
+        "gamma": gamma, "profile": encoded(colours, "PNG", icc_profile=srgb),
+        "animated": encoded(colours, "WEBP", save_all=True, append_images=[Image.new("RGB", colours.size)]),
+        "GIF": encoded(colours, "GIF", save_all=True, append_images=[Image.new("RGB", colours.size)]),
+    }  # fmt: skip
+
+
+def test_an_odd_picture_is_the_same_by_every_way(tmp_path: Path, decoder: subprocess.Popen[bytes]) -> None:
+    assert decoder.stdin is not None
+    assert decoder.stdout is not None
+    for kind, data in odd_pictures().items():
+        file = tmp_path / "a.bin"
+        file.write_bytes(data)
+        expected = read_picture(file, SMALL)
+        for source in (data, memoryview(data), {"bytes": data, "path": None}, {"bytes": None, "path": str(file)}):
+            assert np.array_equal(read_picture(source, SMALL).pixels, expected.pixels), kind
+        opened = read_picture(Image.open(io.BytesIO(data)), SMALL).pixels.astype(int)  # not scaled while decoded
+        assert np.abs(opened - expected.pixels).max() <= 4, kind
+        write_request(decoder.stdin, data, SMALL)
+        reply = read_reply(decoder.stdout, kind, SMALL)
+        assert np.array_equal(reply.pixels, expected.pixels), kind
+        assert reply.digest == expected.digest == read_picture(data, SMALL).digest, kind
 
 
 # --- Views of one picture -----------------------------------------------------------------------------------------
