@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, ForeignFileError
 from .cache import refuse_address
-from .output import write_atomic
+from .output import WRITTEN, lock, write_atomic
 
 T = TypeVar("T")
 
@@ -36,10 +38,9 @@ def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: Fa
     An existing folder is replaced only if ``is_own`` accepts it.
     """
     refuse_address(folder)
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
-    old = fresh.with_suffix(".old")
-    try:
-        fresh.mkdir(parents=True)
+    with _part(folder) as part:
+        fresh, old = part / "new", part / "old"
+        fresh.mkdir()
         yield fresh
         if folder.exists() and is_own(folder):
             os.rename(folder, old)
@@ -49,9 +50,31 @@ def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: Fa
             if old.exists():
                 os.rename(old, folder)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``, and delete those of interrupted runs.
+
+    The file that marks it is locked, so that another run does not delete it. If a run was killed between two renames,
+    the earlier ``target`` is put back.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with contextlib.suppress(OSError), open(left / WRITTEN, "rb") as file:
+            is_new = abs(time.time() - os.fstat(file.fileno()).st_mtime) < 1  # and may not be locked yet
+            if is_new or left.is_symlink() or not lock(file):
+                continue
+            if (left / "old").exists() and not target.exists():
+                os.rename(left / "old", target)
+            shutil.rmtree(left, ignore_errors=True)
+    part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    part.mkdir(parents=True)
+    try:
+        with open(part / WRITTEN, "xb") as file:
+            lock(file)
+            yield part
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_inside(path: Path, data: bytes | str) -> Path:
@@ -70,22 +93,19 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
             with new_folder(folder) as fresh:
                 _write_all(fresh, files, folder)
             return folder
-        staged = folder / f".{secrets.token_hex(6)}.part"
-        staged.mkdir()
         added = [folder / name for name in files if not (folder / name).exists()]
         try:
-            _write_all(staged, files, folder)
-            for name in files:
-                target = folder / name
-                if target.is_file() and not target.is_symlink():
-                    shutil.copymode(target, staged / name)
-                os.replace(staged / name, target)
+            with _part(folder / "files") as staged:
+                _write_all(staged, files, folder)
+                for name in files:
+                    target = folder / name
+                    if target.is_file() and not target.is_symlink():
+                        shutil.copymode(target, staged / name)
+                    os.replace(staged / name, target)
         except BaseException:
             for path in added:
                 remove_inside(path)
             raise
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
         if stale is not None and stale.name not in files:
             with contextlib.suppress(DataError):
                 remove_inside(stale)

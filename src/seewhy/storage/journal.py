@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import DataError, ForeignFileError
 from .marks import LONGEST, Lines
-from .output import check_replaceable, check_single, check_target, descriptor, make_folder, special, write_error
+from .output import check_replaceable, check_single, check_target, descriptor, lock, make_folder, special, write_error
 
 
 class Journal(AbstractContextManager["Journal"]):
@@ -82,7 +80,7 @@ class Journal(AbstractContextManager["Journal"]):
         make_folder(self.path.parent)
         file = open(self.path, "a+b")  # noqa: SIM115
         try:
-            if not _lock(file) or os.fstat(file.fileno()).st_size != self._size:
+            if not lock(file) or os.fstat(file.fileno()).st_size != self._size:
                 raise DataError(
                     f"Another process is writing {self.path}, or has written it since this run began. Wait until that "
                     "run has ended, and start this run again."
@@ -104,15 +102,3 @@ class Journal(AbstractContextManager["Journal"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed; return whether no other process has locked it."""
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # some network file systems have no locks
-            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from ..errors import DataError, ForeignFileError
 from .cache import refuse_address
@@ -251,6 +252,18 @@ def output_folder(path: Path) -> Path:
 def is_written(folder: str | Path) -> bool:
     """Return whether a folder has the mark of :func:`output_folder`."""
     return os.path.isfile(os.path.join(folder, WRITTEN))
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; return whether no other process has locked it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # some network file systems have no locks
+            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def temporary_folder() -> Path:
