@@ -46,8 +46,7 @@ def rows(fitted: Classifier, folders: Path, tmp_path_factory: pytest.TempPathFac
         time.sleep(0.02)
     worker.close()
     n = len(made.items)
-    made.probability = np.linspace(0.05, 0.95, n, dtype=np.float32)
-    made.doubt = 1 - made.probability
+    made.doubt = np.linspace(0.95, 0.05, n, dtype=np.float32)
     made.predicted[:2] = (made.label[:2] + 1) % 3
     made.findings[5] = 1 << list(KINDS).index("label")
     return made
@@ -57,7 +56,8 @@ def selected(rows: Rows, decided: dict[str, Any] | None = None, **view: Any) -> 
     return View(**view).select(rows, decided or {}).tolist()
 
 
-def test_a_view_selects_by_every_column(rows: Rows) -> None:
+def test_a_view_selects_by_every_column(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "score", np.linspace(0.05, 0.95, 24, dtype=np.float32))
     assert selected(rows) == list(range(24))
     assert selected(rows, label="rust") == [i for i, s in enumerate(rows.items) if s.label == "rust"]
     assert selected(rows, right="wrong") == [0, 1]
@@ -66,9 +66,9 @@ def test_a_view_selects_by_every_column(rows: Rows) -> None:
     assert selected(rows, finding="label") == [5]
     assert selected(rows, finding="copy") == []
     assert selected(rows, name="RUST_3") == [i for i, s in enumerate(rows.items) if "rust_3" in s.image]
-    assert selected(rows, least=0.9) == [i for i in range(24) if rows.probability[i] >= 0.9]
-    assert selected(rows, most=0.1) == [i for i in range(24) if rows.probability[i] <= 0.1]
-    assert 5 in selected(rows, least=float(rows.probability[5]), most=float(rows.probability[5])), "with both ends"
+    assert selected(rows, least=0.9) == [i for i in range(24) if rows.score[i] >= 0.9]
+    assert selected(rows, most=0.1) == [i for i in range(24) if rows.score[i] <= 0.1]
+    assert 5 in selected(rows, least=float(rows.score[5]), most=float(rows.score[5])), "with both ends"
     key = rows.key[7].decode()
     assert selected(rows, {key: {"decision": "left_out"}}, decision="left_out") == [7]
     assert 7 not in selected(rows, {key: {"decision": "left_out"}}, decision="undecided")
@@ -82,21 +82,21 @@ def test_a_label_that_the_model_does_not_know_is_neither_right_nor_wrong(
     assert selected(rows, right="right") == list(range(2, 24))
 
 
-def test_a_view_sorts_both_ways_and_keeps_ties_in_order(rows: Rows) -> None:
-    assert selected(rows, sort="probability") == list(range(24))
-    assert selected(rows, sort="probability", descending=True) == list(range(24))[::-1]
+def test_a_view_sorts_both_ways_and_keeps_ties_in_order(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "score", np.linspace(0.05, 0.95, 24, dtype=np.float32))
+    assert selected(rows, sort="score") == list(range(24))
+    assert selected(rows, sort="score", descending=True) == list(range(24))[::-1]
     assert selected(rows, sort="doubt") == list(range(24))[::-1]
     assert selected(rows, sort="label") == sorted(range(24), key=lambda i: (rows.label[i], i))
     assert selected(rows, descending=True) == list(range(24))[::-1]
 
 
 def test_what_was_not_looked_at_comes_last_either_way(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    unknown = rows.probability.copy()
+    unknown = rows.score.copy()
     unknown[3] = np.nan
-    monkeypatch.setattr(rows, "probability", unknown)
-    monkeypatch.setattr(rows, "score", np.full(24, np.nan, np.float32))
-    assert selected(rows, sort="probability")[-1] == 3
-    assert selected(rows, sort="probability", descending=True)[-1] == 3
+    monkeypatch.setattr(rows, "score", unknown)
+    assert selected(rows, sort="score")[-1] == 3
+    assert selected(rows, sort="score", descending=True)[-1] == 3
 
 
 def test_words_put_what_matches_best_first(rows: Rows) -> None:

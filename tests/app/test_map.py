@@ -231,11 +231,9 @@ def test_columns_say_what_the_rows_say(page: TestClient) -> None:
         expected = [words.get(name, {}).get(row[name], row[name]) for row in given]
         assert [names[k] for k in numbers(data)] == expected, name
         assert [one["n"] for one in data["legend"]] == [expected.count(one) for one in names]
-    chance = page.get("/column?name=probability").json()
-    found = numbers(chance) / 65534 * (chance["high"] - chance["low"]) + chance["low"]
-    assert np.allclose(
-        found, [row["score"] if row["probability"] is None else row["probability"] for row in given], atol=1e-4
-    )
+    score = page.get("/column?name=score").json()
+    found = numbers(score) / 65534 * (score["high"] - score["low"]) + score["low"]
+    assert np.allclose(found, [row["score"] for row in given], atol=1e-4)
     decided = page.get("/column?name=decision").json()
     assert [decided["legend"][k]["name"] for k in numbers(decided)].count("left out") >= 1
     assert page.get("/column?name=age").status_code == 422
@@ -249,7 +247,7 @@ def test_findings_and_what_is_unknown(page: TestClient) -> None:
     found = column(rows, "finding", {})
     said = [found["legend"][k]["name"] for k in numbers(found)]
     assert said[:3] == [KINDS[kinds[2]].name, KINDS[kinds[1]].name, "none"]
-    for name in ("predicted", "right", "verdict", "probability"):
+    for name in ("predicted", "right", "verdict", "score"):
         assert numbers(column(rows, name, {}))[4] == UNKNOWN, name  # type: ignore[arg-type]
     rows.likeness[:], rows.likeness[4] = 0.5, np.nan
     assert set(numbers(column(rows, "likeness", {}))) == {0, UNKNOWN}, "equal values have one colour"

@@ -136,7 +136,7 @@ def test_filters_of_the_grid_leave_the_others_faint(tab: Browser, address: str) 
 def test_a_quantity_is_drawn_from_its_low_to_its_high_colour(tab: Browser, address: str) -> None:
     opened(tab, f"{address}/map")
     tab.run("Points.prototype.paint = (colours) => { window.painted = [...colours]; }")
-    tab.run("(() => { const by = document.getElementById('by'); by.value = 'probability';"
+    tab.run("(() => { const by = document.getElementById('by'); by.value = 'score';"
             " by.dispatchEvent(new Event('change')); })()")  # fmt: skip
     until(tab, "!!window.painted && document.getElementById('legend').textContent === '0\u202f%100\u202f%' || "
                "document.getElementById('legend').textContent === '0\u00a0%100\u00a0%'")  # fmt: skip

@@ -42,7 +42,10 @@ CASES = {
     ),
     "sure": (decision("Mango", verdict="sure", p=0.97), ("Mango",), "Mango"),
     "not measured": (decision("Mango", verdict="not measured", p=None), ("Mango",), "Mango"),
-    "unknown": (decision("Mango", verdict="unlike anything it knows", p=None, if_known=0.8), ("Mango",), "Unlike anything it knows"),
+    "unknown": (
+        decision("Mango", verdict="unlike anything it knows", p=None, if_known=0.8), ("Mango",),
+        "Unlike anything it knows",
+    ),
     "not asked": (None, ("Mango",), "Mango"),
 }  # fmt: skip
 

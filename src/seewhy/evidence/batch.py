@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,9 @@ class Batch:
         if self.single:
             yield from self._one_file(names, self.output)
             return
+        index = partial(render_index, classes=self.classifier.classes)
         with contextlib.closing(CardFolder(self.output, force=self.force)) as folder:
-            if not (yield from streamed(self._explained(names, folder), folder, render_index)):
+            if not (yield from streamed(self._explained(names, folder), folder, index)):
                 raise DataError(
                     f"There are no pictures to explain. Cards in {self.output} do not count. Give pictures."
                 )

@@ -95,8 +95,9 @@ def render_index(
     failures: Sequence[Failure] = (),
     title: str = "Explanations",
     nouns: tuple[str, str] = ("picture", "pictures"),
+    classes: Sequence[str] = (),
 ) -> str:
-    """Return the index page of a batch."""
+    """Return the index page of a batch; a folder with the name of one of the ``classes`` has pictures of this class."""
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
@@ -104,12 +105,17 @@ def render_index(
     names = {id(entry): rank for rank, entry in enumerate(by_name)}
     scores = {id(entry): rank for rank, entry in enumerate(by_score)}
     labels = sorted({entry.label for entry in entries}, key=str.casefold)
+    outcomes = {id(entry): _outcomes(entry, classes) for entry in entries}
     return render(
         "index.html",
         "index.js",
         title=title,
         nouns=nouns,
-        cards=[(entry, rank, names[id(entry)], scores[id(entry)]) for rank, entry in enumerate(ordered)],
+        cards=[
+            (entry, rank, names[id(entry)], scores[id(entry)], *outcomes[id(entry)])
+            for rank, entry in enumerate(ordered)
+        ],
+        outcomes=Counter(outcome for _, every in outcomes.values() for outcome in every if outcome),
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
         questions=[*(["Inside it, or outside"] if of_parts else []), *QUESTIONS],
@@ -118,6 +124,13 @@ def render_index(
         n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),
     )
+
+
+def _outcomes(entry: IndexEntry, classes: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the class by which a folder of the picture is named, if any, and what the prediction is: right, sure, …"""
+    true = next((name for name in reversed(Path(entry.image).parts[:-1]) if name in classes), "")
+    outcome = "" if not true or entry.verdict == "unlike anything it knows" else ("wrong", "right")[true == entry.label]
+    return true, (outcome, entry.verdict)
 
 
 def render_regions(results: Sequence[Any], n: int | None = None) -> str:

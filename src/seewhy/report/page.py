@@ -157,6 +157,7 @@ def environment() -> Environment:
         "percent": percent,
         "figure": figure,
         "file_name": file_name,
+        "folder_and_name": lambda path: "/".join(re.split(r"[/\\\\]", path)[-2:]),
         "method_name": method_name,
         "kind": lambda block: type(block).__name__,
         "spoken": spoken,

@@ -5,11 +5,13 @@
   const cards = [...list.children];
   const sort = bar.querySelector("#sort");
   const filter = bar.querySelector("#class");
+  const outcome = bar.querySelector("#outcome");
   const count = bar.querySelector("output");
   const show = () => {
     let shown = 0;
     for (const card of cards) {
-      card.hidden = filter.value !== "" && card.dataset.label !== filter.value;
+      card.hidden = filter.value !== "" && card.dataset.label !== filter.value
+        || outcome.value !== "" && !card.dataset.outcome.split("|").includes(outcome.value);
       shown += !card.hidden;
     }
     cards.sort((a, b) => a.dataset[sort.value] - b.dataset[sort.value]);

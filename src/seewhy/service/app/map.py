@@ -42,10 +42,10 @@ EARLY, LATE, EVERY = 250, 500, 25
 """Steps of openTSNE, as its authors set them; the page is updated every 25 steps."""
 MOST_COLOURS = 20
 UNKNOWN = 65535
-Column = Literal["label", "predicted", "right", "verdict", "probability", "likeness", "finding", "decision"]
+Column = Literal["label", "predicted", "right", "verdict", "score", "likeness", "finding", "decision"]
 TITLES: dict[Column, str] = {
     "label": "Label", "predicted": "Prediction", "right": "Right or wrong", "verdict": "Certainty",
-    "probability": "Probability", "likeness": "Similarity to training pictures", "finding": "Finding of a check",
+    "score": "Score", "likeness": "Similarity to training pictures", "finding": "Finding of a check",
     "decision": "Decision",
 }  # fmt: skip
 DECIDED = (OPEN, *DECISIONS)
@@ -224,8 +224,8 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
     ``high``. The value 65,535 stands for unknown.
     """
     read = rows.state == READ
-    if name == "probability":
-        return _quantity(rows.chance, 0.0, 1.0)
+    if name == "score":
+        return _quantity(rows.score, 0.0, 1.0)
     if name == "likeness":
         known = rows.likeness[~np.isnan(rows.likeness)]
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)

@@ -20,7 +20,7 @@ from ...classifiers.certainty import decide
 from ...classifiers.known_pictures import too_high
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, InputError
-from ...explanation.prediction import Certainty
+from ...explanation.prediction import Certainty, Prediction, Ranked
 from ...language.annotation.labels import KEY
 from ...language.annotation.records import OPEN
 from ...pictures.samples import Sample, Samples
@@ -34,7 +34,7 @@ CHUNK = 16
 WAITING, READ, UNREADABLE = 0, 1, 2
 STATES = ("waiting", "read", "unreadable")
 VERDICTS: tuple[Certainty, ...] = get_args(Certainty)
-SORTS = ("order", "label", "predicted", "probability", "doubt", "likeness", "match")
+SORTS = ("order", "label", "predicted", "score", "doubt", "likeness", "match")
 MOST_ROWS = 1000
 """Maximum number of rows in one answer."""
 
@@ -95,6 +95,8 @@ class Rows:
         self._worker, self._store, self.tiles, self._done = worker, store, tiles, done
         self._names = [name_of(s.image) for s in self.items]
         self._keys: list[bytes] = []
+        self._titles: dict[int, str] = {}
+        """The first line of each picture's card."""
 
     def start(self) -> None:
         """Start with the first batch; each batch queues the next one."""
@@ -235,6 +237,8 @@ class Rows:
         self.score[index], self.second_score[index] = (top.values[:, k].numpy() for k in (0, -1))
         for (i, one), decision in zip(read, decisions, strict=True):
             self.key[i] = one.digest[:KEY].encode()
+            first, second = (self.classes[int(column[i])] for column in (self.predicted, self.second))
+            self._titles[i] = Prediction("", (Ranked(first, 0.0), Ranked(second, 0.0)), decision=decision).title
             if decision is None:
                 self.doubt[i], self.verdict[i] = 1 - self.score[i], VERDICTS.index("not measured")
                 continue
@@ -272,7 +276,7 @@ class Rows:
             row = {
                 "index": i, "image": self._names[i], "key": key, "state": STATES[self.state[i]],
                 "label": self.classes[label] if label >= 0 else "",
-                "predicted": self.classes[predicted] if predicted >= 0 else None,
+                "predicted": self.classes[predicted] if predicted >= 0 else None, "title": self._titles.get(i),
                 "right": bool(self.predicted[i] == label) if predicted >= 0 and label >= 0 else None,
                 "verdict": VERDICTS[self.verdict[i]] if predicted >= 0 else None,
                 "probability": number_or_none(self.probability[i]), "score": number_or_none(self.score[i]),
@@ -309,7 +313,7 @@ class View:
         decision: decision of people, or ``"undecided"``.
         name: part of the file name.
         words: words by which pictures are sorted, best match first, if the encoder has a text encoder.
-        least, most: range of the probability of being right, or of the score if it is not measured.
+        least, most: range of the score of the predicted class.
         sort, descending: column of :data:`SORTS`, and direction.
     """
 
@@ -345,22 +349,19 @@ class View:
         if self.decision:
             standing = np.array([decided.get(k.decode(), {}).get("decision", OPEN) for k in rows.key])
             keep &= standing == self.decision
-        chance = rows.chance
         if self.least > 0 or self.most < 1:
-            keep &= (chance >= self.least) & (chance <= self.most)
+            keep &= (rows.score >= self.least) & (rows.score <= self.most)
         index = keep.nonzero()[0]
         by = "match" if match is not None and self.sort == "order" else self.sort
-        return index[self._ordered(rows, by, chance, match, index)]
+        return index[self._ordered(rows, by, match, index)]
 
-    def _ordered(
-        self, rows: Rows, by: str, chance: np.ndarray, match: np.ndarray | None, index: np.ndarray
-    ) -> np.ndarray:
+    def _ordered(self, rows: Rows, by: str, match: np.ndarray | None, index: np.ndarray) -> np.ndarray:
         if by not in SORTS:
             raise DataError(f"The sort column must be one of {', '.join(SORTS)}, got {by!r}.")
         if by == "order":
             return np.arange(len(index))[:: -1 if self.descending else 1]
         columns = {
-            "label": rows.label, "predicted": rows.predicted, "probability": chance, "doubt": rows.doubt,
+            "label": rows.label, "predicted": rows.predicted, "score": rows.score, "doubt": rows.doubt,
             "likeness": rows.likeness, "match": np.zeros(len(rows.items)) if match is None else -match,
         }  # fmt: skip
         values = columns[by][index].astype(np.float64)

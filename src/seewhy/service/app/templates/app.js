@@ -49,6 +49,14 @@
   all(".scripted").forEach((node) => { node.hidden = false; });
   one(".drop")?.addEventListener("submit", (event) => event.target.classList.add("busy"));
 
+  /* the keys of every page */
+  document.addEventListener("keydown", (event) => {
+    const keys = one("#all-keys");
+    if (event.key !== "?" || !keys || event.target.closest?.("input:not([type=range], [type=checkbox]), textarea, select")) return;
+    event.preventDefault();
+    if (keys.open) keys.close(); else keys.showModal();
+  });
+
   /* parts of a page, fetched again */
   const swap = async (url, selectors) => {
     const answer = await fetch(url);

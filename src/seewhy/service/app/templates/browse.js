@@ -84,7 +84,7 @@
     fetchTiles();
   };
 
-  const percent = (value) => (value === null ? "" : `${Math.round(value * 100)} %`);
+  const percent = (value) => `${value < 0.99 ? Math.round(value * 100) : Math.floor(value * 1000) / 10} %`; // most scores are near 1
   const fill = (cell, row) => {
     const at = Number(cell.dataset.at);
     const chosen = selected.has(row.index);
@@ -95,7 +95,7 @@
     const tile = tiles.get(row.index);
     if (tile && cell.firstChild.src !== tile) cell.firstChild.src = tile;
     if (!tile) cell.firstChild.removeAttribute("src");
-    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.verdict === "not measured" ? row.score : row.probability)} ${row.predicted}${row.verdict === "not measured" ? ", not measured" : ""}`.trim();
+    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.probability === null && row.verdict !== "not measured" ? row.title : `${percent(row.score)} ${row.title}${row.verdict === "not measured" ? ", not measured" : ""}`;
     cell.querySelector(".what").textContent = told;
     const label = row.decision === "changed" ? `${row.label} → ${row.decided}` : row.label;
     const near = Number.isFinite(row.similarity) && row.similarity.toFixed(2);
@@ -106,7 +106,7 @@
     cell.classList.toggle("decided", !["undecided", "postponed"].includes(row.decision));
     cell.classList.toggle("at", at === focus);
     cell.setAttribute("aria-selected", chosen);
-    const parts = [row.image, near && `similarity ${near}`, row.label && `labelled ${row.label}`, told, row.verdict, ...row.findings];
+    const parts = [row.image, near && `similarity ${near}`, row.label && `labelled ${row.label}`, row.state === "read" ? `${row.title}, ${row.verdict}, score of ${row.predicted} ${percent(row.score)}` : told, ...row.findings];
     cell.title = parts.filter(Boolean).join(", ");
     cell.setAttribute("aria-label", cell.title);
   };
@@ -224,7 +224,8 @@
     rows.clear();
     asked.clear();
     [focus, anchor] = [0, 0];
-    const query = view();
+    const query = view(), n_filters = [...document.querySelectorAll("#filters select, #filters input")].filter((field) => field.value).length;
+    document.querySelector("#filters summary").textContent = n_filters ? `Filters (${n_filters})` : "Filters";
     history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
     document.getElementById("to-map").href = `/map${location.search}`;
     grid.scrollTop = 0;

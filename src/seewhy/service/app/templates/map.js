@@ -49,7 +49,7 @@
       const item = document.createElement("li"), bar = document.createElement("span");
       bar.className = "ramp";
       bar.style.background = `linear-gradient(90deg, ${RAMP.join(", ")})`;
-      const said = (value) => (column.name === "probability" ? `${Math.round(100 * value)}\u00a0%` : value.toFixed(2));
+      const said = (value) => (column.name === "score" ? `${Math.round(100 * value)}\u00a0%` : value.toFixed(2));
       item.append(said(column.low), bar, said(column.high));
       legend.append(item);
       return;
@@ -151,8 +151,8 @@
     if (warmed !== i) draw(tile.byteLength < 5 ? "" : URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" })));
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
-    const sure = row.verdict === "not measured" ? row.score : row.probability;
-    said.textContent = row.predicted ? `predicted ${row.predicted}${sure === null ? "" : `, ${Math.round(100 * sure)}\u00a0%`}` : "not predicted";
+    const score = row.probability === null && row.verdict !== "not measured" ? "" : `; score of ${row.predicted} ${Math.round(100 * row.score)}\u00a0%`;
+    said.textContent = row.predicted ? `${row.title}, ${row.verdict}${score}` : "not predicted";
     at.lastElementChild.href = `/sample/${i}`;
     at.lastElementChild.hidden = row.state === "unreadable";
     at.hidden = false;
