@@ -272,7 +272,8 @@ def _from_table(
             continue
         texts = (str(row[text]),) if row.get(text) else ()
         belongs, part = plain_text(row, group), plain_text(row, split)
-        items.append(Sample(str(path.parent / place), "".join(name), texts, belongs, split=part))
+        file = place if "://" in place else str(path.parent / place)  # a Path would make http:/ of an address
+        items.append(Sample(file, "".join(name), texts, belongs, split=part))
     columns = {name for row in rows for name in row}
     for column, what in ((group, "which pictures belong together"), (split, "to which split a picture belongs")):
         if column is not None and column not in columns:

@@ -127,6 +127,8 @@ def cell_text(value: Any, where: str) -> str:
         )
     if isinstance(value, list | dict | bytes | tuple | set):
         raise DataError(f"{where} must be a text or a number, got a {type(value).__name__}.")
+    if isinstance(value, str) and "\0" in value:
+        raise DataError(f"{where} has a NUL character, which no name has. Remove it, or export the table again.")
     return str(value)
 
 
@@ -147,7 +149,14 @@ def whole_numbers(names: Sequence[str]) -> list[str]:
     return whole if len(whole) == len(names) and any(match and match[2] for match in found) else list(names)
 
 
+MOST_COLUMNS = 10_000
+
+
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(
+            f"{path} has {len(columns):,} columns, more than {MOST_COLUMNS:,}. Keep those of pictures and labels."
+        )
     twice = first_repeated(name for name in columns if name.strip())
     if twice is not None:
         places = [str(i) for i, name in enumerate(columns, start=1) if name == twice]
