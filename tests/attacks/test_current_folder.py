@@ -18,6 +18,7 @@ import pytest
 import seewhy
 from seewhy.processes import start_python
 from seewhy.scale.inputs import find_input
+from seewhy.scale.on_ray import _job_config
 from seewhy.scale.run import run
 from seewhy.service.app.worker import Decoder
 from simulated_work import Simulated, make_pictures
@@ -153,6 +154,14 @@ def test_verbs_that_start_processes(data: Path, tmp_path: Path, verb: str, clust
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_rays_workers_get_no_path_of_the_driver() -> None:
+    """Ray's driver adds the current folder and its script's to the path of its workers, in front of all."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'seewhy[ray]'")
+    config = _job_config(ray)
+    config._py_driver_sys_path.extend([os.getcwd()])
+    assert list(config._get_proto_job_config().py_driver_sys_path) == []
 
 
 STARTS = re.compile(

@@ -70,6 +70,9 @@ def test_force_replaces_no_photograph_that_a_list_names(photos: Path, name: str)
 @pytest.mark.parametrize("form", ["png", "jpeg", "gif", "bmp", "tiff", "webp", "avif"])
 def test_a_picture_is_known_by_its_first_bytes(tmp_path: Path, form: str) -> None:
     target = picture(tmp_path / "notes.txt", form)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture any more")
+    with pytest.raises(ForeignFileError, match=r"broken\.jpg is a picture that SeeWhy did not write"):
+        write(tmp_path / "broken.jpg", "x", force=True)
     with pytest.raises(ForeignFileError, match=r"notes\.txt is a picture that SeeWhy did not write, and"):
         write(target, "x", force=True)
 
@@ -85,6 +88,7 @@ def test_a_picture_that_seewhy_wrote_is_replaced_until_it_changes(tmp_path: Path
     data = picture(tmp_path / "x.png").read_bytes()
     write(card, data)
     write(card, data + b"1")
+    write(card, data, force=True)
     card.write_bytes(data + b"2")
     for force in (False, True):
         with pytest.raises(ForeignFileError):
