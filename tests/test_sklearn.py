@@ -207,3 +207,30 @@ def test_what_belongs_to_a_process_is_not_pickled(tmp_path: Path) -> None:
         "classifier.save(folder) and load it there with seewhy.load(folder)."
     )
     assert copy.copy(classifier.encoder) is classifier.encoder
+
+
+def test_a_store_is_given_by_its_path(tmp_path: Path) -> None:
+    for place in (tmp_path / "a.sqlite", str(tmp_path / "b.sqlite")):
+        fitted = base.clone(estimator(store=place)).fit(X, Y)
+        assert fitted.store == place
+        known = len(FeatureStore(place))
+        assert known >= len(X)
+        assert fitted.predict(X).tolist() == Y.tolist()
+        assert isinstance(fitted.explain(X[:1], measure=False)[0], Explanation)
+        assert len(FeatureStore(place)) == known, "every look is found again"
+
+
+def test_methods_and_their_settings_can_be_searched_over(tmp_path: Path) -> None:
+    asked = [
+        {"method": ["linear"], "settings": [None], "n_crops": [0]},
+        {"method": ["neighbours"], "settings": [{"k": 1}, {"k": 5}]},
+    ]
+    found = GridSearchCV(estimator(store=tmp_path / "f.sqlite"), asked, cv=2).fit(X, Y)
+    assert [row["method"] for row in found.cv_results_["params"]] == ["linear", "neighbours", "neighbours"]
+    assert found.cv_results_["mean_test_score"].min() == 1
+    near = estimator(method="neighbours", settings={"k": 5}).fit(X, Y).classifier_
+    assert (near.recipe, near.parameters["k"]) == ("neighbours", 5)
+    with pytest.raises(InputError, match="`method` must be a classifier that can be fitted, got 'zero_shot'"):
+        estimator(method="zero_shot").fit(X, Y)
+    with pytest.raises(TypeError, match="nonsense"):
+        estimator(settings={"nonsense": 5}).fit(X, Y)

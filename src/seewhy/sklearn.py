@@ -6,24 +6,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from .api import encoder_of
+from .classifiers import classifiers
 from .classifiers.known_pictures import too_high
-from .classifiers.linear.recipe import Linear
 from .classifiers.saving import load
 from .encoders.base import Encoder
 from .encoders.find import encoder
 from .errors import InputError, SeeWhyError, needs
 from .keywords import ExplainKeywords
+from .parameters import settings_of
 from .pictures.datasets import rows_of, samples_of
 from .pictures.images import read_picture
 from .pictures.miniatures import miniature
+from .storage.features import FeatureStore
 from .storage.output import working_folder, write_atomic
 
 with needs("sklearn", "seewhy.sklearn"):
@@ -36,23 +40,25 @@ with needs("sklearn", "seewhy.sklearn"):
 if TYPE_CHECKING:
     from .classifiers.base import Classifier
     from .explanation.base import Explanation
-    from .storage.features import FeatureStore
     from .types import Failure
 
 _logger = logging.getLogger(__name__)
 
 
 class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
-    """A linear classifier on frozen features that explains itself (:class:`seewhy.classifiers.linear.recipe.Linear`).
+    """A classifier on frozen features that explains itself, by default linear (:mod:`seewhy.classifiers`).
 
     Args:
         encoder: an encoder or its name.
+        method: name of the method, such as ``"linear"`` or ``"neighbours"``. It takes those of the parameters below
+            that it has.
+        settings: more settings of the method, for example ``{"k": 3}``.
         solver: ``"logistic"`` or ``"svm"``.
         n_crops: number of random crops per picture.
         class_weight: ``"balanced"`` or ``None``.
         held_out: fraction of the pictures on which the regularisation and the calibration are chosen, 0 to 1.
         split: ``"grouped"`` or ``"random"``.
-        store: cache of features; with a store, cross-validation encodes each picture once.
+        store: cache of features, or its file; with a store, cross-validation encodes each picture once.
         random_state: seed of the split and the crops, or a generator that gives one.
 
     Attributes:
@@ -67,15 +73,18 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         self,
         encoder: Encoder | str = "lite0",
         *,
+        method: str = "linear",
+        settings: Mapping[str, Any] | None = None,
         solver: str = "logistic",
         n_crops: int = 8,
         class_weight: str | None = None,
         held_out: float = 0.2,
         split: str = "grouped",
-        store: FeatureStore | None = None,
+        store: FeatureStore | str | Path | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.encoder, self.store, self.random_state = encoder, store, random_state
+        self.method, self.settings = method, settings
         self.solver, self.n_crops, self.class_weight = solver, n_crops, class_weight
         self.held_out, self.split = held_out, split
 
@@ -88,11 +97,15 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         pictures, labels = _pictures(X), column_or_1d(np.asarray(y), warn=True)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
-        given: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
-        recipe = Linear(**given, seed=_seed(self.random_state))
+        method: Any = classifiers[self.method]
+        if not hasattr(method, "fit"):
+            raise InputError(f"`method` must be a classifier that can be fitted, got {self.method!r}.")
+        own = {name: getattr(self, name) for name in FIELDS} | {"seed": _seed(self.random_state)}
+        known = {one.name for one in settings_of(method)}
+        recipe = method(**{name: own[name] for name in own if name in known} | dict(self.settings or {}))
         names = [str(label) for label in self.classes_.tolist()]
         samples = samples_of(pictures, [names[i] for i in index])
-        self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self.store)
+        self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self._store)
         # Columns of SeeWhy's probabilities in scikit-learn's order of the classes.
         self._order = [self.classifier_.index_of(name) for name in names]
         return self
@@ -100,7 +113,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities ``(n, k)``, one column per class in the order of ``classes_``."""
         check_is_fitted(self, "classifier_")
-        return self.classifier_.predict_proba(_pictures(X), store=self.store)[:, self._order]
+        return self.classifier_.predict_proba(_pictures(X), store=self._store)[:, self._order]
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels ``(n,)``, of the same type as the labels given to :meth:`fit`."""
@@ -123,7 +136,11 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
     def explain(self, X: Any, **options: Unpack[ExplainKeywords]) -> list[Explanation | Failure]:
         """Explain each picture, with the options of :meth:`seewhy.Classifier.explain`."""
         check_is_fitted(self, "classifier_")
-        return self.classifier_.explain(_pictures(X), store=self.store, **options)
+        return self.classifier_.explain(_pictures(X), store=self._store, **options)
+
+    @property
+    def _store(self) -> FeatureStore | None:
+        return FeatureStore(self.store) if isinstance(self.store, str | Path) else self.store
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

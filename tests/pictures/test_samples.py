@@ -167,7 +167,8 @@ def test_columns_by_other_names_and_absolute_paths(tmp_path: Path) -> None:
     assert [s.image for s in found.items] == ["/far/1.jpg", str(tmp_path / "2.jpg")]
     assert refused(table) == (
         f"{table}, row 1, has no column 'image' and no column 'label'. Its columns are 'file', "
-        "'kind'. Give the columns with --column image=NAME --column label=NAME."
+        "'kind'. Give the columns with --column image=NAME --column label=NAME, or in Python "
+        "with seewhy.load_samples(…, image=NAME, label=NAME)."
     )
 
 

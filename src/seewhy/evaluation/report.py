@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import torch
@@ -21,11 +21,16 @@ from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
 from ..progress import Progress, shown
 from ..report.blocks import Document
-from ..report.paging import Page
+from ..report.paging import Page, frame_of
+from ..report.plots import Display, draw_confusion
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from . import figures
 from .document import document_of, shown_examples, small_copies
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 N_CONFUSIONS = 20
 N_EXPLAINED = 32
@@ -41,6 +46,18 @@ class Report(Page):
     @property
     def accuracy(self) -> float:
         return float(self.data["accuracy"])
+
+    @property
+    def confusion(self) -> DataFrame:
+        """The confusion matrix as a pandas ``DataFrame``: true classes in rows, predicted classes in columns."""
+        matrix = self.data["confusion_matrix"]
+        frame = frame_of(matrix["counts"], index=matrix["labels"], columns=matrix["labels"])
+        return frame.rename_axis(index="true", columns="predicted")
+
+    def plot(self, ax: Axes | None = None) -> Display:
+        """Draw the confusion matrix on matplotlib axes."""
+        matrix = self.data["confusion_matrix"]
+        return draw_confusion(matrix["labels"], matrix["counts"], ax)
 
     def document(self) -> Document:
         return document_of(self.data, small_copies(shown_examples(self.data)), self.cards)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..arguments import checked
+from ..errors import DataError
 from ..printable import percent
 from ..results import Doc
 from .kinds import Neuron, Perceived, Region, Typical, Where, Word, Words
@@ -17,6 +18,11 @@ from .prediction import Prediction
 from .result import Json, Result, plain
 from .similar import Display, Like
 from .verdict import Level, Missing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..report.plots import Display as Drawing
 
 __all__ = [
     "AGREE", "IN_PART", "TOO_LITTLE", "Agreement", "Answer", "Explanation", "Neuron", "Region", "Subject", "Where",
@@ -234,6 +240,14 @@ class Explanation:
         from ..report import open_in_browser
 
         open_in_browser(self)
+
+    def plot(self, ax: Axes | None = None) -> Drawing:
+        """Draw the heat map over the picture on matplotlib axes."""
+        from ..report.plots import draw_heat
+
+        if isinstance(self.where, Missing):
+            raise DataError(f"There is no heat map to plot: {self.where.reason}")
+        return draw_heat(self.view, self.where.heat, self.where.target, ax)
 
     def _repr_html_(self) -> str:
         from ..report import render_notebook

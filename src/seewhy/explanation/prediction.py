@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
 from ..results import Count, Doc, Share
@@ -149,20 +149,35 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of a picture, most probable first, and the reliability of the decision."""
+    """The classes of a picture, most probable first, and the reliability of the decision.
+
+    Attributes:
+        image: name of the picture.
+        label: the most probable class.
+        score: its score.
+        probability: the probability that the decision is right, or ``None`` if the picture may show an unknown class.
+            It is calibrated on held-out pictures; without held-out pictures, it is the score.
+        top: the classes with their scores, most probable first.
+        n_classes: number of classes of the classifier.
+        decision: reliability of the decision.
+        rejected: whether the picture is unlike anything the classifier knows, if that was asked.
+    """
 
     image: str
+    label: str = field(init=False, compare=False)
+    score: float = field(init=False, compare=False)
+    probability: float | None = field(init=False, compare=False)
     top: tuple[Ranked, ...]
     n_classes: int = 0
     decision: Decision | None = None
     rejected: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n_classes", self.n_classes or len(self.top))
-
-    @property
-    def label(self) -> str:
-        return self.top[0].label
+        first, n = self.top[0], self.n_classes or len(self.top)
+        right = self.decision.probability if self.decision is not None and self.is_measured else first.score
+        right = None if n == 1 else right
+        for name, value in (("n_classes", n), ("label", first.label), ("score", first.score), ("probability", right)):
+            object.__setattr__(self, name, value)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -189,24 +204,9 @@ class Prediction:
         return f"{', '.join(shown[:-1])} or {shown[-1]}?" if len(shown) > 1 else f"{shown[0]}?"
 
     @property
-    def score(self) -> float:
-        return self.top[0].score
-
-    @property
     def is_measured(self) -> bool:
         """Whether the reliability was measured on held-out pictures."""
         return self.decision is not None and self.decision.verdict != "not measured"
-
-    @property
-    def probability(self) -> float | None:
-        """The probability that the decision is right, or ``None`` if the picture may show an unknown class.
-
-        The probability is calibrated on held-out pictures. Without held-out pictures, the probability is the score of
-        the classifier.
-        """
-        if self.n_classes == 1:
-            return None
-        return self.score if self.decision is None or not self.is_measured else self.decision.probability
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{r.label[:40]} {100 * r.score:.1f} %" for r in self.top[:3])

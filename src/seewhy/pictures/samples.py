@@ -264,7 +264,8 @@ def _from_table(
         if missing := [c for c in needed if c not in row]:
             raise DataError(
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}. Its columns are "
-                f"{', '.join(map(repr, row))}. Give the columns with --column image=NAME --column label=NAME."
+                f"{', '.join(map(repr, row))}. Give the columns with --column image=NAME --column label=NAME, or in "
+                "Python with seewhy.load_samples(…, image=NAME, label=NAME)."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):

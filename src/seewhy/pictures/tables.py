@@ -337,8 +337,9 @@ def column_with(source: Any, columns: Mapping[str, Any], what: Literal["pictures
     if found := columns_with(source, columns, what):
         return found[0]
     usual = (IMAGE_COLUMNS if what == "pictures" else LABEL_COLUMNS)[0]
+    also = f", or give labels=table[{[*columns][-1]!r}]" if what == "labels" else ""
     raise DataError(
-        f"None of the columns {', '.join(map(repr, columns))} has the {what}. Rename that column to {usual!r}."
+        f"None of the columns {', '.join(map(repr, columns))} has the {what}. Rename that column to {usual!r}{also}."
     )
 
 

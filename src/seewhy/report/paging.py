@@ -9,12 +9,15 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import checked
-from ..errors import DataError
+from ..errors import DataError, InputError, UnknownNameError
 from ..storage.output import check_file, write
 from .blocks import Document
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 ENDINGS = (".html", ".json")
 NOTEBOOK_HEIGHT = 820
@@ -57,6 +60,14 @@ class Page(ABC):
     def to_json(self) -> dict[str, Any]:
         return self.data
 
+    def to_frame(self, name: str) -> DataFrame:
+        """Return a table of ``data``, such as ``per_class`` of an evaluation, as a pandas ``DataFrame``."""
+        lists = {key: rows for key, rows in self.data.items() if isinstance(rows, list) and rows}
+        tables = [key for key, rows in lists.items() if isinstance(rows[0], dict)]
+        if name not in tables:
+            raise UnknownNameError("table", name, tables)
+        return frame_of(self.data[name])
+
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the result as ``.html`` or ``.json``, by the file ending."""
@@ -71,6 +82,14 @@ class Page(ABC):
         plain = {k: v for k, v in self.data.items() if isinstance(v, str | int | float)}
         shown = ", ".join(f"{name}={value!r:.60}" for name, value in list(plain.items())[:6])
         return f"{type(self).__name__}({shown})"
+
+
+def frame_of(rows: Any, **how: Any) -> DataFrame:
+    try:
+        from pandas import DataFrame
+    except ImportError as error:
+        raise InputError("A DataFrame needs the package pandas. Run: pip install pandas") from error
+    return DataFrame(rows, **how)
 
 
 def framed(page: str, title: str) -> str:
