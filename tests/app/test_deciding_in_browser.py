@@ -191,7 +191,7 @@ def test_by_keys_while_the_list_is_drawn_again(two: tuple[Browser, Browser], ser
     }
     assert names >= {
         ("group", "Label of cat1.png"), ("button", "Change to cat"), ("button", "Keep dog"), ("button", "Leave out"),
-        ("textbox", "Your name"), ("combobox", "Another class"), ("region", "Deciding on labels"),
+        ("textbox", "Who decides? Your name"), ("combobox", "Another class"), ("region", "Deciding on labels"),
     }  # fmt: skip
     for width, dark in ((400, False), (1200, True)):
         opened(tab, address, "Ann", width, dark)

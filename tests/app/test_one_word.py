@@ -79,3 +79,10 @@ def test_the_buttons_beside_a_picture_say_the_same_words() -> None:
 
 def _in_order(buttons: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, DECISIONS[name]) for name, _ in buttons if name in DECISIONS]
+
+
+def test_only_the_change_that_a_finding_proposes_is_a_filled_button() -> None:
+    style = str(templates().get_template("deciding.html").module.style())  # type: ignore[attr-defined]
+    filled = [line for line in style.splitlines() if "button" in line and "background: var(--ink)" in line]
+    assert filled
+    assert all(line.startswith(".report.wrong .decide button[data-label]") for line in filled), "not beside a mistake"
