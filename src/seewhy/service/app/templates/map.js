@@ -152,7 +152,7 @@
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
     const score = row.probability === null && row.verdict !== "not measured" ? "" : `; score of ${row.predicted} ${Math.round(100 * row.score)}\u00a0%`;
-    said.textContent = row.predicted ? `${row.title}, ${row.verdict}${score}` : "not predicted";
+    said.textContent = row.predicted ? `predicted ${row.title ?? row.predicted}, ${row.verdict}${score}` : "not predicted";
     at.lastElementChild.href = `/sample/${i}`;
     at.lastElementChild.hidden = row.state === "unreadable";
     at.hidden = false;
