@@ -21,8 +21,6 @@ def test_a_browser_reads_what_it_is_and_a_program_gets_an_error(
     for part in ("tiny", "3: moss, rust, sky", "POST /predict", "/openapi.json", "/v2/models/{name}/infer"):
         assert part in page.text
     assert 'curl -F picture=@photo.jpg "http://localhost:8000/predict?explain=where"' in page.text
-    docs = service.get("/docs", headers=BROWSER, follow_redirects=False)
-    assert (docs.status_code, docs.headers["location"]) == (307, "/#addresses")
     for accepts in ({}, {"accept": "application/json"}):
         answer = service.get("/", headers=accepts)
         assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})

@@ -21,6 +21,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..dense import Detector
     from ..pictures.boxes import BoxData
+    from ..report.paging import Page
 
 FIT = "fit"
 """Value of ``--against`` for the pictures of the fit."""
@@ -73,7 +74,9 @@ def evaluate(
     if against is not None:
         _drift(session)
     place = Path(_only(data))
-    path = None if output is None else check_ending(output, force=session.force)
+    path = None if output is None else _page_in(output) or check_ending(output, force=session.force)
+    if path is not None and path != output:
+        check_report(output, path.stem, session.force)
     boxed, masked = _is_of_boxes(model, detector), not retrieval and is_masked(place)
     if (masks or object_) and (retrieval or boxed or masked or n_explained == 0):
         raise InputError(
@@ -102,8 +105,19 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     if o.cards is not None:
         made = write_cards(report, classifier, o.cards, **session.kept)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
-    session.report(report, path)
+    _report(session, report, path)
     session.end(report.data["n"])
+
+
+def _page_in(output: Path) -> Path | None:
+    """Return the page's place if the output is a folder."""
+    return output / "evaluation.html" if output.is_dir() or not output.suffix else None
+
+
+def _report(session: Session, report: Page, path: Path | None) -> None:
+    """Print a report and save it: as one file, or as a page and its JSON in the folder of ``--output``."""
+    output = session.given.output
+    session.report(report, output, None if path == output else "evaluation")
 
 
 def _only(data: Sequence[str]) -> str:
@@ -200,7 +214,7 @@ def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     if is_adapted(folder):
         trained_on = open_adaptation(folder, engine=session.engine, base=encoder.base).trained_on
     report = measure_retrieval(encoder, pairs, also=others, trained_on=trained_on, seed=session.seed, **session.kept)
-    session.report(report, path)
+    _report(session, report, path)
     session.end(report.data["n_pictures"])
 
 
@@ -221,7 +235,7 @@ def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
     else:
         segmenter = MaskCLIP().build(session.encoder(), masked.classes, session.store)
     report = evaluate_segmenter(segmenter, masked, train=others, seed=session.seed, progress=session.terminal)
-    session.report(report, path)
+    _report(session, report, path)
     session.end(report.data["n"])
 
 
@@ -262,7 +276,7 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
         boxes = load_boxes(o.model or "", pictures=o.pictures)
     chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
     report = evaluate_boxes(truth, boxes, novel=chosen, seed=session.seed)
-    session.report(report, path)
+    _report(session, report, path)
     session.end(len(truth))
 
 

@@ -114,6 +114,13 @@ def render(template: str, **context: Any) -> str:
     return templates().get_template(template).render(**context)
 
 
+def interface(app: FastAPI) -> HTMLResponse:
+    """Return a page of every address, made of the OpenAPI document."""
+    document = app.openapi()
+    about = {"title": document["info"]["title"], "paths": document["paths"]}
+    return HTMLResponse(render("api.html", **about, schemas=document.get("components", {}).get("schemas", {})))
+
+
 def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status: int = 200) -> Response:
     """Return the page or its JSON; only the requested form is computed."""
     return JSONResponse(data(), status) if format == "json" else HTMLResponse(page(), status)
@@ -215,6 +222,7 @@ def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **option
     app.add_middleware(Guard, settings=settings, refuse=refuse)
     answer_errors(app, refuse)
     app.state.scripts = scripts
+    app.add_api_route("/docs", lambda: interface(app), response_class=HTMLResponse, include_in_schema=False)
     for name in scripts:
         app.add_api_route(f"/{name}", _script(name), response_class=Response, include_in_schema=False)
     return app

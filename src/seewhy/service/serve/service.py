@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from torch import Tensor
@@ -86,6 +88,7 @@ class Models:
         self.load = load
         self.metrics = metrics
         self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
+        self.warm: Callable[[Model], None] = lambda _model: None
         self.problems: dict[str, str] = {}
         """Reason why the current model in a folder could not be loaded, by name."""
         self._refused: dict[str, tuple[object, float]] = {}
@@ -131,6 +134,7 @@ class Models:
                 continue
             try:
                 new = self._made(name, folder)
+                self.warm(new)
             except Exception as error:
                 reason = str(error) if isinstance(error, SeeWhyError) else type(error).__name__
                 self._refused[name] = files, time.monotonic()
@@ -239,6 +243,7 @@ class Service:
         self.models = models
         self.metrics = metrics
         self.log = log
+        models.warm = self.warm
         self.draining = False
         self.n_running = 0
         self.reloader = Reloader(models, settings.reload_seconds)
@@ -263,11 +268,24 @@ class Service:
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
-        """Explain one picture with each model, so that the first request is not slow."""
         for model in self.models.all():
-            shape = (*model.classifier.encoder.transform.input_size, 3)
+            self.warm(model)
+
+    def warm(self, model: Model) -> None:
+        """Answer one request and a full batch as clients send them, so that no first request is slow."""
+        asyncio.run(self._warm(model))
+
+    async def _warm(self, model: Model) -> None:
+        height, width = model.classifier.encoder.transform.input_size
+        file, web = io.BytesIO(), self.settings.web
+        Image.new("RGB", (width, height), "grey").save(file, "JPEG")
+        for n in (1, min(web.batch, web.n_waiting)):
             with contextlib.suppress(SeeWhyError):  # a model that cannot explain may still predict
-                model.classifier.explain(np.zeros(shape, np.uint8), measure=False).to_html()
+                looks = await asyncio.gather(*(self._look(model, file.getvalue(), "warm") for _ in range(n)))
+                seen = [look for look in looks if isinstance(look, Encoded)]
+                await self.decide(model, seen, 5)
+                for card in await self.explain(model, seen[:1], ExplainOptions(measure=False)):
+                    await self.aside(card.to_html)
 
     def close(self) -> None:
         self.reloader.close()

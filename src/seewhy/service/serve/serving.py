@@ -16,7 +16,7 @@ from fastapi import FastAPI, Query, Security
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
@@ -25,7 +25,7 @@ from ...errors import InputError, UnknownNameError
 from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 from ...types import Failure
-from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads, render
+from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, interface, read_uploads, render
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
@@ -103,7 +103,7 @@ class Answers:
         if not wants_page(request):
             raise HTTPException(404)
         if request.scope["path"] != "/":
-            return RedirectResponse("/#addresses")
+            return interface(request.app)
         token = self.service.settings.token
         shown = self.service.models.all() if token is None else []
         models = [{**m.classifier.provenance(), "name": m.name, "classes": m.classifier.classes} for m in shown]
