@@ -114,4 +114,5 @@ def test_a_prediction_says_both_by_their_names(full: Explanation) -> None:
 
 def home(entry: Any) -> dict[str, Any]:
     model = {"classifier": "linear", "encoder": "tiny", "trained on": "3 pictures"}
-    return {"entries": [entry], "most": "1", "here": "home", "browse": False, "model": model, "n_classes": 3}
+    about = {"here": "home", "browse": False, "corrects": False, "model": model, "n_classes": 3}
+    return {"entries": [entry], "most": "1", **about}
