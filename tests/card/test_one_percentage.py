@@ -60,7 +60,7 @@ def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: p
     assert numbers(card[card.index("<h1") : card.index("</h1>")]) == one
     tiles = render_index([entry]), render("home.html", **home(entry))
     for page in tiles:
-        assert numbers(re.findall(r"<h3>(.*?)</h3>", page, re.DOTALL)[-1]) == one
+        assert numbers(re.findall(r'<h3>(<span class="name">.*?)</h3>', page, re.DOTALL)[-1]) == one
     (line,) = _text_lines(iter([p]), "predictions")
     assert line.split("\t")[2].strip() == ("–" if said is None else f"{said}%")
     assert numbers(next(iter(card_lines(why))).partition(", then")[0]) == one
