@@ -1,6 +1,7 @@
 """Run ``seewhy`` as ``python -m seewhy``."""
 
 import gc
+import os
 import sys
 from contextlib import nullcontext
 
@@ -12,6 +13,9 @@ def run() -> None:
     """Run the command line, with less frequent garbage collection."""
     leave_current_folder()
     gc.set_threshold(20_000, 20, 20)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):
             from .cli import main

@@ -49,3 +49,21 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     code = CODE.format(number="signal.SIGHUP", how="SIG_IGN").replace("sys.stdin.read()", "signal.raise_signal(1)")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("shell", "code", "line"),
+    [
+        ("methods rise > /dev/full", 2, "seewhy: Standard output could not be written: no space left on device. "),
+        ("methods rise >&-", 0, ""),
+        ("methods nope 2>&-", 2, ""),
+        ("methods rise <&-", 0, ""),
+    ],
+)
+def test_streams_that_are_full_or_closed(shell: str, code: int, line: str) -> None:
+    done = subprocess.run(f"{sys.executable} -m seewhy {shell}", shell=True, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(line)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (line != "")

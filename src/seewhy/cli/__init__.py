@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import logging
 import os
@@ -96,6 +97,8 @@ def main() -> None:
         with tidy_after_signals():
             _of_verb("".join(sys.argv[1:2]))()
     except (SeeWhyError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC and not debug:
+            sys.exit(_full())
         if debug or not (isinstance(error, SeeWhyError) or isinstance(error.filename, str | bytes)):
             raise
         say(f"seewhy: {error if isinstance(error, SeeWhyError) else _unusable(error)}", file=sys.stderr)
@@ -103,6 +106,13 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         sys.exit(_exit_code(end))
+
+
+def _full() -> int:
+    """Say that standard output takes no more, and write nothing to it when the interpreter closes it."""
+    say("seewhy: Standard output could not be written: no space left on device. Free some space.", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 2
 
 
 def _unusable(error: OSError) -> str:
@@ -139,6 +149,8 @@ def _exit_code(end: SystemExit) -> Any:
         sys.stdout.flush()
     except BrokenPipeError:
         behind.add(BrokenPipeError)
+    except OSError as error:
+        return _full() if error.errno == errno.ENOSPC else end.code
     if BrokenPipeError not in behind:
         return end.code
     # The reader closed the pipe. Write nothing more, even when the interpreter closes the stream.
