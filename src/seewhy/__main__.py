@@ -1,7 +1,7 @@
 """Run ``seewhy`` as ``python -m seewhy``."""
 
 import gc
-import os
+import io
 import sys
 from contextlib import nullcontext
 
@@ -15,7 +15,7 @@ def run() -> None:
     gc.set_threshold(20_000, 20, 20)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, io.StringIO())
     try:
         with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):
             from .cli import main

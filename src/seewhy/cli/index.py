@@ -66,8 +66,7 @@ def index(
             "No change to the index was given. Give pictures to add, or use --forget, "
             "--forget-missing, --rebuild or --verify."
         )
-    check_place(output)
-    session.resumes.append(output)
+    session.resumes.append(check_place(output))
     settings = session.make(Settings)
     runs = [folder for folder in data or [] if is_run(folder)]
     entries = list(_entries(session, [p for p in data or [] if p not in runs]))  # a wrong name is told first
