@@ -11,15 +11,21 @@ import torch
 import seewhy
 from seewhy.classifiers.certainty import (
     DOWN,
+    STEADY,
     UP,
     accuracy_between_halves,
+    common_figures,
     expected_range,
     halves,
     held_out_lines,
     linear_fit,
     log_odds_shift,
 )
+from seewhy.classifiers.encoded_set import EncodedSet, HeldOut
+from seewhy.encoders.stream import Encoded
 from seewhy.pictures.samples import Sample, load_samples
+from seewhy.progress import Progress
+from seewhy.trust.groups import Grouping
 from tiny import CLASSES, class_folders, colours
 
 
@@ -129,3 +135,28 @@ def test_eight_fruits_do_not_know_a_jeep(grocery: Path) -> None:
     new = load_samples(grocery / "test")
     own = model.predict([s.image for s in new.items if s.label in kept])
     assert sum(p.decision.is_unknown for p in own) <= 0.2 * len(own)
+
+
+def test_pictures_in_no_series_have_a_narrow_range() -> None:
+    interval = (0.65, 0.72)
+    low, high = expected_range(interval, 0.3, steady=True)
+    assert (round(low, 3), round(high, 3)) == (0.603, 0.758)
+    assert expected_range(interval, 0.3) == pytest.approx((0.406, 0.838), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "by", "narrow"), [(90, "looks", True), (60, "looks", False), (90, "copies", False)]
+)
+def test_few_chains_among_many_pictures_are_no_series(n_groups: int, by: str, narrow: bool) -> None:
+    """As many objects as three quarters of the pictures, and at least a hundred pictures."""
+    n, draw = 120, torch.Generator().manual_seed(0)
+    x, labels = torch.rand(n, 8, generator=draw) + 1, torch.arange(n) % 3
+    groups = torch.arange(n) % n_groups
+    items = [Sample(str(i), CLASSES[i % 3]) for i in range(n)]
+    encoded = [Encoded(str(i), str(i), x[i : i + 1]) for i in range(n)]
+    pictures = EncodedSet(items, encoded, tuple(CLASSES[:3]), labels, grouping=Grouping(groups, by))
+    held = HeldOut(x, labels, torch.nn.functional.one_hot((labels + (groups % 4 == 0)) % 3, 3) * 5.0, groups)
+    figures = common_figures(pictures, n, held, Progress(), torch.arange(n), 100.0)
+    low, _ = figures["held_out_interval"]
+    shift = math.log(low / (1 - low)) - math.log(figures["expected_range"][0] / (1 - figures["expected_range"][0]))
+    assert (shift == pytest.approx(STEADY, abs=5e-3)) is narrow

@@ -141,6 +141,9 @@ def test_a_class_apart_from_all_others_may_be_one_thing() -> None:
     assert one_thing(pooled, labels) == ()
     pooled[labels == 1] = pooled[labels == 1][:1] + 0.01 * torch.rand(16, 64, generator=g)
     assert one_thing(pooled, labels) == (1,)
+    for n, alike in ((4, (1,)), (3, ()), (2, ()), (1, (1,))):  # two or three pictures may be similar by chance
+        some = torch.cat([torch.arange(16 + n), torch.arange(32, 48)])
+        assert one_thing(pooled[some], labels[some]) == alike
 
 
 def coins(n_things: int, n_shots: int, seed: int = 0) -> tuple[list[Sample], list[Encoded]]:

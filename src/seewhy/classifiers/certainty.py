@@ -46,6 +46,10 @@ C = 100.0
 DOWN, UP = 1.0, 0.7
 """Maximum shift of the log odds, down and up, from the held-out interval to the expected range."""
 UNTYPICAL = "The picture is less typical of its class than most, so it may show a class that was never learnt."
+STEADY = 0.2
+"""The same shift, down and up, if the pictures come in no series: ``N_STEADY`` pictures or more, of which
+``PART_STEADY`` as many objects are judged by appearance."""
+N_STEADY, PART_STEADY = 100, 0.75
 MOST = 3000
 """Maximum number of pictures to split into halves."""
 N_STARTS, N_ROUNDS = 4, 15
@@ -79,7 +83,9 @@ def common_figures(
         }
         if how is not None and how["by"] != "given":
             hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
-            expected = None if hardest is None else expected_range(interval, hardest)
+            n_groups = how["n_groups"] if how["by"] == "looks" and len(pictures) >= N_STEADY else 0
+            steady = n_groups >= PART_STEADY * len(pictures)
+            expected = None if hardest is None else expected_range(interval, hardest, steady)
     return {
         **figures, "n_held_out": len(index) if held is None else len(held.labels),
         "measured_on": "validation pictures" if pictures.validation else "a part of the pictures", "split": how,
@@ -196,9 +202,11 @@ def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
     return chosen
 
 
-def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float, float]:
-    """Return the expected range of the accuracy on new pictures."""
+def expected_range(interval: tuple[float, float], hardest: float, steady: bool = False) -> tuple[float, float]:
+    """Return the expected range of the accuracy on new pictures; ``steady``: the pictures come in no series."""
     low, high = interval
+    if steady:
+        return _moved(low, -STEADY), _moved(high, STEADY)
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
 
 

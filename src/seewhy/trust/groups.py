@@ -20,6 +20,8 @@ N_PAIRS = 40
 """Pairs of classes from which the number of false matches is estimated."""
 N_DRAWN = 300
 """Number of pictures of each class in such a pair."""
+FEWEST_ALIKE = 4
+"""Smallest number of pictures from which a class may be said to show one object."""
 MOST_LINKED = 4000
 """Largest number of pictures in a clustering; larger classes are split."""
 
@@ -80,14 +82,15 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
     """Return the classes in which every two pictures are more similar than any picture to one of another class.
 
-    Such a class may show only one object. A class with one picture is included.
+    Such a class may show only one object. A class with one picture is included, one with two or three is not, because
+    they may be similar by chance.
     """
     x = Normalise(0.5, l2=True)(pooled)
     x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
     found = []
     for k in labels.unique().tolist():
         mine, others = x[labels == k], x[labels != k]
-        if len(mine) > MOST_LINKED:
+        if not (len(mine) == 1 or FEWEST_ALIKE <= len(mine) <= MOST_LINKED):
             continue
         nearest = float((mine @ others.T).max()) if len(others) else -1.0
         if float((mine @ mine.T).min()) > nearest or len(mine) == 1:
