@@ -27,7 +27,8 @@ from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from seewhy.classifiers.linear.solvers import Softmax, SquaredHinge, c_path, fit_logistic, fit_svm
+from seewhy.classifiers.linear.choosing import c_path
+from seewhy.classifiers.linear.solvers import Softmax, SquaredHinge, fit_logistic, fit_svm
 
 TOLERANCES = (1e-4, 1e-3, 1e-6)
 """The first is what the linear recipe uses."""

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.classifiers.linear.solvers import c_path
+from seewhy.classifiers.linear.choosing import c_path
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.language.matching import Match

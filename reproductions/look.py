@@ -27,7 +27,8 @@ from power import Compared, compared, interval, rule
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
-from seewhy.classifiers.linear.solvers import c_path, fit_logistic
+from seewhy.classifiers.linear.choosing import c_path
+from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Form, Projection
 from seewhy.learning.objectives.pictures import Vectors

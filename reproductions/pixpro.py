@@ -28,7 +28,7 @@ from textured_scenes import N_CLASSES, SIDE, TEXTURES, Views, normalised, scenes
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from seewhy.classifiers.linear.solvers import c_path
+from seewhy.classifiers.linear.choosing import c_path
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from linear_features import Descent, closed_form, probe_errors
 from torch import Tensor, nn
 
-from seewhy.classifiers.linear.solvers import c_path, fit_logistic
+from seewhy.classifiers.linear.choosing import c_path
+from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.pictures import Vectors

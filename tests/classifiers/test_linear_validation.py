@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import seewhy
+from seewhy.classifiers.linear.choosing import c_path
 from seewhy.classifiers.linear.recipe import GRID, Linear
-from seewhy.classifiers.linear.solvers import c_path
 from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from tiny import class_folders, tiny_cnn

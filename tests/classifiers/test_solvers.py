@@ -14,15 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from seewhy.classifiers.linear.solvers import (
-    balanced_weight,
-    c_path,
-    choosing_folds,
-    fit_logistic,
-    fit_svm,
-    fit_temperature,
-    share_weight,
-)
+from seewhy.classifiers.linear.choosing import c_path, choosing_folds
+from seewhy.classifiers.linear.solvers import balanced_weight, fit_logistic, fit_svm, fit_temperature, share_weight
 from seewhy.errors import DataError, InputError
 
 

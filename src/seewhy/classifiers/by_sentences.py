@@ -23,7 +23,8 @@ from . import classifiers
 from .base import Classifier
 from .encoded_set import EncodedSet, HeldOutPart, Split, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .linear.solvers import LinearFit, c_path, choosing_folds, fit_logistic, share_weight
+from .linear.choosing import c_path, choosing_folds
+from .linear.solvers import LinearFit, fit_logistic, share_weight
 from .unfitted import ZeroShot
 
 WEIGHTS = tuple(w / 4 for w in range(160))

@@ -83,7 +83,7 @@ def common_figures(
         }
         if how is not None and how["by"] != "given":
             hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
-            n_groups = how["n_groups"] if how["by"] == "looks" and len(pictures) >= N_STEADY else 0
+            n_groups: Any = how["n_groups"] if how["by"] == "looks" and len(pictures) >= N_STEADY else 0
             steady = n_groups >= PART_STEADY * len(pictures)
             expected = None if hardest is None else expected_range(interval, hardest, steady)
     return {

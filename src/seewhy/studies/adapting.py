@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.linear.solvers import c_path, fit_logistic
+from ..classifiers.linear.choosing import c_path
+from ..classifiers.linear.solvers import fit_logistic
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError

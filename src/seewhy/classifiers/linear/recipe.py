@@ -21,18 +21,9 @@ from .. import classifiers
 from ..base import Classifier
 from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
+from .choosing import c_path, choosing_folds
 from .jitter import crops_by_name
-from .solvers import (
-    LinearFit,
-    Solver,
-    balanced_weight,
-    c_path,
-    choosing_folds,
-    fit_logistic,
-    fit_svm,
-    fit_temperature,
-    share_weight,
-)
+from .solvers import LinearFit, Solver, balanced_weight, fit_logistic, fit_svm, fit_temperature, share_weight
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """Values of C per picture, for features with a mean squared norm of 1."""
