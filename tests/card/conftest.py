@@ -245,6 +245,7 @@ def make_report() -> dict[str, Any]:
             "unseen": None,
         },
         "confusions": [{"true": "leek", "predicted": "asparagus", "n": 4, "examples": ["leek_01.jpg", "leek_02.jpg"]}],
+        "expected": None,
         "fitted_on": {
             "n_same_bytes": 1,
             "n_near": 0,

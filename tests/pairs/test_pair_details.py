@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_every_option_reaches_what_it_is_for(
         raise Stop
 
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda *given, **how: (given, how))
-    monkeypatch.setattr("seewhy.cli.options.open_store", lambda place: ("store", place))
+    monkeypatch.setattr("seewhy.cli.options.open_store", lambda place: SimpleNamespace(path=place, n_used=0))
     for verb in ("check", "clean"):
         monkeypatch.setattr(f"seewhy.language.pairs.{verb}", stop)
     place = grouped(tmp_path)
@@ -198,7 +199,7 @@ def test_every_option_reaches_what_it_is_for(
     for verb, more in (("check", ["--examples", "7"]), ("clean", ["-o", str(tmp_path / "c.jsonl")])):
         told.clear()
         run(monkeypatch, "pairs", verb, *asked, *more)
-        assert (told["encoder"], told["store"]) == ((("net",), {"engine": "torch"}), ("store", "kept"))
+        assert (told["encoder"], told["store"].path) == ((("net",), {"engine": "torch"}), "kept")
         assert [told[key] for key in ("image", "text", "label", "group")] == ["i", ["t", "u"], "l", "g"]
         chosen = {rule.name: rule for rule in told["with_rules"]}
         assert (chosen["too_long"].most, "copy" in chosen, len(chosen)) == (50, False, len(list(rules)) - 1)
