@@ -21,6 +21,7 @@ CORE = (
     "threads",
     "processes",
     "printable",
+    "float32",
     "seeded",
     "undisturbed",
     "registry",

@@ -127,3 +127,11 @@ def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
     )
     with pytest.raises(UnknownNameError, match="shared"):
         seewhy.schema("shared")
+
+
+def test_a_schema_that_is_edited_changes_no_later_one() -> None:
+    first = seewhy.schema("failure")
+    first["properties"].clear()
+    first["required"].append("mine")
+    assert set(seewhy.schema("failure")["required"]) < {*first["required"]}
+    assert seewhy.schema("failure")["properties"]["image"]["type"] == "string"

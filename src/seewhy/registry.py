@@ -68,11 +68,11 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
         for module in self._modules:
             importlib.import_module(module if module.startswith("seewhy.") else f"{self._package}.{module}")
         for point in entry_points(group=f"seewhy.{self.kind}s"):
             point.load()
+        self._loaded = True  # only now: another thread must not look before; it imports too, and waits for each module
 
     def __getitem__(self, name: str) -> type[T]:
         self._load()

@@ -6,6 +6,7 @@ entry point of the group ``seewhy.outputs``.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -63,7 +64,7 @@ def schema(name: str) -> dict[str, Any]:
     output = name.strip().replace(" ", "-")
     if output not in list_schemas():
         raise UnknownNameError("JSON output", name, list_schemas())
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema_of(output)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **copy.deepcopy(_schema_of(output))}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A shared limit on the threads of the engine, the decoders and torch."""
+"""A shared limit on the threads of the engine, the decoders and torch; changes that threads share."""
 
 from __future__ import annotations
 
@@ -58,8 +58,62 @@ def bound_torch() -> None:
         torch.set_num_threads(_bound[0])
 
 
+class Together:
+    """A change of the whole process, which the first thread to enter makes and the last one to leave undoes.
+
+    Args:
+        change: makes the change, and returns the function that undoes it. It must not import: another thread may import
+            while it waits for this one.
+    """
+
+    def __init__(self, change: Callable[[], Callable[[], None]]) -> None:
+        self._change, self._lock, self._own, self._n = change, threading.Lock(), threading.local(), 0
+        self._undo: Callable[[], None]
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._alone
+            )
+
+    def _alone(self) -> None:
+        """After a fork, only the thread that forked is left."""
+        depth = getattr(self._own, "depth", 0)
+        if self._n and not depth:
+            self._undo()
+        self._n = min(self._n, 1) if depth else 0
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        depth = self._own.depth = getattr(self._own, "depth", 0) + 1
+        if depth == 1:
+            with self._lock:
+                self._undo = self._undo if self._n else self._change()
+                self._n += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            with self._lock:
+                self._n -= 1
+                if not self._n:
+                    self._undo()
+
+
 _before = threading.local()
 """Number of torch threads outside :func:`beside`, for each thread."""
+
+
+def _set_here(n: int, elsewhere: int) -> None:
+    """Set torch's number of threads for this thread only.
+
+    ``torch.set_num_threads`` also sets what a thread gets that calls torch for the first time, and keeps.
+    """
+    import torch
+
+    torch.set_num_threads(n)
+    if n != elsewhere:
+        other = threading.Thread(target=torch.set_num_threads, args=(elsewhere,), name="seewhy-threads")
+        other.start()
+        other.join()
 
 
 @contextmanager
@@ -76,7 +130,7 @@ def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
         yield
         return
     outer, _before.n = getattr(_before, "n", None), n
-    torch.set_num_threads(1)
+    _set_here(1, n)
     try:
         yield
     finally:
@@ -97,7 +151,7 @@ def for_torch() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(1)
+        _set_here(1, n)
 
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:

@@ -79,7 +79,6 @@ def _plain_torch() -> Iterator[None]:
     if torch is None:  # torch is not imported
         yield
         return
-    dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -89,16 +88,20 @@ def _plain_torch() -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if dtype != torch.float32:
-            torch.set_default_dtype(torch.float32)
-            stack.callback(torch.set_default_dtype, dtype)
+        if torch.get_default_dtype() != torch.float32:
+            from .float32 import Float32
+
+            stack.enter_context(Float32())
         yield
 
 
 @contextmanager
 def _same_draws() -> Iterator[None]:
-    """Restore the random states of Python, numpy and torch; only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
+    """Restore the random states of Python, numpy and torch, for methods of users that draw from them.
+
+    Only if no other thread can draw at the same time: it would get the same numbers twice.
+    """
+    if not _is_alone():
         yield
         return
     numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
@@ -108,10 +111,17 @@ def _same_draws() -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(before[0])
-        if numpy is not None:
-            numpy.set_state(before[1])
-        if torch is not None:
-            torch.set_rng_state(before[2])
-        if torch is not None and cards:
-            torch.cuda.set_rng_state_all(on_cards)
+        if _is_alone():
+            random.setstate(before[0])
+            if numpy is not None:
+                numpy.set_state(before[1])
+            if torch is not None:
+                torch.set_rng_state(before[2])
+            if torch is not None and cards:
+                torch.cuda.set_rng_state_all(on_cards)
+
+
+def _is_alone() -> bool:
+    """Whether SeeWhy's are the only other threads of Python; they draw from generators of their own."""
+    own = threading.current_thread()
+    return all(other is own or other.name.startswith("seewhy-") for other in threading.enumerate())

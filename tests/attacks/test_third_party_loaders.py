@@ -162,7 +162,7 @@ def test_what_fetches_and_reads_lies_in_one_place(name: str) -> None:
 def test_standard_input_is_named_in_one_place() -> None:
     """The page's decoder is a process of its own, which is spoken to there."""
     named = {f for f, tree in FILES.items() for n in ast.walk(tree) if ast.unparse(n) == "sys.stdin"}
-    assert named == {"cli/terminal.py", "encoders/fence.py", "pictures/decoder_process.py"}
+    assert named == {"cli/terminal.py", "pictures/decoder_process.py"}
 
 
 def test_databases_are_opened_in_one_place() -> None:

@@ -124,7 +124,7 @@ def test_actors_on_this_machine_reach_what_it_reaches(monkeypatch: pytest.Monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://own:3128")
     before = on_ray.proxies()
-    with on_ray.no_way_out():
+    with on_ray.no_way_out:
         assert [os.environ[name] for name in OUTSIDE] == ["http://127.0.0.1:9/"] * 4 + ["127.0.0.1,localhost"] * 2
         Actor(WORK, 1, {})
         assert os.environ["http_proxy"] == "http://127.0.0.1:9/", "another machine's settings are its own"

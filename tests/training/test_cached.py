@@ -14,7 +14,7 @@ from seewhy.errors import InputError
 from seewhy.learning.contrast import Contrast
 from seewhy.learning.objectives.contrastive import Contrastive
 from seewhy.learning.objectives.pairs import CLIP, GIST, SigLIP
-from seewhy.seeded import reseed, seeded
+from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.memory import _seed, cached_gradients
@@ -47,8 +47,8 @@ def test_gradients_are_those_of_the_full_batch(objective: Contrastive, size: int
         found = {name: p.grad for name, p in own.items()}
         images, texts = [], []
         for i, part in enumerate(batch.parts(size)):
-            reseed(_seed(seed, i))
-            image, text = task.features(part)
+            with seeded(_seed(seed, i)):
+                image, text = task.features(part)
             images.append(image)
             texts.append(text)
         whole = task.loss((torch.cat(images), torch.cat(texts)), batch)

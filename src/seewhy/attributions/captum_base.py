@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..bounds import Count
 from ..encoders.base import Encoder
 from ..errors import needs
-from ..seeded import seeded as torch_seeded
+from ..seeded import seeded
 from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, eager_logits, scores_of_rows
 
 __all__ = ["CaptumGradients", "Encoder", "Forward", "Pixels"]
@@ -52,22 +51,10 @@ class CaptumGradients(Attribution):
         maps = []
         for number in range(len(look)):
             picture = look.pixels[number : number + 1].detach().clone().requires_grad_()
-            with seeded(getattr(self, "seed", 0)), torch.enable_grad():
+            with seeded(self.seed) if self.stochastic else nullcontext(), torch.enable_grad():  # type: ignore[attr-defined]
                 maps.append(self.run(captum.attr, forward, picture, model.encoder).detach().float().sum(1))
         return torch.cat(maps) if maps else look.pixels.sum(1)
 
     @abstractmethod
     def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
         """Compute the map; ``captum`` is the module ``captum.attr``."""
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the random states of torch and numpy inside the context."""
-    numpy_state = np.random.get_state()
-    with torch_seeded(seed):
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)

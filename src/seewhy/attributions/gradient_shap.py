@@ -1,8 +1,9 @@
-"""Gradient SHAP, or expected gradients (Lundberg & Lee 2017; Erion et al. 2019, arXiv 1906.10670), through Captum."""
+"""Gradient SHAP, or expected gradients (Lundberg & Lee 2017; Erion et al. 2019, arXiv 1906.10670), as in Captum."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..bounds import Count
@@ -39,8 +40,12 @@ class GradientShap(CaptumGradients):
         mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (encoder.transform.mean, encoder.transform.std))
         plain = torch.cat([(level - mean) / std for level in (torch.zeros(()), mean, torch.ones(()))])
         baselines = plain.expand(-1, -1, *picture.shape[2:])
-        method, total = captum.GradientShap(forward), torch.zeros_like(picture)
+        # Captum's own class draws from numpy's global generator, which other threads use.
+        random, total = np.random.RandomState(self.seed), torch.zeros_like(picture)
         for start in range(0, self.n_samples, self.batch_size):
             n = min(self.batch_size, self.n_samples - start)
-            total = total + n * method.attribute(picture, baselines, n_samples=n).detach()
+            drawn, share = baselines[random.choice(len(baselines), n)], torch.from_numpy(random.uniform(0, 1, n))
+            share = share.to(picture).reshape(-1, 1, 1, 1)
+            points = (picture * share + drawn * (1 - share)).detach().requires_grad_()
+            total = total + ((picture - drawn) * torch.autograd.grad(forward(points).sum(), points)[0]).sum(0).detach()
         return total / self.n_samples

@@ -95,17 +95,17 @@ def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     task.to(device)
-    with seeded(how.seed):
-        memory = measure(task, data, how.batch_size, how.seed, device)
-        batch = data.batch(0, min(N_MEASURED, how.batch_size), how.seed).to(device)
-        step = 0.0
-        for _ in range(2):  # the first one allocates
-            begun = time.perf_counter()
-            with torch.enable_grad():
+    memory = measure(task, data, how.batch_size, how.seed, device)
+    batch = data.batch(0, min(N_MEASURED, how.batch_size), how.seed).to(device)
+    step = 0.0
+    for _ in range(2):  # the first one allocates
+        begun = time.perf_counter()
+        with torch.enable_grad():
+            with seeded(how.seed):
                 loss = task.loss(task.features(batch), batch)["loss"]
-                loss.backward()
-            _ = float(loss.detach())
-            step = (time.perf_counter() - begun) * how.batch_size / len(batch)
+            loss.backward()
+        _ = float(loss.detach())
+        step = (time.perf_counter() - begun) * how.batch_size / len(batch)
     task.zero_grad()
     task.to(home)
     n = sum(p.numel() for p in task.parameters() if p.requires_grad)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -16,16 +18,45 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..threads import n_forks
+from ..threads import Together, n_forks
+
+
+class _Hidden(threading.local):
+    """A filter's pattern: it matches every warning of a thread inside :func:`quiet`, and none of another thread."""
+
+    match: Callable[[str], Any] = re.compile("(?!)").match
+
+
+_hidden = _Hidden()
+
+
+def _hide() -> Callable[[], None]:
+    """Add filters to the list that is in use, and take them out of it again: other filters may come and go."""
+    kinds, filters = (FutureWarning, DeprecationWarning, torch.jit.TracerWarning), warnings.filters
+    own: Any = [("ignore", _hidden, kind, None, 0) for kind in kinds]
+    filters[:0] = own  # type: ignore[index]
+
+    def undo() -> None:
+        for listed in (filters, warnings.filters):
+            for one in own:
+                with suppress(ValueError):
+                    listed.remove(one)  # type: ignore[attr-defined]
+
+    return undo
+
+
+_filters = Together(_hide)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        yield
+    """Hide warnings of libraries in this thread."""
+    with _filters:
+        _hidden.match = re.compile("").match
+        try:
+            yield
+        finally:
+            del _hidden.match
 
 
 @cache

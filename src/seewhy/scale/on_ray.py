@@ -6,14 +6,15 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InputError, ModelError, SeeWhyError, needs
 from ..processes import safe_environment
-from ..threads import n_cores
+from ..threads import Together, n_cores
 from .inputs import Shard, ShardError
 from .job import Job, Written
 from .run import Alone, Died, Workers
@@ -41,17 +42,12 @@ def ray() -> Any:
     return ray
 
 
-@contextmanager
-def no_way_out() -> Iterator[None]:
-    """Block HTTP requests to other machines, and imports from the current folder, in processes started here."""
+def _close() -> Callable[[], None]:
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
     closed |= safe_environment()
     before = {name: os.environ.get(name) for name in closed}
     os.environ.update(closed)
-    try:
-        yield
-    finally:
-        put_back(before)
+    return partial(put_back, before)
 
 
 def proxies() -> Proxies:
@@ -63,6 +59,10 @@ def put_back(before: Proxies) -> None:
     for name in before:
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+no_way_out = Together(_close)
+"""Blocks HTTP requests to other machines, and imports from the current folder, in processes started here."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
         cores = max(n_cores(), cluster.workers * cluster.threads)
         quiet |= {"num_cpus": cores, "include_dashboard": False}
     try:
-        with no_way_out() if address == "local" else nullcontext():
+        with no_way_out if address == "local" else nullcontext():
             ours.init(address, **quiet)
     except Exception as error:  # its errors are of many kinds, and some of the network's
         raise ModelError(

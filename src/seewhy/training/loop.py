@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..bounds import Checked, Count, OpenPart, Positive
 from ..errors import DataError, InputError, SeeWhyError
 from ..progress import Progress
-from ..seeded import reseed, seeded
+from ..seeded import seeded
 from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
@@ -151,7 +151,7 @@ def train(
         run.fit_into_memory(device)
     with ExitStack() as stack:
         batches = stack.enter_context(closing(data.batches(steps, how.batch_size, how.seed, among)))
-        for context in (seeded(how.seed), torch.enable_grad(), exact(task, run.in_parts())):
+        for context in (torch.enable_grad(), exact(task, run.in_parts())):
             stack.enter_context(context)
         if run.path is not None:
             stack.enter_context(run.interrupt.heard())
@@ -298,8 +298,7 @@ class _Run:
     def fit_into_memory(self, device: torch.device) -> None:
         """Choose the micro-batch size, and report the memory that a step takes."""
         n = -(-min(self.how.batch_size, self.data.n_samples) // self.among.world)
-        with seeded(self.how.seed):
-            found = measure(self.task, self.data, n, self.how.seed, device)
+        found = measure(self.task, self.data, n, self.how.seed, device)
         if found is None:
             return
         if self.how.micro_batch is None:
@@ -338,8 +337,7 @@ class _Run:
         if micro is not None and micro < len(batch):
             with half:
                 return cached_gradients(self.task, batch, self.own, micro, seed, weight)
-        reseed(seed)
-        with half:
+        with half, seeded(seed):
             terms = self.task.loss(self.task.features(batch), batch)
         for i, (name, own) in enumerate(self.players.items(), 1):
             down = terms[name] if alone else weight * terms[name]

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ..encoders.split import hooked
 from ..errors import DataError, InputError
-from ..seeded import reseed
+from ..seeded import seeded
 from .batches import Batch, TrainingData
 from .task import Task
 
@@ -118,8 +118,7 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
 
     buffers = {name: value.clone() for name, value in task.named_buffers()}
     try:
-        with torch.enable_grad(), saved_tensors_hooks(pack, lambda value: value):
-            reseed(seed)
+        with torch.enable_grad(), saved_tensors_hooks(pack, lambda value: value), seeded(seed):
             features = task.features(batch)
             own = {p.untyped_storage().data_ptr() for p in task.parameters()}
             return sum(n for place, n in kept.items() if place not in own), has_rows(features, len(batch))
@@ -178,8 +177,8 @@ def cached_gradients(
     parts, found = batch.parts(size), []
     with torch.no_grad():
         for i, part in enumerate(parts):
-            reseed(_seed(seed, i))
-            found.append(task.features(part))
+            with seeded(_seed(seed, i)):
+                found.append(task.features(part))
             if not has_rows(found[-1], len(part)):
                 given = ", ".join(str(tuple(value.shape)) for value in tensors_in(found[-1])) or "nothing"
                 raise InputError(
@@ -191,14 +190,14 @@ def cached_gradients(
     rows = [torch.cat(one) if isinstance(one[0], Tensor) else one[0] for one in zip(*flat, strict=True)]
     whole = tree_unflatten(rows, shapes[0])
     leaves = [leaf.requires_grad_() for leaf in tensors_in(whole) if leaf.is_floating_point()]
-    reseed(seed)
-    terms = task.loss(whole, batch)
+    with seeded(seed):
+        terms = task.loss(whole, batch)
     (weight * terms["loss"]).backward(inputs=[*leaves, *own])
     slopes = [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves]
     pieces = zip(*(slope.split(size) for slope in slopes), strict=True)
     for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
-        reseed(_seed(seed, i))
-        outputs = [value for value in tensors_in(task.features(part)) if value.is_floating_point()]
+        with seeded(_seed(seed, i)):
+            outputs = [value for value in tensors_in(task.features(part)) if value.is_floating_point()]
         learn = [(value, slope) for value, slope in zip(outputs, piece, strict=True) if value.requires_grad]
         if learn:
             torch.autograd.backward([v for v, _ in learn], [s for _, s in learn], inputs=list(own))

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -215,8 +216,8 @@ class Contrastive(Objective):
         if last - first <= size:
             return block(first, last)
         starts = range(first, last, size)
-        parts = [checkpoint(block, i, min(i + size, last), use_reentrant=False) for i in starts]
-        return torch.stack(parts).sum()
+        anew = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+        return torch.stack([anew(i, min(i + size, last)) for i in starts]).sum()
 
 
 @dataclass(frozen=True)

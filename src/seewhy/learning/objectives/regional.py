@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -86,7 +87,8 @@ class GLoRIA(Regional):
             return near.masked_fill(~said[part], float("-inf")).logsumexp(2)
 
         starts = range(0, b, size)
-        found = [block(i) if len(starts) == 1 else checkpoint(block, i, use_reentrant=False) for i in starts]
+        anew = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+        found = [block(i) if len(starts) == 1 else anew(i) for i in starts]
         scores, own = state(torch.cat(found, 1)), torch.arange(b, device=words.device)
         return cross_entropy(scores, own) + cross_entropy(scores.T, own)
 
