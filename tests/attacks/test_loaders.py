@@ -262,7 +262,7 @@ NAMED = [
 def card_of(folder: Path, name: str, fingerprint: str = "0" * 16) -> Path:
     """A saved classifier whose card names an encoder."""
     folder.mkdir()
-    (folder / CARD).write_text(json.dumps({"format": 1, "encoder": {"encoder": name, "fingerprint": fingerprint}}))
+    (folder / CARD).write_text(json.dumps({"format": 2, "encoder": {"encoder": name, "fingerprint": fingerprint}}))
     return folder
 
 

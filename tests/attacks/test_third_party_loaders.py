@@ -37,6 +37,8 @@ ONLY: dict[str, set[str]] = {
         "descriptions/base.py", "language/captions.py", "cli/annotate.py",
         "cli/options.py", "encoders/engines.py", "encoders/names.py", "studies/inspection/earlier.py",
         "training/memory.py", "storage/marks.py", "report/page.py", "cli/verbs.py",
+        "cli/settings.py", "report/palette.py", "language/experts.py", "language/questions.py",
+        "language/annotation/records.py", "language/annotation/rounds.py", "language/annotation/store.py",
     },
 }  # fmt: skip
 """Calls, by the last part of their name, and the files that may make them."""
@@ -160,9 +162,9 @@ def test_what_fetches_and_reads_lies_in_one_place(name: str) -> None:
 
 
 def test_standard_input_is_named_in_one_place() -> None:
-    """The page's decoder is a process of its own, which is spoken to there."""
+    """The decoder and the workers of a run are processes of their own, which are spoken to there."""
     named = {f for f, tree in FILES.items() for n in ast.walk(tree) if ast.unparse(n) == "sys.stdin"}
-    assert named == {"cli/terminal.py", "pictures/decoder_process.py"}
+    assert named == {"cli/terminal.py", "pictures/decoder_process.py", "scale/run.py"}
 
 
 def test_databases_are_opened_in_one_place() -> None:

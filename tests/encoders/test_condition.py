@@ -20,7 +20,7 @@ from seewhy.attributions.occlusion import Occlusion
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.errors import InputError, ModelError, WeightsError
+from seewhy.errors import InputError, ModelError
 from seewhy.heads.head import Head, Target
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
 from seewhy.learning.encoders.heads import PairedHeads
@@ -213,18 +213,6 @@ def test_a_card_with_sizes_that_are_none_is_damaged(tmp_path: Path) -> None:
     rewritten(folder, '"rank": 3', '"rank": 0')
     with pytest.raises(ModelError, match=r"is damaged \(its rank, n_layers are \[0, 1\]\)"):
         open_adaptation(folder, base=on)
-
-
-def test_one_of_an_older_version_is_refused(tmp_path: Path) -> None:
-    on = tiny_cnn()
-    folder = Adaptation(on, changed(on)).save(tmp_path / "enc")
-    rewritten(folder, '"instructed_layers"', '"instructed"')
-    with pytest.raises(WeightsError) as caught:
-        open_adaptation(folder, base=on)
-    assert str(caught.value) == (
-        f"{folder} was written by an older version of SeeWhy, in which an instruction changed the pooled "
-        "vector and not what the network sees. Adapt the encoder again."
-    )
 
 
 def test_heads_behind_one_that_listens_listen_too() -> None:

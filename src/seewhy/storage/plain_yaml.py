@@ -30,4 +30,8 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: a syntax error, a reference to a list or mapping, or a number that is too long.
         RecursionError: it is nested too deeply.
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
