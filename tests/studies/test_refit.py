@@ -137,13 +137,13 @@ def test_trust_of_each_side_is_measured_on_the_compared_pictures_with_their_labe
 
 
 def test_trust_of_too_few_pictures_is_said_to_be_missing() -> None:
-    features, truth = cloud(n=9)
+    features, truth = cloud(n=2)
     fits = STUDY.compare(
-        colours(), features, Labels(moved(truth, 0.2), truth, none(truth)), CLASSES, [*map(str, range(27))]
+        colours(), features, Labels(moved(truth, 0.2), truth, none(truth)), CLASSES, [*map(str, range(6))]
     )[1]
     made = fits.classifier(0, 0)
     assert made.trust is None
-    assert str(why_unmeasured(made)).startswith("only 27 pictures are held out")
+    assert str(why_unmeasured(made)).startswith("only 6 pictures are held out")
 
 
 def test_decisions_are_applied_as_they_stand() -> None:
