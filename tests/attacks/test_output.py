@@ -259,7 +259,7 @@ def test_cards_are_not_put_into_the_model(here: Path, refused: Seewhy) -> None:
         assert "new files would be mixed with its own" in refused("explain", PHOTO, "-m", "model", "-o", folder)
 
 
-@pytest.mark.parametrize("name", ["", "no/such.html", "photos", "locked.html"])
+@pytest.mark.parametrize("name", ["", "no/such.html", "locked.html"])
 def test_a_place_that_cannot_be_is_refused(name: str, here: Path, refused: Seewhy) -> None:
     Path("locked.html").write_text("x")
     Path("locked.html").chmod(0o444)

@@ -219,7 +219,7 @@ def test_yolo_as_others_lay_it_out(tmp_path: Path) -> None:
         ("names: !!python/object/apply:os.system ['true']", "cannot be read"),
         (
             "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]",
-            "must have class names under 'names:', as a list or by number.",
+            "refers to a list or mapping",
         ),
     ],
 )

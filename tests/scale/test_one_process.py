@@ -94,7 +94,6 @@ class Pipe:
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     told: list[int] = []
     monkeypatch.setattr(runs, "bound_threads", told.append)
-    monkeypatch.setattr(runs.signal, "signal", lambda *_: None)
     return told
 
 
@@ -107,8 +106,8 @@ def job_of(tmp_path: Path) -> tuple[Job, list[Any]]:
 
 def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: list[int]) -> None:
     job, shards = job_of(tmp_path)
-    pipe: Any = Pipe(*((job, shard) for shard in shards))
-    runs.serve(pipe, Simulated(), 3)
+    pipe: Any = Pipe((Simulated(), 3), *((job, shard) for shard in shards))
+    runs.serve(pipe)
     assert bound == [3]
     assert pipe.heard[0] == Simulated().open().model()
     assert [written.n for written in pipe.heard[1:]] == [2, 2]
@@ -118,22 +117,22 @@ def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: li
 def test_a_process_goes_on_after_a_shard_that_cannot_be_read_and_ends_with_the_first(tmp_path: Path) -> None:
     job, shards = job_of(tmp_path)
     (tmp_path / "photos").rename(tmp_path / "away")
-    pipe: Any = Pipe(*((job, shard) for shard in shards))
-    runs.serve(pipe, Simulated(), 1)
+    pipe: Any = Pipe((Simulated(), 1), *((job, shard) for shard in shards))
+    runs.serve(pipe)
     assert [type(answer) for answer in pipe.heard[1:]] == [ShardError, ShardError]
     assert str(pipe.heard[1]).endswith("photos no longer exists. Restore it.")
 
 
 def test_a_process_that_cannot_open_the_model_says_why() -> None:
-    pipe: Any = Pipe()
-    runs.serve(pipe, Simulated(refuses="There is none."), 1)
+    pipe: Any = Pipe((Simulated(refuses="There is none."), 1))
+    runs.serve(pipe)
     assert list(map(str, pipe.heard)) == ["There is none."]
 
 
 @pytest.mark.parametrize(("code", "how"), [(-9, "was killed by signal 9"), (3, "ended with code 3")])
 def test_how_a_process_died_is_said(code: int, how: str) -> None:
     dead: Any = object.__new__(runs.LocalProcess)
-    dead._pipe, dead._process = Pipe(), SimpleNamespace(exitcode=code, join=lambda: None)
+    dead._pipe, dead._process = Pipe(), SimpleNamespace(wait=lambda: code)
     with pytest.raises(
         runs.Died,
         match=(

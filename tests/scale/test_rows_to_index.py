@@ -18,6 +18,7 @@ from seewhy.scale.inputs import find_input
 from seewhy.scale.job import Job, read_job
 from seewhy.scale.reading import _rows, _seen, add_run, is_run
 from seewhy.scale.run import Part, run
+from seewhy.storage.parquet_seal import sealed_writer
 from seewhy.types import Failure
 from simulated_work import Simulated, make_pictures, vector
 
@@ -123,10 +124,12 @@ def _with(table: pa.Table, vectors: list[Any], kind: pa.DataType) -> pa.Table:
 
 
 def rewritten(job: Job, table: pa.Table) -> None:
-    """As an earlier version would have written it, without digests."""
-    kept = pq.read_metadata(job.place.at(job.name(0))).metadata.items()
-    facts = {key: value for key, value in kept if key not in (b"ARROW:schema", b"digests")}
-    pq.write_table(table.replace_schema_metadata(facts), job.place.at(job.name(0)))
+    """With other rows, and the digests of these."""
+    place = Path(job.place.at(job.name(0)))
+    facts = {key: value for key, value in pq.read_metadata(place).metadata.items() if key != b"ARROW:schema"}
+    place.unlink()
+    with sealed_writer(place, table.schema.with_metadata(facts)) as writer:
+        writer.write_table(table.replace_schema_metadata(facts))
 
 
 def test_a_shard_that_was_changed_is_told_with_its_cure(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import typer
 from ..bounds import Count
 from ..errors import DataError, InputError
 from ..storage.output import working_folder
-from ..studies.study import PROGRESS
 from . import options
 from .places import check_report
 from .session import Session, assignments
@@ -30,6 +29,8 @@ def _check(session: Session, name: str) -> None:
     output = session.given.output
     check_report(output, name, session.force)
     if output is not None:
+        from ..studies.study import PROGRESS
+
         session.resumes.append(output / PROGRESS)
 
 

@@ -20,7 +20,8 @@ from ..storage.reading import json_value, read_text, reason
 from ..types import Failure
 from .writers import Prompt, WriterError, WriterSession
 
-EXAMPLES = tuple(tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items())
+_TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+EXAMPLES = tuple((label, tuple(texts)) for label, texts in _TABLE.items())
 _KEYS = ("attribute", "first", "second")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*(.+?)\s*[.;,]?\s*$")
 

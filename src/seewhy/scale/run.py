@@ -106,12 +106,18 @@ class LocalProcess:
 
 
 # Ctrl-C reaches all processes; the main process ends the others.
-_SERVE = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from {__name__} import serve; serve()"
+_SERVE = (
+    f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from {__name__} import serve, standard_pipe; "
+    "serve(standard_pipe())"
+)
 
 
-def serve() -> None:
-    """Open the model, and process shards, as standard input requests until it is closed."""
-    pipe = Connection(os.dup(sys.stdin.fileno()))
+def standard_pipe() -> Connection:
+    return Connection(os.dup(sys.stdin.fileno()))
+
+
+def serve(pipe: Connection) -> None:
+    """Open the model, and process shards, as the pipe requests until it is closed."""
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process ended
         try:
             alone = Alone(*pipe.recv())
