@@ -73,6 +73,9 @@ def test_pictures_of_classes_that_are_not_decided_for_fail_it() -> None:
     assert (found["state"], found["value"], found["meaning"]) == ("fail", 0.0, "Verdicts on 6 cards: do not rely 6.")
 
 
-@pytest.mark.parametrize(("level", "state"), [("partly", "pass"), ("believable", "fail")])
-def test_places_that_matter_no_more_than_others_are_partly_to_be_relied_on(level: str, state: str) -> None:
-    assert row(fitted(True), level, True)["state"] == state
+@pytest.mark.parametrize(("level", "least", "most"), [("partly", 1.0, 1.0), ("believable", 0.0, 0.5)])
+def test_places_that_matter_no_more_than_others_are_partly_to_be_relied_on(
+    level: str, least: float, most: float
+) -> None:
+    """Places that matter by chance are believable on half of the cards at most."""
+    assert least <= row(fitted(True), level, True)["value"] <= most
