@@ -263,7 +263,7 @@ def told(place: Path) -> dict[str, list[dict[str, Any]]]:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     shutil.copy(place / "broken.jpg", place / "photos" / "brick")
-    fit = run("fit", "photos", "-o", "model", "--descriptions", "classes.json", "--n-crops", "1", code=1)
+    fit = run("fit", "photos", "-o", "model", "--descriptions", "classes.json", "--n-crops", "1")
     predict = run("predict", "photo.jpg", "broken.jpg", "-m", "model", code=1)
     unmeasured = run("predict", "photo.jpg", "--labels", "cat,dog")
     explain = run("explain", "test/brick/brick-8.png", "broken.jpg", "-m", "model", "--because", code=1)
@@ -271,21 +271,21 @@ def told(place: Path) -> dict[str, list[dict[str, Any]]]:
     (place / "pairs.json").write_text(json.dumps([{"classes": ["cat", "dog"], "differences": [EARS]}]))
     asked = ["--follow-up", "pairs.json", "--neurons", "2", "--no-measure"]
     followed = run("explain", "photo.jpg", "--labels", "cat,dog", *asked, "-o", "followed.json")
-    run("fit", "photos", "-o", "without_words", "--n-crops", "0", code=1)
+    run("fit", "photos", "-o", "without_words", "--n-crops", "0")
     wordless = run("explain", "photo.jpg", "-m", "without_words", "-o", "wordless.json")
     how = ["--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "64"]
-    prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how, code=1)
+    prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how)
     epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json", "--because")
-    run("fit", "photos", "-o", "knn", "--method", "neighbours", code=1)
+    run("fit", "photos", "-o", "knn", "--method", "neighbours")
     voted = run("explain", "photo.jpg", "-m", "knn", "-o", "voted.json", "--no-measure")
     quick = ["memory_steps=2", "judge_epochs=1", "n_copies=2", "width=8", "depth=2"]
-    run("fit", "photos", "-o", "perceiver", "--method", "perceptual", *(x for s in quick for x in ("--set", s)), code=1)
+    run("fit", "photos", "-o", "perceiver", "--method", "perceptual", *(x for s in quick for x in ("--set", s)))
     seen = run("explain", "photo.jpg", "-m", "perceiver", "--no-measure", "-o", "seen.json")
     (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
     shutil.copy(place / "photos" / "brick" / "brick-1.png", place / "test" / "brick" / "seen_before.png")
     asked = ["--n-explained", "2", "--unknown", "photos/gravel", "--cards", "wrong"]
-    evaluate = run("evaluate", "test", "-m", "model", *asked, code=1)
+    evaluate = run("evaluate", "test", "-m", "model", *asked)
     assert len(list((place / "wrong").glob("*.html"))) >= 2, "a card and the index"
     return {
         "fit": fit,
