@@ -8,6 +8,7 @@ import pytest
 from test_card import Page
 
 from seewhy.evaluation import Report
+from seewhy.evaluation.document import pooled_bins
 
 
 def test_everything_measured_is_said(report: dict[str, Any]) -> None:
@@ -40,18 +41,41 @@ def test_the_weakest_class_comes_first(report: dict[str, Any]) -> None:
     assert table.index("garlic") < table.index("asparagus") < table.index("leek")
 
 
-def test_empty_bins_are_not_drawn(report: dict[str, Any]) -> None:
+def test_the_page_leads_with_confusions_and_ends_with_what_was_not_measured(report: dict[str, Any]) -> None:
+    text = Page(Report(report | {"words": None}).to_html()).text
+    heads = (
+        "Which classes does it confuse?",
+        "Class by class",
+        "When should you not trust it?",
+        "In words: the classifier",
+    )
+    assert [text.index(head) for head in heads] == sorted(text.index(head) for head in heads)
+    page = Page(Report(report | dict.fromkeys(("faithfulness", "like", "words"))).to_html())
+    page.check()
+    assert "Can you believe its explanations?" not in page.text
+
+
+def test_calibration_is_drawn_in_points_of_ten_pictures_with_their_intervals(report: dict[str, Any]) -> None:
+    rows = [
+        {"confidence": c, "accuracy": a, "n": n}
+        for c, a, n in ((0.3, 0.0, 2), (0.5, 0.5, 8), (0.8, 1.0, 0), (0.9, 0.75, 4))
+    ]
+    (one,) = pooled_bins(rows)
+    assert (one["n"], round(one["confidence"], 3), one["accuracy"]) == (14, 0.586, 0.5)
+    assert [round(end, 3) for end in one["interval"]] == [0.268, 0.732]  # Wilson, 7 of 14
+    assert [b["n"] for b in pooled_bins([*rows, {"confidence": 0.95, "accuracy": 1.0, "n": 20}])] == [10, 24]
     page = Page(Report(report).to_html())
     dots = [a for a in page.all("circle") if a.get("fill") == "var(--ember)"]
-    assert len(dots) == 8
+    assert len(dots) == len(pooled_bins(report["reliability"]))
+    assert len(dots) < len([row for row in report["reliability"] if row["n"]])
 
 
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("faithfulness", "Where it looked Not measured. Measure it with --faithfulness."),
-        ("like", "What it looks like Not measured. Measure it with --faithfulness, after a fit on your pictures."),
-        ("words", "In words Not measured. The classifier has no descriptions. Give some with --descriptions."),
+        ("faithfulness", "Not measured Where it looked: measure it with --faithfulness."),
+        ("like", "Not measured What it looks like: measure it with --faithfulness, after a fit on your pictures."),
+        ("words", "Not measured In words: the classifier has no descriptions; give some with --descriptions."),
         ("fitted_on", "Evaluation on 60 held-out pictures"),
     ],
 )

@@ -29,7 +29,6 @@ from ..report.blocks import (
     Section,
     Table,
     Text,
-    Verdict,
     closing,
 )
 from ..report.page import figure, percent
@@ -39,6 +38,14 @@ from .figures import say
 N_LARGEST_MATRIX = 30
 N_CONFUSIONS = 12
 N_EXAMPLES = 4
+N_BIN = 10
+"""Minimum number of pictures of a point in the chart of calibration, if there are so many."""
+CURES = {
+    "faithfulness": "Where it looked: measure it with --faithfulness.",
+    "like": "What it looks like: measure it with --faithfulness, after a fit on your pictures.",
+    "words": "In words: the classifier has no descriptions; give some with --descriptions.",
+}
+"""What to do for each kind of evidence that was not measured."""
 SIDE = 88
 SMALL = Transform((SIDE, SIDE), SIDE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -68,21 +75,19 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
     below: list[Text] = [Line("The 95 % interval is ", Def("accuracy", both), ".")]
     if known:
         below.append(f"{known}.")
+    evidence = [blocks for part in (_where, _like, _words) if (blocks := [*part(data)])]
+    missing = " ".join(cure for key, cure in CURES.items() if data[key] is None)
     sections = [
-        Section("Can you believe its explanations?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
-        Section("When should you not trust it?", [*_trust(data["trust"])]),
-        Section("Is it right as often as its probabilities say?", [*_calibration(data)]),
         Section("Which classes does it confuse?", [*_confusions(data, copies, cards)]),
         Section("Class by class, lowest F1 first", [_classes(data)]),
+        Section("When should you not trust it?", [*_trust(data["trust"])]),
+        Section("Is it right as often as its probabilities say?", [*_calibration(data)]),
+        *([Section("Can you believe its explanations?", [Columns(evidence)])] if evidence else []),
+        *([Section("Not measured", [Note(missing)])] if missing else []),
         *closing({**data, "notes": ()}),
     ]
     headline = f"{percent(data['accuracy'])} of {n} {'picture is' if n == 1 else 'pictures are'} predicted correctly."
     return Document("Evaluation", headline, sections, above, below)
-
-
-def _unmeasured(title: str, cure: str) -> Iterator[Block]:
-    yield Note(title, "said")
-    yield Verdict("not measured", "Not measured", cure)
 
 
 def _pair(term: str, name: str, value: float, beside: str, other: float | None, how: Any = percent) -> list[Bar]:
@@ -92,9 +97,7 @@ def _pair(term: str, name: str, value: float, beside: str, other: float | None, 
 
 def _where(data: Mapping[str, Any]) -> Iterator[Block]:
     found = data["faithfulness"]
-    if found is None or found["deletion"] is None:
-        yield from _unmeasured("Where it looked", "Measure it with --faithfulness.")
-    else:
+    if found is not None and found["deletion"] is not None:
         names = {"deletion": "Deletion, low is good", "insertion": "Insertion, high is good"}
         pairs = [_pair(k, name, found[k], "random map", found[f"{k}_random"], figure) for k, name in names.items()]
         yield Bars([bar for two in pairs for bar in two], title="Where it looked")
@@ -110,7 +113,6 @@ def _where(data: Mapping[str, Any]) -> Iterator[Block]:
 
 def _like(data: Mapping[str, Any]) -> Iterator[Block]:
     if (like := data["like"]) is None:
-        yield from _unmeasured("What it looks like", "Measure it with --faithfulness, after a fit on your pictures.")
         return
     bars = _pair("held-out", "Similar pictures of the class", like["held_out_precision"], "by chance", like["chance"])
     yield Bars(bars, title="What it looks like")
@@ -118,7 +120,6 @@ def _like(data: Mapping[str, Any]) -> Iterator[Block]:
 
 def _words(data: Mapping[str, Any]) -> Iterator[Block]:
     if (words := data["words"]) is None:
-        yield from _unmeasured("In words", "The classifier has no descriptions. Give some with --descriptions.")
         return
     bars = _pair("words-accuracy", "Descriptions alone", words["accuracy"], "names alone", words["name_only"])
     bars.append(Bar("random words", words["random_words"], Def("words-accuracy", percent(words["random_words"]))))
@@ -173,21 +174,48 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     yield Columns([[chart], [promise, Figures(figures)]])
 
 
+def pooled_bins(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Join neighbouring bins until each has ``N_BIN`` pictures, with 95 % Wilson intervals of the accuracy.
+
+    >>> [(b["n"], round(b["accuracy"], 2)) for b in pooled_bins(
+    ...     [{"n": 6, "confidence": 0.5, "accuracy": 0.5}, {"n": 6, "confidence": 0.7, "accuracy": 1.0}])]
+    [(12, 0.75)]
+    """
+    from scipy.stats import binomtest
+
+    groups: list[list[Mapping[str, Any]]] = []
+    for row in (row for row in rows if row["n"]):
+        if groups and sum(one["n"] for one in groups[-1]) < N_BIN:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    if len(groups) > 1 and sum(one["n"] for one in groups[-1]) < N_BIN:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    bins = []
+    for group in groups:
+        n = sum(one["n"] for one in group)
+        mean = {key: sum(one[key] * one["n"] for one in group) / n for key in ("confidence", "accuracy")}
+        ends = binomtest(round(mean["accuracy"] * n), n).proportion_ci(method="wilson")
+        bins.append({**mean, "n": n, "interval": (float(ends.low), float(ends.high))})
+    return bins
+
+
 def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
-    bins = [row for row in data["reliability"] if row["n"]]
+    bins = pooled_bins(data["reliability"])
     text = (
         " is the mean gap between probability and accuracy. On the dotted line the two are equal; below it, the "
-        "probability is too high. Larger dots have more pictures."
+        "probability is too high. Larger dots have more pictures; lines are 95 % intervals."
     )
     gap = Note(Line(Def("calibration", f"{data['calibration_error'] * 100:.1f} %"), text), "said")
     most = max(row["n"] for row in bins)
     points = [(row["confidence"], row["accuracy"]) for row in bins]
+    lines = [Curve([(row["confidence"], end) for end in row["interval"]], colour="ember") for row in bins]
     told = " ".join(
         f"At a probability of {percent(row['confidence'])}, {percent(row['accuracy'])} of {row['n']} are right."
         for row in bins
     )
     chart = Chart(
-        "Reliability", [Curve(points), Curve([(0.0, 0.0), (1.0, 1.0)], colour="idle", dashed=True)],
+        "Reliability", [*lines, Curve([(0.0, 0.0), (1.0, 1.0)], colour="idle", dashed=True)],
         dots=[Dot(*p, 3 + 7 * (row["n"] / most) ** 0.5, colour="ember") for p, row in zip(points, bins, strict=True)],
         across="probability of the predicted class", upwards="share right", x_range=(0.0, 1.0), y_range=(0.0, 1.0),
         alt=f"Reliability: how often the classifier is right, by its probability. {told}",
