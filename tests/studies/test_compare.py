@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,32 @@ def test_a_stopped_study_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.
     again = CompareStudy(only=("linear", "neighbours"), n_explained=3, held_out=0.3)
     second = again.run({"colours": colours()}, drawn(), tmp_path)
     assert second.data["rows"] == first.data["rows"]
+
+
+TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a score of another type": lambda row: row["values"].update(accuracy="high"),
+    "a score that is no number": lambda row: row["values"].update(accuracy=float("nan")),
+    "a score is gone": lambda row: row["values"].pop("accuracy"),
+    "no scores": lambda row: row.update(values=[]),
+    "too few answers": lambda row: row.update(right=row["right"][:1]),
+    "answers of another form": lambda row: row.update(right=7),
+    "another key": lambda row: row.update(key=[1]),
+    "deep": lambda row: row.update(values=[[[[]]]]),
+    "another sum": lambda row: row.update(crc="x"),
+}
+
+
+@pytest.mark.parametrize("way", TAMPERED)
+def test_changed_records_are_measured_again(way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study = CompareStudy(only=("neighbours",), n_explained=0)
+    first = study.run({"colours": colours()}, drawn(), tmp_path).data
+    journal = tmp_path / "progress.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    TAMPERED[way](next(row for row in rows if "values" in row))
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = study.run({"colours": colours()}, drawn(), tmp_path).data
+    assert again["rows"][0]["accuracy"] == first["rows"][0]["accuracy"]
+    assert caplog.messages == [f"{journal}: 1 of {len(rows)} records were changed and are measured again."]
 
 
 def test_other_pictures_are_not_taken_for_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,16 +22,20 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
 Row = dict[str, Any]
+_log = logging.getLogger("seewhy")
 PROGRESS = "progress.jsonl"
+SUM = "crc"
+"""Key of a record's CRC-32, its last."""
+_SUM = frozenset({SUM})
 NUMBERS = Lines(
     (
         Record(("key", "image", "digest", "class", "method"), None),
-        Record(("key", "right", "curve")),
+        Record(("key", "right", "curve"), _SUM),
         Record(("key", "right", "kept"), None),
-        Record(("key", "values", "cell")),
-        Record(("key", "right", "values")),
-        Record(("key", "seconds")),
-        Record(("key", "fits")),
+        Record(("key", "values", "cell"), _SUM),
+        Record(("key", "right", "values"), _SUM),
+        Record(("key", "seconds"), _SUM),
+        Record(("key", "fits"), _SUM),
     )
 )
 ANY = Lines((Record(("key",), None),))
@@ -58,19 +65,31 @@ def beside(progress: Progress) -> Row:
     return {"notes": list(dict.fromkeys(progress.notes)), "failures": [f.to_json() for f in progress.failures]}
 
 
+def _sum(row: Row) -> int:
+    return zlib.crc32(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
 class StudyRecords:
-    """A journal of records, each with a ``key``; without a path, records stay in memory."""
+    """A journal of records, each with a ``key`` and a checksum; without a path, records stay in memory.
+
+    Records that do not match their checksum are left out, so they are measured again, and a warning is logged.
+    """
 
     def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
         self.path = path
         self._journal = None if path is None else Journal(path, form, force=None)
-        self.done: dict[str, Row] = {} if self._journal is None else {row["key"]: row for row in self._journal.rows}
+        rows = [] if self._journal is None else self._journal.rows
+        sums = [row.pop(SUM, None) for row in rows]
+        whole = [row for row, checksum in zip(rows, sums, strict=True) if checksum == _sum(row)]
+        self.done: dict[str, Row] = {row["key"]: row for row in whole}
+        if changed := len(rows) - len(whole):
+            _log.warning("%s: %d of %d records were changed and are measured again.", path, changed, len(rows))
 
     def add(self, row: Row) -> None:
         """Write a record to the journal."""
         self.done[row["key"]] = row
         if self._journal is not None:
-            self._journal.add(row)
+            self._journal.add({**row, SUM: _sum(row)})
 
     def row(self, key: str, measure: Callable[[], Row]) -> Row:
         """Return the record with this key, measured now if it is missing."""
