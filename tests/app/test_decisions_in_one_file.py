@@ -62,6 +62,11 @@ Thread(target=lambda: [*map(put, range(10**6))], daemon=True).start()
 """
 
 
+def _heed_signals() -> None:
+    """A runner may have been started with SIGHUP ignored, which its processes would inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(command: list[str], tmp_path: Path) -> Iterator[Start]:
     """Starts the real command in a cache of its own; gives it and its address."""
@@ -69,8 +74,10 @@ def start(command: list[str], tmp_path: Path) -> Iterator[Start]:
 
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         own = os.environ | {"SEEWHY_CACHE": str(tmp_path / "cache")}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        server = subprocess.Popen([*command, *arguments, "--port", "0"], text=True, env=own, **pipes)  # type: ignore[call-overload]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _heed_signals}
+        server = subprocess.Popen(
+            [*command, *arguments, "--port", "0"], text=True, env=own, preexec_fn=_heed_signals, **pipes
+        )  # type: ignore[call-overload]
         started.append(server)
         assert server.stdout is not None
         return server, server.stdout.readline().split(" at ")[1].split()[0]
@@ -232,9 +239,10 @@ def test_the_end_of_a_process_leaves_no_log(end: str, tmp_path: Path) -> None:
 
 def test_a_fork_leaves_the_databases_of_its_parent_open(tmp_path: Path) -> None:
     with closing(FeatureStore(tmp_path / "f.sqlite")) as store:
+        n_open = len(database._open)
         if not (child := os.fork()):
             database._close_all()
-            os._exit(len(database._open) - 1)
+            os._exit(n_open - len(database._open))
         assert os.waitpid(child, 0)[1] == 0
         store.put([(b"k", torch.zeros(2), None)])
         assert len(store) == 1

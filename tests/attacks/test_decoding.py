@@ -142,10 +142,10 @@ def breakable(monkeypatch: pytest.MonkeyPatch) -> Decoder:
     """A decoder whose processes hang, grow or die on command, as a fault in a library would make them."""
     real = subprocess.Popen
 
-    def start(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return real([sys.executable, "-P", "-c", HANGS, *command[4:]], **options)  # type: ignore[call-overload]
+    def start(arguments: list[str], variables: object, **options: object) -> subprocess.Popen[bytes]:
+        return real([sys.executable, "-P", "-c", HANGS, *arguments[2:]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(decoder_module.subprocess, "Popen", start)
+    monkeypatch.setattr(decoder_module, "start_python", start)
     monkeypatch.setattr(decoder_module, "SPARE_SECONDS", 4)
     return Decoder(1, 8)
 

@@ -81,4 +81,4 @@ def test_through_the_command_line(nasty: Path, form: str) -> None:
     if form == "--json":
         assert sorted(Path(json.loads(line)["image"]).name for line in lines) == sorted([NASTY, "bad" + NASTY])
     else:
-        assert sorted(len(line.split("\t")) for line in lines) == [2, 3]
+        assert sorted(len(line.split("\t")) for line in lines) == [2, 4]
