@@ -182,7 +182,7 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
     app = app_of(class_folders(tmp_path / "data", 8), tmp_path / "decided")
     selected = "document.getElementById('selected').value"
     with serving(app) as address:
-        opened(tab, f"{address}/browse?decision=open", 24)
+        opened(tab, f"{address}/browse?decision=undecided", 24)
         select(tab, 3, 6)
         press(tab, "changed", "Ann", "sky")
         until(tab, f"{COUNT} === '20 of 24 pictures' && {TOLD} === '4 changed. '")
@@ -194,7 +194,7 @@ def test_a_selection_is_undone_and_outlives_a_card_and_a_reload(tab: Browser, tm
         until(tab, "location.pathname.startsWith('/card/')")
         for back in ("history.back()", "location.reload()"):
             tab.run(f"window.left = true; {back}")
-            until(tab, f"!window.left && location.search === '?decision=open' && {selected} === '4 selected'")
+            until(tab, f"!window.left && location.search === '?decision=undecided' && {selected} === '4 selected'")
             until(
                 tab,
                 "document.activeElement?.getAttribute('aria-activedescendant') === 'picture-7' || "

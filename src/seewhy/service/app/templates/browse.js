@@ -422,7 +422,7 @@
     if (selected.size) chosen();
   } catch { /* forbidden, or there is none: nothing is selected */ }
   addEventListener("pagehide", () => {
-    const at = { search: location.search, focus, top: grid.scrollTop, keys: byKeys() };
+    const at = { search: location.search, focus, top: grid.scrollTop, keys: document.activeElement === grid };
     try { sessionStorage.setItem("seewhy selection", JSON.stringify({ data, places: [...selected], at })); } catch { /* as above */ }
   });
 })();
