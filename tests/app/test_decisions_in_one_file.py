@@ -75,9 +75,7 @@ def start(command: list[str], tmp_path: Path) -> Iterator[Start]:
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         own = os.environ | {"SEEWHY_CACHE": str(tmp_path / "cache")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _heed_signals}
-        server = subprocess.Popen(
-            [*command, *arguments, "--port", "0"], text=True, env=own, preexec_fn=_heed_signals, **pipes
-        )  # type: ignore[call-overload]
+        server = subprocess.Popen([*command, *arguments, "--port", "0"], text=True, env=own, **pipes)  # type: ignore[call-overload]
         started.append(server)
         assert server.stdout is not None
         return server, server.stdout.readline().split(" at ")[1].split()[0]
