@@ -215,6 +215,22 @@ def test_a_killed_stranger_is_not_touched(
     assert {v for k, v in before.items() if "shm" not in k} <= set(after.values())
 
 
+def test_what_a_killed_writer_began_is_rolled_back_while_the_database_is_open_here(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    first = AnnotationStore(path)
+    code = (
+        "import os, sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('PRAGMA cache_size = 1')\ndb.execute('BEGIN IMMEDIATE')\n"
+        "db.execute('CREATE TABLE begun (text TEXT)')\n"
+        "db.executemany('INSERT INTO begun VALUES (?)', [('x' * 900,)] * 2000)\nos._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert Path(f"{path}-journal").stat().st_size
+    AnnotationStore(path).close()
+    assert not Path(f"{path}-journal").exists()
+    first.close()
+
+
 @pytest.mark.parametrize("ending", ["-wal", "-journal", "-shm"])
 def test_what_lies_where_sqlite_keeps_its_own_is_not_touched(tmp_path: Path, ending: str) -> None:
     beside = tmp_path / f"a.sqlite{ending}"

@@ -194,7 +194,7 @@ def _number(path: Path) -> int:
 def _asked_number(path: Path) -> int:
     """Return the application id of a database that is open in this process."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=60)) as db:
             return int(db.execute("PRAGMA application_id").fetchone()[0])
     except sqlite3.OperationalError:
         raise
