@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Annotated, Any
 
 from .errors import InputError
+from .results import Doc
 
 PixelBox = tuple[int, int, int, int]
 """``(left, top, right, bottom)`` in pixels of the upright picture, with right and bottom exclusive."""
@@ -107,10 +108,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Failure:
-    """The result for a picture that could not be read."""
+    """A picture that could not be processed."""
 
-    image: str
-    error: str
+    image: Annotated[str, Doc("file name as given")]
+    error: Annotated[str, Doc("the reason, and the cure")]
 
     def to_json(self) -> dict[str, Any]:
-        return {"image": self.image, "error": self.error}
+        return asdict(self)

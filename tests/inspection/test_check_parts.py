@@ -26,6 +26,7 @@ from seewhy.studies.inspection.check import (
     Checked,
     Finding,
     Like,
+    Likes,
     Readable,
     digest_of,
     in_order,
@@ -92,8 +93,8 @@ def test_a_doubted_label_comes_with_its_own_figures_and_its_likest_pictures() ->
         "Pictures labelled 'b' have a probability of 75 % on average. The nearest picture labelled 'b' has a cosine of "
         "0.99, and the nearest labelled 'a' has 0.80."
     )
-    assert [one.image for one in found.other] == ["2.png", "3.png", "6.png"], "three, the likest first"
-    assert [(one.image, one.cosine) for one in found.own] == [("1.png", 0.8), ("4.png", 0.6)]
+    assert [one.image for one in found.like.other] == ["2.png", "3.png", "6.png"], "three, the likest first"
+    assert [(one.image, one.cosine) for one in found.like.own] == [("1.png", 0.8), ("4.png", 0.6)]
     assert (found.label, found.proposed, found.doubt, found.key) == ("a", "b", 0.0, "0" * 16)
 
 
@@ -122,7 +123,7 @@ def test_a_stranger_is_told_by_how_far_it_lies(monkeypatch: pytest.MonkeyPatch) 
     assert (found.image, found.doubt) == ("0.png", 0.75), "twice as far as a stranger: half of the rest"
     assert found.why == "It looks unlike every class: its outlier score is 9.0, above the limit of 4.5."
     assert found.figures.endswith("median. The nearest picture with its label has a cosine of 0.80.")
-    assert found.own == (Like("1.png", "a", 0.8),)
+    assert found.like.own == (Like("1.png", "a", 0.8),)
 
 
 def photos(root: Path, n: int = 6) -> list[Sample]:
@@ -236,8 +237,8 @@ def test_pictures_of_the_page_that_are_gone_are_none(tmp_path: Path) -> None:
 
 def test_findings_are_in_order_and_told_by_name() -> None:
     given = [
-        Finding("copy", "a", "x", "k", 0.9, "."), Finding("label", "c", "x", "k", 0.5, "."),
-        Finding("label", "b", "x", "k", 0.5, "."), Finding("label", "d", "x", "k", 0.7, "."),
+        Finding("copy", "a", "x", "k", ".", doubt=0.9), Finding("label", "c", "x", "k", ".", doubt=0.5),
+        Finding("label", "b", "x", "k", ".", doubt=0.5), Finding("label", "d", "x", "k", ".", doubt=0.7),
     ]  # fmt: skip
     assert [(f.kind, f.image) for f in in_order(given)] == [
         ("label", "d"),
@@ -245,11 +246,11 @@ def test_findings_are_in_order_and_told_by_name() -> None:
         ("label", "c"),
         ("copy", "a"),
     ]
-    assert [(f.kind) for f in in_order([Finding("split", "a", "x", "k", 1, "."), given[1]])] == ["label", "split"]
+    assert [(f.kind) for f in in_order([Finding("split", "a", "x", "k", "."), given[1]])] == ["label", "split"]
     assert sentence(1200, {"label": 1}) == "1 finding in 1,200 pictures: label likely wrong (1)."
     assert sentence(2, {"label": 0}) == "No problems found in 2 pictures."
     own, other = Like("o", "x", 0.5), Like("p", "y", 0.4)
-    told = replace(given[0], own=(own,), other=(other,), pictures=("b.png", "c.png")).to_json()
+    told = replace(given[0], like=Likes((own,), (other,)), pictures=("b.png", "c.png")).to_json()
     (row,) = Checked({"findings": [told]}).rows()
     assert dict(zip(COLUMNS, row, strict=True))["with"] == "b.png|c.png"
     assert told["like"] == {"own": [vars(own)], "other": [vars(other)]}

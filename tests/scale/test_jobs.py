@@ -265,8 +265,8 @@ def test_tars_are_shards_and_one_that_is_cut_off_stops_no_other(tmp_path: Path) 
     whole = (tmp_path / "tars" / "a-1.tar").read_bytes()
     (tmp_path / "tars" / "a-1.tar").write_bytes(whole[:1600])
     report = run(Simulated(), find_input(tmp_path / "tars"), tmp_path / "out")
-    assert [name for name, _ in report.unread] == ["a-1.tar"]
-    assert "a-1.tar cannot be read as an uncompressed tar: " in report.unread[0][1]
+    assert [one["shard"] for one in report.unread] == ["a-1.tar"]
+    assert "a-1.tar cannot be read as an uncompressed tar: " in report.unread[0]["error"]
     assert [row["image"] for row in rows(tmp_path / "out")] == [
         f"a-{i}.tar/{name}" for i in (0, 2) for name in names[4 * i : 4 * i + 4]
     ]
@@ -288,7 +288,7 @@ def test_tables_and_parquet_are_read(tmp_path: Path) -> None:
     )
     pq.write_table(pa.table({"jpg": [*data[:2], None]}), tmp_path / "pq" / "1.parquet")
     report = run(Simulated(), find_input(tmp_path / "pq"), tmp_path / "out")
-    assert "1.parquet has no column of pictures among 'jpg'." in report.unread[0][1]
+    assert "1.parquet has no column of pictures among 'jpg'." in report.unread[0]["error"]
     assert [(row["image"], row["digest"]) for row in rows(tmp_path / "out")] == [
         (f"0.parquet/{i}", hashlib.sha256(d).hexdigest()) for i, d in enumerate(data)
     ]
@@ -318,7 +318,7 @@ def test_names_in_parquet_that_are_no_text_are_told(tmp_path: Path) -> None:
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole.replace(b"moss.png", b"\xff\xfess.png"))
     report = run(Simulated(), find_input(tmp_path / "a.parquet"), tmp_path / "out")
-    assert "a.parquet " in report.unread[0][1]
+    assert "a.parquet " in report.unread[0]["error"]
     with pytest.raises(DataError, match=r"a\.parquet (is not a readable Parquet file|cannot be read)"):
         load_pairs(tmp_path / "a.parquet")
 
@@ -326,6 +326,6 @@ def test_names_in_parquet_that_are_no_text_are_told(tmp_path: Path) -> None:
 def test_what_a_parquet_reader_says_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing more")
     report = run(Simulated(), find_input(tmp_path / "a.parquet"), tmp_path / "out")
-    assert "a.parquet " in report.unread[0][1]
+    assert "a.parquet " in report.unread[0]["error"]
     assert not issubclass(DataError, ArrowException)
     assert replace(Simulated(), name="b") != Simulated()

@@ -30,7 +30,7 @@ from seewhy.scale.run import run
 from simulated_work import Simulated
 if __name__ == "__main__":
     report = run({work}, find_input(sys.argv[1], per_shard=4), Path(sys.argv[2]), cluster=Cluster(**{cluster}))
-    print("told", report.done, report.rows, report.failed, [name for name, _ in report.unread])
+    print("told", report.done, report.rows, report.failed, [one["shard"] for one in report.unread])
 """
 
 

@@ -86,8 +86,8 @@ def test_what_is_not_there_is_a_row_and_what_is_refused_a_shard(
 
     monkeypatch.setattr(type(bucket), "cat_file", refusing)
     report = run(Simulated(), find_input("memory://bucket/photos/t.csv", per_shard=4), tmp_path / "two")
-    assert (report.rows, [name for name, _ in report.unread]) == (1, ["pictures 1 to 4"])
-    assert report.unread[0][1].startswith(
+    assert (report.rows, [one["shard"] for one in report.unread]) == (1, ["pictures 1 to 4"])
+    assert report.unread[0]["error"].startswith(
         "memory://bucket/photos/0/1.png cannot be read: PermissionError: The security token included in the request is "
         "expired. Check the address and the credentials"
     )

@@ -96,7 +96,7 @@ def test_a_shard_without_pictures_is_done_and_one_that_cannot_be_read_is_noted(t
     heard = Progress()
     report = run(WORK, find_input(tmp_path / "tars"), tmp_path / "out", progress=heard)
     assert (report.done, report.rows) == (1, 0)
-    told = report.to_json()["unread"]
+    told = report.unread
     assert [one["shard"] for one in told] == ["b.tar"]
     assert "b.tar cannot be read" in told[0]["error"]
     assert heard.notes == [f"The shard b.tar was skipped: {told[0]['error']}"]
@@ -167,7 +167,7 @@ def test_a_manifest_of_another_make_is_told(change: dict[str, Any], tmp_path: Pa
 def test_shards_that_came_or_went_at_the_end_are_told(tmp_path: Path) -> None:
     make_pictures(tmp_path / "photos", 4)
     given = find_input(tmp_path / "photos", per_shard=2)
-    report, survey = runs.Report("out"), Survey.of(given)
+    report, survey = runs.Run("out"), Survey.of(given)
     job = claim(tmp_path / "out", "embed", survey, WORK.open().model())
     shutil.copytree(tmp_path / "photos" / "0", tmp_path / "photos" / "9")
     with pytest.raises(InputError, match=r"photos changed while they were read\."):

@@ -15,7 +15,7 @@ from seewhy.cli import app
 from seewhy.cli.many import Spread
 from seewhy.cli.session import Session
 from seewhy.retrieval import Index
-from seewhy.scale.run import Part, Report
+from seewhy.scale.run import Part, Run
 from seewhy.scale.work import Embed
 from simulated_work import rows
 
@@ -102,15 +102,17 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 0), (0, [("a.tar", "broken")], 1)])
+@pytest.mark.parametrize(
+    ("failed", "unread", "code"), [(0, [], 0), (1, [], 0), (0, [{"shard": "a.tar", "error": "broken"}], 1)]
+)
 def test_what_the_options_say_is_what_is_run(
-    failed: int, unread: list[tuple[str, str]], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    failed: int, unread: list[dict[str, str]], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, Any] = {}
 
-    def run(work: Any, given: Any, output: Path, **how: Any) -> Report:
+    def run(work: Any, given: Any, output: Path, **how: Any) -> Run:
         told.update(how, work=work, given=given, output=output)
-        return Report(str(output), n_shards=6, n_part=3, done=2, there=1, rows=9, failed=failed, unread=unread)
+        return Run(str(output), n_shards=6, n_part=3, done=2, there=1, rows=9, failed=failed, unread=unread)
 
     monkeypatch.setattr("seewhy.scale.run.run", run)
     (tmp_path / "t.csv").write_text("photo\n")

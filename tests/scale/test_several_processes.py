@@ -54,8 +54,8 @@ def test_a_shard_of_which_processes_die_is_left_out(photos: Path, tmp_path: Path
         workers=2,
         threads=2,
     )
-    assert (report.done, [name for name, _ in report.unread]) == (9, ["pictures 17 to 20"])
-    assert report.unread[0][1].startswith(
+    assert (report.done, [one["shard"] for one in report.unread]) == (9, ["pictures 17 to 20"])
+    assert report.unread[0]["error"].startswith(
         "A process was killed by signal 9 while it did this shard, often because memory ran "
         "out. Run the same command again with fewer --workers."
     )

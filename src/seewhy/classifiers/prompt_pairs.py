@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,31 +13,12 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream, encode_texts
 from ..errors import InputError
+from ..explanation.prediction import Finding, Findings
 from ..pictures.sources import Many, One, several
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier
 from .unfitted import ZeroShot
-
-
-@dataclass(frozen=True)
-class Finding:
-    name: str
-    probability: float
-    margin: float
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The findings of one picture, in the order of the given names."""
-
-    picture: str
-    found: tuple[Finding, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        keys = ("finding", "probability", "margin")
-        rows = [(one.name, round(one.probability, 6), round(one.margin, 6)) for one in self.found]
-        return {"image": self.picture, "findings": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..evidence.explain import ExplainOptions
     from ..explanation.base import Explanation
+    from ..explanation.outputs import Run
     from ..explanation.prediction import Prediction
     from ..scale.inputs import Input
-    from ..scale.run import Report
     from .session import Session
 
 
@@ -211,7 +211,7 @@ def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
     raise typer.Exit(1 if report.unread or (report.failed and session.is_strict) else 0)
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: Run) -> list[str]:
     there = f", {report.there:,} existed before" if report.there else ""
     of = f" of the {report.n_part:,} in this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
     lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, NotRequired
 
 from typing_extensions import TypedDict
 
 from ..results import Count, Doc, Share
+from ..types import Failure as FailureOutput
 from .base import Subject
 from .kinds import Perceived, Typical, Where, Word, Words
 from .part import Part
 from .prediction import Decision
+from .prediction import Findings as FindingsOutput
+from .result import Result
 from .similar import Like, Likeness
 
 
@@ -24,13 +28,6 @@ PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, b
 Interval = Annotated[tuple[Share, Share], Doc("[low, high]")]
 
 Range = Annotated[tuple[float, float], Doc("[low, high]")]
-
-
-class FailureOutput(TypedDict):
-    """A picture that could not be processed."""
-
-    image: Annotated[str, Doc("file name as given")]
-    error: Annotated[str, Doc("the reason, and the cure")]
 
 
 Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")]
@@ -72,31 +69,21 @@ class Measure(TypedDict):
     real: NotRequired[Annotated[bool, Doc("whether that interval excludes 0")]]
 
 
-class Run(TypedDict):
+@dataclass
+class Run(Result):
     """The result of a run that writes Parquet files to a folder."""
 
     output: Annotated[str, Doc("the run's folder")]
-    n_shards: Annotated[Count, Doc("number of shards of the whole input")]
-    n_part: Annotated[Count, Doc("number of shards of the part that `--shard` names")]
-    done: Annotated[Count, Doc("number of shards written")]
-    there: Annotated[Count, Doc("number of shards of this part that already existed")]
-    changed: Annotated[Count, Doc("number of existing shards whose pictures have changed")]
-    rows: Annotated[Count, Doc("number of rows written")]
-    failed: Annotated[Count, Doc("number of rows with an unreadable picture; the column `error` has the reason")]
-    unread: Annotated[list[dict[str, str]], Doc("each `shard` with read errors, and its `error`")]
-
-
-class Finding(TypedDict):
-    finding: Annotated[str, Doc("the finding")]
-    probability: Annotated[Share, Doc("probability that the finding is present")]
-    margin: Annotated[float, Doc("cosine with affirming sentences minus cosine with denying sentences")]
-
-
-class FindingsOutput(TypedDict):
-    """One line of ``seewhy predict --finding --json``."""
-
-    image: Annotated[str, Doc("file name as given")]
-    findings: Annotated[list[Finding], Doc("each finding, in the order given")]
+    n_shards: Annotated[Count, Doc("number of shards of the whole input")] = 0
+    n_part: Annotated[Count, Doc("number of shards of the part that `--shard` names")] = 0
+    done: Annotated[Count, Doc("number of shards written")] = 0
+    there: Annotated[Count, Doc("number of shards of this part that already existed")] = 0
+    changed: Annotated[Count, Doc("number of existing shards whose pictures have changed")] = 0
+    rows: Annotated[Count, Doc("number of rows written")] = 0
+    failed: Annotated[Count, Doc("number of rows with an unreadable picture; the column `error` has the reason")] = 0
+    unread: Annotated[list[dict[str, str]], Doc("each `shard` with read errors, and its `error`")] = field(
+        default_factory=list
+    )
 
 
 class DryRunOutput(TypedDict):

@@ -228,3 +228,18 @@ class Prediction:
         label = UNKNOWN if self.rejected else self.label
         data = {"image": self.image, "label": label, "score": round(self.score, 6), "top": top}
         return data if self.decision is None else data | {"decision": plain(self.decision)}
+
+
+@dataclass(frozen=True)
+class Finding(Result):
+    name: Annotated[str, Doc("the finding"), Json("finding")]
+    probability: Annotated[Share, Doc("probability that the finding is present"), Json(digits=6)]
+    margin: Annotated[float, Doc("cosine with affirming sentences minus cosine with denying sentences"), Json(digits=6)]
+
+
+@dataclass(frozen=True)
+class Findings(Result):
+    """One line of ``seewhy predict --finding --json``: the findings of one picture."""
+
+    picture: Annotated[str, Doc("file name as given"), Json("image")]
+    found: Annotated[tuple[Finding, ...], Doc("each finding, in the order given"), Json("findings")]

@@ -45,13 +45,13 @@ class Result:
         return data
 
     @classmethod
-    def output(cls) -> Any:
+    def json_type(cls) -> Any:
         kind: Any = cls
         return _output(kind)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
-        return handler.generate_schema(cls.output())
+        return handler.generate_schema(cls.json_type())
 
 
 def plain(value: Any, digits: int = 4) -> Any:
@@ -90,7 +90,8 @@ def _output(cls: Any) -> Any:
         else:
             keys[how.key or name] = NotRequired[kind] if how.optional else kind
     made = TypedDict(cls.__name__, keys)  # type: ignore[misc]
-    made.__doc__, made.__module__ = cls.__doc__, cls.__module__
+    generated = cls.__doc__.startswith(f"{cls.__name__}(")  # by ``dataclass``, for a class without a docstring
+    made.__doc__, made.__module__ = None if generated else cls.__doc__, cls.__module__
     return made
 
 
@@ -104,5 +105,5 @@ def _json_type(hint: Any) -> Any:
     if origin is tuple and inner[-1] is Ellipsis:
         return list[_json_type(inner[0])]  # type: ignore[misc]
     if isinstance(hint, type) and issubclass(hint, Result):
-        return hint.output()
+        return hint.json_type()
     return {Verdict: Level, np.ndarray: list[list[float]]}.get(hint, hint) if isinstance(hint, type) else hint

@@ -9,6 +9,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from ..explanation.outputs import FailureOutput, Failures, Measure, Range
+from ..prototypes.measure import LikenessMeasure
 from ..results import Count, Doc, Share
 
 
@@ -177,17 +178,6 @@ Arms = dict[Literal["fitted", "before", "random"], float]
 """Results with the rotation, without it, and with a random one."""
 
 
-class Likeness(TypedDict):
-    precision: Annotated[Share, Doc("share of displayed prototypes with the predicted class")]
-    chance: Annotated[Share, Doc("share of random prototypes with the predicted class")]
-    n: Annotated[Count, Doc("number of pictures")]
-    limit: Annotated[
-        float | None, Doc("share of displayed prototypes that a wrong class reaches on at most 5 % of the pictures")
-    ]
-    near: Annotated[float | None, Doc("purity of the first displayed prototype, averaged over channels")]
-    bands: Annotated[list[list[float]], Doc("accuracy by share of prototypes with the predicted class")]
-
-
 class FitPrototypesOutput(TypedDict):
     """The JSON object of ``seewhy fit --task prototypes --json``."""
 
@@ -210,6 +200,6 @@ class FitPrototypesOutput(TypedDict):
     coherence: NotRequired[
         Annotated[Share | None, Doc("share of the most common class among the 5 prototypes of a channel")]
     ]
-    likeness: NotRequired[Annotated[Likeness, Doc("metrics of the prototypes displayed for held-out pictures")]]
+    likeness: NotRequired[Annotated[LikenessMeasure, Doc("metrics of the prototypes displayed for held-out pictures")]]
     notes: NotRequired[Annotated[list[str], Doc("notes")]]
     failures: NotRequired[Annotated[Failures, Doc("pictures that could not be read")]]

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 
@@ -15,10 +15,12 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..explanation.base import Subject
+from ..explanation.result import EXACT, Result
 from ..explanation.similar import Like, Likeness, NeighbourShare, PatchDeletion
 from ..explanation.verdict import Level, Verdict
 from ..heads.head import Target
 from ..printable import percent
+from ..results import Count, Doc, Share
 from .bank import Patches
 from .base import Group, Prototypes, Query
 
@@ -75,23 +77,21 @@ class Trial(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LikenessMeasure:
-    """The reliability of neighbours on ``n`` held-out pictures; ``None`` if not measured.
+class LikenessMeasure(Result):
+    """The reliability of neighbours on held-out pictures."""
 
-    Attributes:
-        precision: share of neighbours that have the predicted class.
-        chance: the same share for random patches.
-        limit: share of neighbours that wrong classes reach on at most the fraction :data:`WRONG` of the pictures.
-        near: similarity of the nearest neighbour that the fraction ``1 - FAR`` of the pictures reach.
-        bands: accuracy by share of neighbours.
-    """
-
-    precision: float
-    chance: float
-    n: int
-    limit: float | None = None
-    near: float | None = None
-    bands: tuple[Band, ...] = ()
+    precision: Annotated[Share, Doc("share of displayed prototypes with the predicted class"), EXACT]
+    chance: Annotated[Share, Doc("share of random prototypes with the predicted class"), EXACT]
+    n: Annotated[Count, Doc("number of pictures")]
+    limit: Annotated[
+        float | None,
+        Doc("share of displayed prototypes that a wrong class reaches on at most 5 % of the pictures"),
+        EXACT,
+    ] = None
+    near: Annotated[
+        float | None, Doc("similarity of the first displayed prototype that 95 % of the pictures reach"), EXACT
+    ] = None
+    bands: Annotated[tuple[Band, ...], Doc("accuracy by share of prototypes with the predicted class"), EXACT] = ()
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> LikenessMeasure | None:
@@ -121,9 +121,6 @@ class LikenessMeasure:
         ):
             raise ValueError(f"the likeness measures are invalid: {vars(found)}")
         return found
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "bands": [list(band) for band in self.bands]}
 
     def band(self, share: float) -> Band:
         return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])

@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from ..explanation.outputs import Failures
 from ..results import Count, Doc
+from ..storage.parquet_seal import Verification
 from .search import Hit
 
 
@@ -53,14 +54,4 @@ class SearchOutput(TypedDict):
     hits: Annotated[list[Hit], Doc("nearest first")]
 
 
-class DamagedRow(TypedDict):
-    file: Annotated[str, Doc("file name")]
-    error: Annotated[str, Doc("what is damaged")]
-
-
-class VerifyOutput(TypedDict):
-    """The JSON object that ``seewhy index --verify --json`` prints, with or without ``--parquet``."""
-
-    output: Annotated[str, Doc("the folder")]
-    n_files: Annotated[Count, Doc("files read completely")]
-    damaged: Annotated[list[DamagedRow], Doc("files that have changed since they were written")]
+VerifyOutput = Verification

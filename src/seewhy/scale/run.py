@@ -7,7 +7,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
@@ -15,6 +15,7 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError, ModelError, SeeWhyError
+from ..explanation.outputs import Run
 from ..processes import start_python
 from ..progress import Progress
 from ..threads import bound_threads, n_cores
@@ -255,25 +256,6 @@ class Part:
 WHOLE = Part()
 
 
-@dataclass
-class Report:
-    """The result of a run."""
-
-    output: str
-    n_shards: int = 0
-    n_part: int = 0
-    done: int = 0
-    there: int = 0
-    changed: int = 0
-    rows: int = 0
-    failed: int = 0
-    unread: list[tuple[str, str]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        unread = [{"shard": name, "error": error} for name, error in self.unread]
-        return {**vars(self), "unread": unread}
-
-
 def run(
     work: Work,
     given: Input,
@@ -284,20 +266,20 @@ def run(
     threads: int | None = None,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> Run:
     """Process the missing shards of a part of the input; each picture gets one row, even if the run was interrupted."""
     progress = progress or Progress()
     place = find_place(output)
     place.check()
     survey = Survey.of(given)
-    report = Report(str(place), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
+    report = Run(str(place), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
     named = 0
     with _doing(work, cluster, workers, threads, progress) as doing:
         job = claim(place, work.verb, survey, doing.model())
         results = doing.results(job, lambda: missing(given, survey, job, part, report))
         for shard, result in progress.track(results, "Working through shards", report.n_part):
             if isinstance(result, ShardError):
-                report.unread.append((shard.name, str(result)))
+                report.unread.append({"shard": shard.name, "error": str(result)})
                 progress.note(f"The shard {shard.name} was skipped: {result}")
                 continue
             report.done += 1
@@ -329,7 +311,7 @@ def _doing(
     return nullcontext(Alone(work, threads)) if n == 1 else Workers(partial(LocalProcess, work, most // n), n)
 
 
-def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
+def missing(given: Input, survey: Survey, job: Job, part: Part, report: Run) -> Iterator[Shard]:
     """Yield the input shards of this part whose output is not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar
 
+from ..explanation.result import HIDDEN, Result
+from ..results import Count, Doc
 from .reading import open_regular, reason
 
 if TYPE_CHECKING:
@@ -17,27 +19,30 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter
 
 
-class Checked(NamedTuple):
+@dataclass(frozen=True)
+class Checked(Result):
     """The result of reading a file completely."""
 
-    file: str
-    error: str = ""
+    file: Annotated[str, Doc("file name")]
+    error: Annotated[str, Doc("what is damaged")] = ""
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The result of a verification."""
+class Verification(Result):
+    """The JSON object that ``seewhy index --verify --json`` prints, with or without ``--parquet``."""
 
-    output: str
-    files: tuple[Checked, ...]
+    computed: ClassVar = ("n_files", "damaged")
+
+    output: Annotated[str, Doc("the folder")]
+    files: Annotated[tuple[Checked, ...], HIDDEN]
 
     @property
-    def damaged(self) -> tuple[Checked, ...]:
-        return tuple(one for one in self.files if one.error)
+    def n_files(self) -> Annotated[Count, Doc("files read completely")]:
+        return len(self.files)
 
-    def to_json(self) -> dict[str, Any]:
-        damaged = [{"file": one.file, "error": one.error} for one in self.damaged]
-        return {"output": self.output, "n_files": len(self.files), "damaged": damaged}
+    @property
+    def damaged(self) -> Annotated[tuple[Checked, ...], Doc("files that have changed since they were written")]:
+        return tuple(one for one in self.files if one.error)
 
     def lines(self) -> Iterator[str]:
         n = len(self.files)

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from ..explanation.outputs import Failures, Model, Range
 from ..language.outputs import CorrectedOutput
 from ..results import Count, Doc, Share
+from .inspection.finding import Finding
 
 Rows = list[dict[str, Any]]
 Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether the model relies on the background")]
@@ -314,35 +315,6 @@ class StudyScalingOutput(Study):
     classifier: Annotated[str, Doc("the classifier fitted")]
     arms: Annotated[list[ScalingArm], Doc("the curves; the first one gives the answer")]
     model: Annotated[dict[Literal["encoder", "fingerprint"], str], Doc("the encoder")]
-
-
-class Like(TypedDict):
-    image: Annotated[str, Doc("its file name")]
-    label: Annotated[str, Doc("its label")]
-    cosine: Annotated[float, Doc("cosine of the features of both pictures")]
-
-
-class Likes(TypedDict):
-    own: Annotated[list[Like], Doc("the nearest pictures with the same label, without copies")]
-    other: Annotated[list[Like], Doc("the nearest pictures with the proposed label")]
-
-
-Finding = TypedDict(
-    "Finding",
-    {
-        "kind": Annotated[str, Doc("kind of fault, as in `counts`")],
-        "image": Annotated[str, Doc("the picture")],
-        "label": Annotated[str, Doc("its label")],
-        "key": Annotated[str, Doc("first 16 digits of the SHA-256 of the file; empty if it cannot be read")],
-        "doubt": Annotated[Share, Doc("degree of doubt, comparable within a kind")],
-        "why": Annotated[str, Doc("the reason, in a sentence")],
-        "figures": NotRequired[Annotated[str, Doc("further numbers, in words; may be empty")]],
-        "proposed": Annotated[str | None, Doc("another label, or `null`")],
-        "with": Annotated[list[str], Doc("related pictures, such as copies")],
-        "splits": Annotated[list[str], Doc("for copies in different splits of a table: the splits of both pictures")],
-        "like": Annotated[Likes, Doc("the nearest pictures")],
-    },
-)
 
 
 class CheckedOutput(Study):

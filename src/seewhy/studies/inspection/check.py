@@ -51,6 +51,7 @@ from .faults import (
     same_files,
     strangeness,
 )
+from .finding import Finding, Like, Likes
 
 
 class Kind(NamedTuple):
@@ -82,39 +83,6 @@ KINDS: Mapping[str, Kind] = {
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key", "figures")
 NAME = "check.json"
 _SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-@dataclass(frozen=True)
-class Like:
-    """A similar picture and its cosine."""
-
-    image: str
-    label: str
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault of a picture; ``why`` states it in a sentence, and ``figures`` has the numbers."""
-
-    kind: str
-    image: str
-    label: str
-    key: str
-    doubt: float
-    why: str
-    proposed: str | None = None
-    own: tuple[Like, ...] = ()
-    other: tuple[Like, ...] = ()
-    pictures: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    figures: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        plain = {k: getattr(self, k) for k in ("kind", "image", "label", "key", "why", "figures", "proposed")}
-        like = {name: [vars(one) for one in getattr(self, name)] for name in ("own", "other")}
-        lists = {"with": list(self.pictures), "splits": list(self.splits)}
-        return {**plain, "doubt": round(self.doubt, 4), **lists, "like": like}
 
 
 @dataclass(frozen=True, repr=False)
@@ -221,7 +189,7 @@ class Readable:
 
     def finding(self, i: int, kind: str, doubt: float, why: str, **more: Any) -> Finding:
         sample = self.items[i]
-        return Finding(kind, sample.image, sample.label, self.encoded[i].digest[:16], doubt, why, **more)
+        return Finding(kind, sample.image, sample.label, self.encoded[i].digest[:16], why, doubt=doubt, **more)
 
 
 @dataclass(frozen=True)
@@ -337,7 +305,7 @@ def _look(
         if isinstance(one, Failure):
             progress.failed(one)
             why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
-            failed.append(Finding("broken", sample.image, sample.label, "", 1.0, why))
+            failed.append(Finding("broken", sample.image, sample.label, "", why))
             continue
         assert one.picture is not None
         found.items.append(sample)
@@ -411,7 +379,7 @@ def _of_labels(
                 f" The nearest picture labelled {classes[k]!r} has a cosine of {other[0].cosine:.2f}, and the nearest "
                 f"labelled {s.label!r} has {own[0].cosine:.2f}."
             )
-        more = {"proposed": classes[k], "own": own, "other": other, "figures": figures}
+        more = {"proposed": classes[k], "like": Likes(own, other), "figures": figures}
         yield part.finding(i, "label", float(issues.doubt[i]), why, **more)
 
 
@@ -433,4 +401,4 @@ def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[
         scale = (
             "The outlier score is the distance to the nearest class, in robust standard deviations above the median."
         )
-        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, own=own, figures=scale + nearest)
+        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, like=Likes(own), figures=scale + nearest)
