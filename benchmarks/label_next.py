@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seewhy.metrics.clusters import k_means
+from seewhy.clusters import k_means
 
 MOST_CLUSTERS = 500
 SMALLEST_CLUSTER = 6

@@ -23,6 +23,7 @@ CORE = (
     "printable",
     "float32",
     "seeded",
+    "clusters",
     "undisturbed",
     "registry",
     "bounds",

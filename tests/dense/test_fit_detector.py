@@ -30,7 +30,6 @@ from seewhy.dense.detection.fit import (
     out_of_fold,
     part,
     usable,
-    wilson,
 )
 from seewhy.dense.detection.linear import (
     Linear,
@@ -45,6 +44,7 @@ from seewhy.dense.saving import is_detector, load_detector, save_detector
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, UnknownNameError
 from seewhy.metrics.average_precision import Matched
+from seewhy.metrics.calibration import wilson
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
 from seewhy.progress import Progress
 from seewhy.types import Failure, Transform

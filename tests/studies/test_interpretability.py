@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from schemas import check
 from seewhy.cli import app
+from seewhy.clusters import k_means
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, InputError, UnknownNameError
-from seewhy.metrics.clusters import k_means
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.studies.concepts import HeadTraining, Looked, Parts, iis, measure, prototype, random, standardised, text

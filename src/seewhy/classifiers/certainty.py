@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..clusters import lloyd
 from ..errors import InputError
 from ..explanation.prediction import Certainty, Decision
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
@@ -191,11 +192,7 @@ def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
     x = normalize(features - features.mean(0), dim=1)
     draw, best, chosen = torch.Generator().manual_seed(seed), -math.inf, torch.arange(n) % 2
     for _ in range(N_STARTS):
-        centres = x[torch.randperm(n, generator=draw)[:2]]
-        for _ in range(N_ROUNDS):
-            nearest = (x @ centres.T).argmax(1)
-            sums = torch.zeros_like(centres).index_add(0, nearest, x)
-            centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums, dim=1), centres)
+        centres, nearest = lloyd(x, x[torch.randperm(n, generator=draw)[:2]], N_ROUNDS, spherical=True)
         fit = float((x @ centres.T).max(1).values.sum())
         if fit > best and len(nearest.unique()) == 2:
             best, chosen = fit, nearest

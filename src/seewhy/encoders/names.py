@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from ..clusters import lloyd
 from ..errors import ModelError
 from ..storage.tensors import cached_tensors
 from .base import Encoder, SentenceText, TextTower
@@ -24,6 +24,7 @@ ARTICLE = re.compile(r"\b(a|an|the) $", re.IGNORECASE)
 NAMED = re.compile(r"(a|an|the) ", re.IGNORECASE)
 N_HEARD = 256
 """Number of centres that represent the sentences of an adaptation."""
+N_ROUNDS = 8
 SOFTNESS = 0.05
 """Width of the transition between the original and the adapted space, in cosine similarity."""
 
@@ -81,15 +82,10 @@ def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"
     return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
 
 
-def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0, n_rounds: int = 8) -> Tensor:
-    """Compute up to ``n`` cluster centres of unit vectors by spherical k-means (Dhillon & Modha 2001)."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = vectors[torch.randperm(len(vectors), generator=generator)[:n]]
-    for _ in range(n_rounds if len(vectors) > n else 0):
-        nearest = torch.cat([(part @ centres.T).argmax(1) for part in vectors.split(4096)])
-        sums = torch.zeros_like(centres).index_add(0, nearest, vectors)
-        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums, dim=1), centres)
-    return centres
+def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0) -> Tensor:
+    """Compute up to ``n`` cluster centres of unit vectors by spherical k-means."""
+    start = vectors[torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:n]]
+    return lloyd(vectors, start, N_ROUNDS, spherical=True)[0] if len(vectors) > n else start
 
 
 def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:

@@ -26,6 +26,7 @@ from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing, Verdict
 from ..metrics.base import upsampled
 from ..metrics.localisation import positive_share
+from ..metrics.similarity import spearman
 from ..parameters import configured
 from ..pictures.images import Picture
 from ..pictures.object_masks import MaskSource
@@ -334,16 +335,10 @@ def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explana
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
     """Return Spearman's correlation of two maps on the coarser grid; ``None`` if a map is constant."""
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
-    one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
+    one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten() for m in (a, b))
     if (one == one[0]).all() or (other == other[0]).all():
         return None
-    return float(np.clip(np.corrcoef(_ranks(one), _ranks(other))[0, 1], -1, 1))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks with ties at their mean rank."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((count.cumsum() - (count - 1) / 2)[place])
+    return float(spearman(one[None], other[None]).clamp(-1, 1))
 
 
 def agree(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bounds import Checked, Count, NotNegative, Positive
-from ..metrics.clusters import k_means
+from ..clusters import k_means
 from ..progress import Progress
 from .conditions import Condition, Gradient
 from .generator import Generator

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,11 +41,14 @@ def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | Non
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
     [0.439, 1.0]
     """
-    share, z2 = float(right.double().mean()), 1.959964**2
-    n = _worth(right.double(), groups)
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = wilson(float(right.double().mean()), _worth(right.double(), groups), 1.959964)
+    return max(0.0, low), min(1.0, high)
+
+
+def wilson(share: Any, n: Any, z: float) -> tuple[Any, Any]:
+    """Return Wilson's interval of ``z`` standard errors; ``share`` and ``n`` are numbers, arrays or tensors."""
+    middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 def _worth(right: Float[Tensor, " n"], groups: Int[Tensor, " n"] | None) -> float:

@@ -19,6 +19,7 @@ from ..explanation.result import EXACT, Result
 from ..explanation.similar import Like, Likeness, NeighbourShare, PatchDeletion
 from ..explanation.verdict import Level, Verdict
 from ..heads.head import Target
+from ..metrics.calibration import wilson
 from ..printable import percent
 from ..results import Count, Doc, Share
 from .bank import Patches
@@ -55,8 +56,7 @@ class Band(NamedTuple):
     @property
     def lower(self) -> float:
         """Wilson's one-sided 95 % lower bound of the accuracy."""
-        z, p, n = 1.645, self.right / self.n, self.n
-        return (p + z * z / 2 / n - z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
+        return float(wilson(self.right / self.n, self.n, 1.645)[0])
 
 
 class Trial(NamedTuple):

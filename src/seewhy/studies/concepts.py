@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
+from ..clusters import k_means
 from ..encoders.base import Encoder
 from ..encoders.stream import EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError
 from ..heads.head import Projected
 from ..heads.sparse_concepts import SPARSITIES, Mask, concept_scores, n_kept, sparsify
-from ..metrics.clusters import k_means
 from ..storage.features import FeatureStore
 from ..types import Crop, Failure
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..explanation.prediction import Unknowns
+from ..metrics.calibration import wilson
 from ..storage.parts import rebuilt, tensors_of
 from .strangeness import Gaussian, Inputs, Strangeness
 
@@ -311,9 +312,8 @@ class Trust:
         right = self.held.right[order].double().cumsum(0)
         surer = torch.searchsorted(-self.held.probability[order], -probability.contiguous(), right=True)
         n = surer.clamp(min=min(N_COUNTED, len(order)))
-        part, n, z = right[n - 1] / n, n.double(), 1.96
-        spread = z * (part * (1 - part) / n + z * z / (4 * n * n)).sqrt()
-        return ((part + z * z / (2 * n) - spread) / (1 + z * z / n)).float()
+        low: Tensor = wilson(right[n - 1] / n, n.double(), 1.96)[0]
+        return low.float()
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
         """Return the number and the accuracy of sure held-out decisions."""

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ..explanation.prediction import Unknowns
 from ..metrics.calibration import accuracy_interval
+from ..metrics.similarity import mean_ranks
 from ..progress import Progress
 from .base import HeldOutSigns, Judgement, Monotone, Signs, Trust
 from .strangeness import Gaussian, Inputs, Strangeness, narrowed
@@ -206,10 +207,9 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
     """Return the area under the ROC curve, or ``None`` if a sample is empty."""
     if not len(higher) or not len(lower):
         return None
-    _, place, count = torch.cat([higher, lower]).unique(return_inverse=True, return_counts=True)
-    ranks = (count.cumsum(0).double() - (count - 1) / 2)[place]
     n, m = len(higher), len(lower)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    ranks = mean_ranks(torch.cat([higher, lower])[None])[0, :n]
+    return float((ranks.sum() - n * (n - 1) / 2) / (n * m))
 
 
 @dataclass(frozen=True)

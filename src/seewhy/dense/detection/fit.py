@@ -19,6 +19,7 @@ from ...encoders.base import Encoder
 from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
 from ...metrics.average_precision import AveragePrecision, Matched, average_precision, boxes_of, mean
+from ...metrics.calibration import wilson
 from ...parameters import configured
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
 from ...pictures.samples import Sample, folds_of, gathered, some
@@ -312,12 +313,6 @@ class Ranked(NamedTuple):
         variance = (square + p**2 * (2 * n + 1).cumsum()) / all_**2
         effect = np.maximum(1, variance / np.maximum(p * (1 - p) / all_, 1e-12))
         return wilson(p, all_ / effect, z)[0]
-
-
-def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return middle - half, middle + half
 
 
 def calibrated(

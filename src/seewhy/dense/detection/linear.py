@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...bounds import Checked, Count, Natural, Positive
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
+from ...clusters import lloyd
 from ...encoders.base import Encoder
 from ...heads.head import Head
 from ...heads.normalise import Normalise
@@ -32,24 +33,20 @@ picture's.
 """
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
 """Training windows in all, smallest number of each kind per picture, and jittered boxes per object."""
+N_ROUNDS = 25
+"""Largest number of rounds of k-means."""
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window is a positive example, and below which it is a negative example."""
 FIRST, RIDGE = 64, 1.0
 """Pictures for the principal components, and the ridge penalty of the box regression."""
 
 
-def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
+def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int) -> Float[Tensor, "m 2"]:
     """Cluster widths and heights by k-means on their logarithms."""
     points = sizes.double().log()
     distinct = points.unique(dim=0)
     order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]
-    centres = distinct[order]
-    for _ in range(steps):
-        own = torch.cdist(points, centres).argmin(1)
-        sums = torch.zeros_like(centres).index_add_(0, own, points)
-        counts = torch.bincount(own, minlength=len(centres))[:, None]
-        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
-    return centres.exp().float()
+    return lloyd(points, distinct[order], N_ROUNDS)[0].exp().float()
 
 
 def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,47 @@
+"""k-means against scikit-learn, and its empty and spherical centres."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+
+from seewhy.clusters import k_means, lloyd
+
+
+def _points(n: int = 300) -> torch.Tensor:
+    return torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_lloyd_is_scikit_learns_from_the_same_start() -> None:
+    x = _points()
+    centres, owner = lloyd(x, x[:5])
+    theirs = KMeans(5, init=x[:5].numpy(), n_init=1, algorithm="lloyd", tol=0, max_iter=50).fit(x.numpy())
+    np.testing.assert_allclose(centres, theirs.cluster_centers_, atol=1e-5)
+    assert owner.tolist() == theirs.labels_.tolist()
+
+
+def test_rounds_are_limited() -> None:
+    x = _points()
+    centres, owner = lloyd(x, x[:5], 1)
+    assert torch.allclose(centres[2], x[owner == 2].mean(0), atol=1e-6)
+    assert not torch.equal(centres, lloyd(x, x[:5], 2)[0])
+
+
+def test_a_centre_without_rows_stays() -> None:
+    x = torch.tensor([[0.0], [1.0]])
+    assert lloyd(x, torch.tensor([[0.5], [9.0]]))[0].tolist() == [[0.5], [9.0]]
+
+
+def test_spherical_centres_are_unit_vectors_and_never_zero() -> None:
+    x = torch.nn.functional.normalize(_points(), dim=1)
+    centres, owner = lloyd(x, x[:3], spherical=True)
+    assert torch.allclose(centres.norm(dim=1), torch.ones(3), atol=1e-6)
+    assert torch.equal((x @ centres.T).argmax(1), owner)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert lloyd(opposite, torch.tensor([[0.0, 1.0]]), spherical=True)[0].tolist() == [[0.0, 1.0]]
+
+
+def test_k_means_is_deterministic() -> None:
+    first, again = (k_means(_points(), 4, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
