@@ -44,7 +44,6 @@ ALSO = {
     "check": ("check", "corrected", "pairs-check", "pairs-clean"),
     "app": ("annotate", "corrected"),
     "index": ("index", "embed", "embed-status", "verify"),
-    "embed": ("embed", "embed-status", "verify"),
     "describe-write": ("describe-classes", "describe-pairs"),
     "study-generate": ("generate",),
 }
@@ -80,7 +79,7 @@ def printed(command: Sequence[object], text: str | bytes | None) -> None:
         words = words[words.index("seewhy") + 1 :]
     if "--json" in words and text:
         lines = (text if isinstance(text, str) else text.decode("utf-8")).splitlines()
-        verb = "-".join(words[: 2 if words[0] in ("study", "describe", "pairs") else 1])
+        verb = "-".join(words[: 2 if words[0] in ("study", "describe") else 1])
         for row in map(json.loads, lines):
             names = ALSO.get(verb, (verb,))
             check(next((name for name in names if validator(name).is_valid(row)), names[0]), [row])

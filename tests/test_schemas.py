@@ -113,9 +113,9 @@ def test_keys_are_written_as_in_the_documentation() -> None:
 
 
 def test_schemas_are_on_the_command_line() -> None:
-    done = CliRunner().invoke(app, ["schema"])
+    done = CliRunner().invoke(app, ["methods", "--json-schema", "all"])
     assert done.stdout.splitlines() == list_schemas()
-    done = CliRunner().invoke(app, ["schema", "study faithfulness"])
+    done = CliRunner().invoke(app, ["methods", "--json-schema", "study faithfulness"])
     assert json.loads(done.stdout) == seewhy.schema("study-faithfulness")
 
 

@@ -97,7 +97,7 @@ def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_pat
 
 @pytest.mark.slow
 def test_the_command_exports(command: list[str], folder: Path, tmp_path: Path) -> None:
-    base = [*command, "annotate", str(folder), "-o", str(tmp_path / "c.sqlite")]
+    base = [*command, "app", "--data", str(folder), "--annotate", str(tmp_path / "c.sqlite")]
     out = subprocess.run(
         [*base, "--export", str(tmp_path / "c.jsonl"), "--json"], capture_output=True, text=True, check=True
     )

@@ -96,12 +96,15 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "predict --csv": (("predict", PHOTO, "--labels", "labels.txt", "--csv", "-o"), (".csv",)),
     "evaluate": (("evaluate", "photos", "--labels", "labels.txt", "-o"), (".html", ".json")),
     "search": (("search", "library", "--text", "x", "-o"), (".html", ".json")),
-    "describe classes": (("describe", "classes", "labels.txt", "-w", "m", "-o"), (".json",)),
-    "describe pairs": (("describe", "pairs", "photos", "--labels", "labels.txt", "-w", "m", "-o"), (".json",)),
+    "describe write": (("describe", "write", "labels.txt", "-w", "m", "-o"), (".json",)),
+    "describe write --pairs": (
+        ("describe", "write", "--pairs", "photos", "--labels", "labels.txt", "-w", "m", "-o"),
+        (".json",),
+    ),
     "describe images": (("describe", "images", PHOTO, "--labels", "labels.txt", "-o"), (".jsonl", ".txt")),
     "describe match": (("describe", "match", "photos", "--descriptions", "labels.json", "-o"), (".jsonl",)),
-    "annotate": (("annotate", PHOTO, "-o"), (".sqlite",)),
-    "annotate --export": (("annotate", PHOTO, "-o", "kept.sqlite", "--export"), (".jsonl",)),
+    "app --annotate": (("app", "--data", PHOTO, "--annotate"), (".sqlite",)),
+    "app --export": (("app", "--data", PHOTO, "--annotate", "kept.sqlite", "--export"), (".jsonl",)),
     "--store": (("predict", PHOTO, "--labels", "labels.txt", "--store"), (".sqlite",)),
 }
 
@@ -134,7 +137,7 @@ def test_a_link_to_a_foreign_file_is_refused(verb: str, here: Path, refused: See
         path.unlink()
 
 
-CLEAN = ("pairs", "clean", "drafts.jsonl", "--text-column", "description", "--skip", "small_picture")
+CLEAN = ("check", "--texts", "drafts.jsonl", "--column", "text=description", "--skip", "small_picture")
 EDITED: dict[str, tuple[tuple[str, ...], str]] = {
     "predict": (("predict", "photos", "--labels", "labels.txt", "-o", "p.jsonl"), "p.jsonl"),
     "predict --csv": (("predict", "photos", "--labels", "labels.txt", "--csv", "-o", "p.csv"), "p.csv"),
@@ -143,8 +146,8 @@ EDITED: dict[str, tuple[tuple[str, ...], str]] = {
     "check": (("check", "photos", "-o", "out"), "out/findings.csv"),
     "detect": (("detect", "photos", "--labels", "labels.txt", "--format", "csv", "-o", "out"), "out/boxes.csv"),
     "describe match": (("describe", "match", "photos", "--descriptions", "labels.json", "-o", "m.jsonl"), "m.jsonl"),
-    "pairs clean": ((*CLEAN, "-o", "c.jsonl"), "c.jsonl"),
-    "pairs clean, removed": ((*CLEAN, "-o", "c.jsonl"), "c.removed.jsonl"),
+    "check --texts": ((*CLEAN, "-o", "c.jsonl"), "c.jsonl"),
+    "check --texts, removed": ((*CLEAN, "-o", "c.jsonl"), "c.removed.jsonl"),
 }  # fmt: skip
 
 
@@ -228,7 +231,7 @@ def test_pairs_that_were_removed_are_not_written_over_by_what_is_removed_of_them
     Path("a.removed.jsonl").write_text('{"image": "other.png", "text": "A wren.", "reasons": {}}\n')
     for force in ((), ("--force",)):
         assert "a.removed.jsonl is also an input" in refused(
-            "pairs", "clean", "a.removed.jsonl", "-o", "a.jsonl", *force
+            "check", "--texts", "a.removed.jsonl", "-o", "a.jsonl", *force
         )
 
 
@@ -246,7 +249,7 @@ def test_a_card_that_would_be_explained_next_time_is_refused(here: Path, refused
 
 
 def test_one_name_for_two_outputs_is_refused(here: Path, refused: Seewhy) -> None:
-    said = refused("annotate", PHOTO, "-o", "a.jsonl", "--export", "photos/../a.jsonl")
+    said = refused("app", "--data", PHOTO, "--annotate", "a.jsonl", "--export", "photos/../a.jsonl")
     assert "must differ, got" in said
     assert "must differ, got" in refused("predict", PHOTO, "--store", "a.sqlite", "-o", "a.sqlite")
 
@@ -272,8 +275,10 @@ FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
                                                                     ".explanations.progress.jsonl")),
     "fit": (("fit", "photos", "-o"), ("notes.txt", "seewhy.json")),
     "index": (("index", "photos", "-o"), ("notes.txt", "catalogue.sqlite")),
-    "fit-prototypes": (("fit-prototypes", "photos", "-o"), ("epic.safetensors", "epic.json", ".epic.checkpoint")),
-    "fit-explainer": (("fit-explainer", "photos", "-o"), ("t_tame.safetensors", "t_tame.json", ".t_tame.checkpoint")),
+    "prototypes": (("fit", "--task", "prototypes", "photos", "-o"),
+                   ("epic.safetensors", "epic.json", ".epic.checkpoint")),
+    "explainer": (("fit", "--task", "explainer", "photos", "-o"),
+                  ("t_tame.safetensors", "t_tame.json", ".t_tame.checkpoint")),
     "study faithfulness": (("study", "faithfulness", "photos", "-o"), ("study.html", "study.json", "progress.jsonl")),
 }  # fmt: skip
 

@@ -61,7 +61,15 @@ def test_the_command_ends_in_a_sentence(
 ) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (9, 8)).save(tmp_path / "photos" / "0.png")
-    words = ["embed", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), "--cluster", "ray://127.0.0.1:10001"]
+    words = [
+        "index",
+        "--parquet",
+        str(tmp_path / "photos"),
+        "-o",
+        str(tmp_path / "out"),
+        "--cluster",
+        "ray://127.0.0.1:10001",
+    ]
     monkeypatch.setattr(sys, "argv", ["seewhy", *words])
     with pytest.raises(SystemExit) as ended:
         main()

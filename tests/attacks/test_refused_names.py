@@ -22,7 +22,7 @@ from tiny import TRANSFORM
     "arguments",
     [
         ["check", "{}"],
-        ["embed", "{}", "-o", "out"],
+        ["index", "{}", "-o", "out", "--parquet"],
         ["fit", "{}.csv", "-o", "out"],
         ["predict", "a.png", "-e", "hf:{}"],
     ],

@@ -32,7 +32,7 @@ ONLY: dict[str, set[str]] = {
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
-        "language/annotation/formats.py", "classifiers/unfitted.py", "catalogue.py", "cli/renamed.py",
+        "language/annotation/formats.py", "classifiers/unfitted.py", "catalogue.py",
         "language/textualize_run.py",
         "descriptions/base.py", "language/captions.py", "cli/annotate.py",
         "cli/options.py", "encoders/engines.py", "encoders/names.py", "studies/inspection/earlier.py",

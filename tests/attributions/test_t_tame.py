@@ -262,10 +262,23 @@ def test_through_the_command_line(tmp_path: Path) -> None:
     folders = class_folders(tmp_path / "photos", n=2)
     run = CliRunner()
     model = str(tmp_path / "model")
-    done = run.invoke(app, ["fit", str(folders), "-o", model, "--n-crops", "0", "--engine", "torch", "-q"])
+    done = run.invoke(app, ["fit", str(folders), "-o", model, "--set", "n_crops=0", "--engine", "torch", "-q"])
     assert done.exit_code == 0, done.output
-    fit = ["fit-explainer", str(folders), "-m", model, "--engine", "torch", "--steps", "2", "--batch-size", "2"]
-    done = run.invoke(app, [*fit, "--size", "64", "--json", "-q"], catch_exceptions=False)
+    fit = [
+        "fit",
+        str(folders),
+        "--task",
+        "explainer",
+        "-m",
+        model,
+        "--engine",
+        "torch",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch_size=2",
+    ]
+    done = run.invoke(app, [*fit, "--set", "size=64", "--json", "-q"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)
     assert row["layers"] == ["blocks.2", "blocks.4", "last"]
@@ -273,7 +286,7 @@ def test_through_the_command_line(tmp_path: Path) -> None:
     assert sorted(p.name for p in Path(row["explainer"]).parent.iterdir()) == ["t_tame.json", "t_tame.safetensors"]
     one = str(next(folders.rglob("*.png")))
     explain = ["explain", one, "-m", model, "--engine", "torch", "--no-measure", "--json", "-q"]
-    for extra in ([], ["--explainer", row["explainer"]]):
+    for extra in ([], ["--set", f"explainer={row['explainer']}"]):
         out = str(tmp_path / f"why{len(extra)}")
         done = run.invoke(app, [*explain, "--where", "t_tame", "-o", out, *extra], catch_exceptions=False)
         assert done.exit_code == 0, done.output
@@ -281,10 +294,10 @@ def test_through_the_command_line(tmp_path: Path) -> None:
         assert heat.shape == (28, 28)
         assert heat.max() == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError) as caught:
-        run.invoke(app, [*explain, "--where", "grad_cam", "--explainer", "there"], catch_exceptions=False)
+        run.invoke(app, [*explain, "--where", "grad_cam", "--set", "explainer=there"], catch_exceptions=False)
     assert str(caught.value) == "grad_cam takes no explainer, got 'there'. Remove it, or use t_tame."
     with pytest.raises(InputError) as caught:
-        run.invoke(app, ["fit-explainer", str(folders), "--steps", "1"], catch_exceptions=False)
+        run.invoke(app, ["fit", str(folders), "--task", "explainer", "--set", "steps=1"], catch_exceptions=False)
     assert str(caught.value) == (
         "An output folder is required, because the classifier was not loaded from a folder. Give one with -o."
     )

@@ -472,7 +472,7 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     test = str(class_folders(tmp_path / "test", 4, LABELS))
 
     def run(*arguments: str, code: int) -> str:
-        done = RUNNER.invoke(app, ["audit", *arguments, "--quiet"], catch_exceptions=False)
+        done = RUNNER.invoke(app, ["evaluate", *arguments, "--quiet"], catch_exceptions=False)
         assert done.exit_code == code, done.output
         return done.stdout
 
@@ -483,7 +483,7 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(SeeWhyError, match="exists, and either SeeWhy did not write it"):
         run("--write-contract", str(contract), code=2)
     places = ["-o", str(tmp_path / "report"), "--junit", str(tmp_path / "audit.xml"), "--json"]
-    data = json.loads(run("model", test, "--contract", str(contract), *places, code=0))
+    data = json.loads(run("-m", "model", test, "--contract", str(contract), *places, code=0))
     check("audit", [data])
     assert (data["audit"], data["contract"]) == ("pass", str(contract))
     assert data["report"] == str(tmp_path / "report" / "audit.html")
@@ -492,16 +492,16 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     contract.write_text(
         "[agreement]\nat_least = 1.0\nbound = 'worst'\n[group_gap]\nat_most = 0.1\nrequired = false", "utf-8"
     )
-    told = run("model", test, "--contract", str(contract), "--n-explained", "3", *places[:4], code=1)
+    told = run("-m", "model", test, "--contract", str(contract), "--n-explained", "3", *places[:4], code=1)
     assert "Failed: 1 of 2 figures broke the contract on 12 pictures." in told
     assert "Groups treated alike" in told
     for arguments, says in (
         (
-            ["model"],
+            ["-m", "model", "--contract", "default"],
             "Labelled pictures are required. Give a folder or a table.",
         ),
         (
-            ["--write-contract", str(tmp_path / "c.toml"), "model"],
+            ["--write-contract", str(tmp_path / "c.toml"), "-m", "model"],
             "--write-contract cannot be combined with a model or pictures. Use only one of them.",
         ),
     ):

@@ -51,7 +51,19 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def command(classifier: Classifier, contract: str, *words: object) -> Ended:
         monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
         Path("audit.toml").write_text(contract, "utf-8")
-        words = ("audit", "model", *words, "--contract", "audit.toml", "--n-explained", "0", "--store", "none", "-q")
+        words = (
+            "evaluate",
+            "-m",
+            "model",
+            *words,
+            "--contract",
+            "audit.toml",
+            "--n-explained",
+            "0",
+            "--store",
+            "none",
+            "-q",
+        )
         monkeypatch.setattr(sys, "argv", ["seewhy", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -103,9 +115,9 @@ def test_masks_and_boxes_say_where_the_object_is(run: Any, tmp_path: Path) -> No
     around = run(model, BACKGROUND, "test", "--masks", "around", "--json")
     assert (around.code, around.figure["state"]) == (1, "fail")
     assert around.figure["value"] > 0.3
-    boxes = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--json")
+    boxes = run(model, BACKGROUND, "test", "--masks", "boxes.json", "--json")
     assert (boxes.code, boxes.figure["value"]) == (0, inside.figure["value"])
-    twice = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--masks", "inside")
+    twice = run(model, BACKGROUND, "test", "--masks", "boxes.json", "--masks", "inside")
     assert (twice.code, twice.err) == (
         2, "seewhy: Boxes cannot be combined with another source of masks. Use only one of them.\n",
     )  # fmt: skip
@@ -121,12 +133,12 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     segmenter = Segmenter("bright", {}, model.encoder, (*CLASSES, "ground"), Bright(), 1.0)
     monkeypatch.setattr("seewhy.dense.saving.is_segmenter", lambda folder: folder == "segmenter")
     monkeypatch.setattr("seewhy.dense.saving.load_segmenter", lambda *_, **__: segmenter)
-    found = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--json")
+    found = run(model, BACKGROUND, "test", "--masks", "segmenter", "--json")
     assert (found.code, found.figure["state"], found.figure["n"]) == (0, "pass", 12), found.err
-    strange = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--object", "bird")
+    strange = run(model, BACKGROUND, "test", "--masks", "segmenter", "--object", "bird")
     assert (strange.code, strange.out) == (2, "")
     assert strange.err == ("seewhy: The segmenter has no class 'bird'. Choose one of red, green, blue, ground.\n")
-    both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
+    both = run(model, BACKGROUND, "test", "--masks", "segmenter", "--masks", "inside")
     assert both.code == 2
     assert both.err.startswith(
         "seewhy: --masks inside and --masks segmenter cannot be combined, because both give the "
@@ -161,10 +173,10 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
     unknown = replace(hues(), known=None)
     copies = "[copies]\nat_most = 0\n"
     assert run(unknown, copies, "test", "--json").figure["state"] == "not measured"
-    found = run(unknown, copies, "test", "--train", "test", "--json")
+    found = run(unknown, copies, "test", "--against", "test", "--json")
     assert (found.code, found.figure["value"]) == (1, 1.0)
     (tmp_path / "none").mkdir()
-    empty = run(unknown, copies, "test", "--train", "none")
+    empty = run(unknown, copies, "test", "--against", "none")
     assert (empty.code, empty.err) == (
         2, "seewhy: none must have one subfolder per class, but it has no subfolders.\n"
     )  # fmt: skip
@@ -221,7 +233,7 @@ def table(path: Path, **columns: str) -> Path:
     [
         (["--group", "camera"], "test.csv has no column 'camera' that says which pictures belong together."),
         (["--group", "site"], "Every picture must have a group, and 6 of 6 have none: "),
-        (["--label-column", "other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
+        (["--column", "label=other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
         (["--junit", "nowhere/audit.xml"], "nowhere/audit.xml could not be written: no such file or directory."),
         (["--junit", "pictures"], "pictures could not be written: is a directory."),
         (

@@ -221,6 +221,8 @@ def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         folder.mkdir()
         for s in seen(change, n=8).items:
             Image.fromarray(np.asarray(s.pixels)).save(folder / f"{s.image}.png")
-        done = CliRunner().invoke(app, ["drift", str(folder), "-o", str(tmp_path / "out"), "--quiet"])
+        done = CliRunner().invoke(
+            app, ["evaluate", str(folder), "--against", "fit", "-o", str(tmp_path / "out"), "--quiet"]
+        )
         assert done.exit_code == code, done.output
     assert (tmp_path / "out" / "drift.html").exists()

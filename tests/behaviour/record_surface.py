@@ -1,7 +1,4 @@
-"""What the command line answers on small pictures: exit codes, sentences on standard error, and the JSON of each verb.
-
-Lines are written as people typed them before the verbs were merged; they hold for as long as old verbs are answered.
-"""
+"""What the command line answers on small pictures: exit codes, sentences on stderr, and the JSON of each verb."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from coloured import masked, squares
 from tiny import CLASSES, class_folders
 
 LINES = """
-fit train -o m --n-crops 0 --descriptions words.json --json
+fit train -o m --set n_crops=0 --descriptions words.json --json
 fit train -o m2 --method neighbours --set k=3 --json
 predict train/moss -m m --json
 predict train/moss nowhere.png -m m --csv
@@ -30,38 +27,38 @@ predict train/rust/rust_0.png --labels "moss, rust" --json
 predict train/rust/rust_0.png --finding rust --json
 predict train -m m --parquet -o decisions --json
 explain train/moss/moss_0.png -m m --json
-explain train/moss/moss_0.png -m m --json --no-measure --where eigen_cam --neurons 2 --target rust --contrast moss
+explain train/moss/moss_0.png -m m --json --no-measure --where eigen_cam --set neurons=2 --target rust --contrast moss
 explain train/sky/sky_1.png -m m --no-measure -o why --json
-explain boxes/0.png --labels "red, green" --detector word_regions --no-measure --json
+explain boxes/0.png --labels "red, green" --parts word_regions --no-measure --json
 segment masks/images/0.png --labels "red, green, blue" --json
 detect boxes --labels "red, green" --json
-fit-segmenter masks -o seg --method linear --json
+fit masks --task masks -o seg --method linear --json
 segment masks/images/0.png -m seg --json
 evaluate masks -m seg --json
-fit-prototypes train -m m --n-prototypes 2 --json
+fit train --task prototypes -m m --set n_prototypes=2 --json
 evaluate train -m m --json --n-explained 0
 evaluate captions.csv --retrieval --json
-audit m train --n-explained 0 --json
-drift train -m m --json
+evaluate train -m m --contract default --n-explained 0 --json
+evaluate train -m m --against fit --json
 check train --json
-pairs check captions.csv --json
-pairs clean captions.csv -o clean.jsonl --json
+check captions.csv --texts --json
+check captions.csv --texts -o clean.jsonl --json
 index train -o library --json
 search library --image train/moss/moss_0.png -k 2 --json
 search library --text moss -k 2 --json
-embed train -o vectors --json
-embed --status vectors --json
-embed --verify vectors --json
+index train --parquet -o vectors --json
+index --status vectors --json
+index --verify vectors --json
 index vectors -o library2 --json
 index --verify library --json
-describe classes "wren, robin" -o birds.json --writer gpt-4o-mini --base-url http://localhost:1/v1 --dry-run --json
+describe write "wren, robin" -o birds.json --writer gpt-4o-mini --base-url http://localhost:1/v1 --dry-run --json
 describe match train --descriptions words.json -o captions.jsonl --json
 describe images train/moss/moss_0.png -o long.jsonl -m m --json
-annotate train -o texts.sqlite --export texts.jsonl --json
+app --data train --annotate texts.sqlite --export texts.jsonl --json
 adapt captions.csv -o enc --dry-run --json
 study faithfulness train -m m --metrics sparsity,deletion --methods grad_cam --n-pictures 3 --json
-study transfer train -e lite0 --per-class 1 --label-part 0.5 --n-seeds 2 --n-corrupted 0 --json
-study scaling train --n-sizes 3 --n-seeds 2 --target 0.9 --json
+study transfer train -e lite0 --set shots=1 --set parts=0.5 --set n_seeds=2 --set n_corrupted=0 --json
+study scaling train --set n_sizes=3 --set n_seeds=2 --target 0.9 --json
 methods rise --json
 predict train -m nowhere
 fit nowhere -o x

@@ -135,7 +135,7 @@ def test_a_path_ends_where_weaker_penalties_gain_nothing() -> None:
 
 @pytest.mark.slow
 def test_the_command_line(train: Path, validation: Path, tmp_path: Path, command: list[str]) -> None:
-    arguments = ["fit", str(train), "-o", str(tmp_path / "m"), "--n-crops", "0", "--validation", str(validation)]
+    arguments = ["fit", str(train), "-o", str(tmp_path / "m"), "--set", "n_crops=0", "--validation", str(validation)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "of 6 validation pictures" in done.stdout

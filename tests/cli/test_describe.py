@@ -48,17 +48,17 @@ def test_classes_are_written_kept_and_not_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(lambda request: BULLETS) as service:
-        assert seewhy(monkeypatch, *classes(service, "--dry-run", "--price-in", 2, "--price-out", 4)) == 0
+        assert seewhy(monkeypatch, *classes(service, "--dry-run", "--set", "price_in=2", "--set", "price_out=4")) == 0
         assert service.requests == []
         assert capsys.readouterr().out.startswith("2 questions to ask, 0 answered before; about ")
-        assert seewhy(monkeypatch, *classes(service, "--json", "--max-tokens", 50)) == 0
+        assert seewhy(monkeypatch, *classes(service, "--json", "--set", "max_tokens=50")) == 0
         assert printed_json(capsys, "describe-classes") == {"file": "b.json", "written": 2, "failed": {}}
         assert json.loads(Path("b.json").read_text())["wren"] == ["red beak", "black cap", "long tail"]
         assert [r["max_tokens"] for r in service.requests] == [50, 50]
-        assert seewhy(monkeypatch, *classes(service, "--max-tokens", 50)) == 0
+        assert seewhy(monkeypatch, *classes(service, "--set", "max_tokens=50")) == 0
         assert len(service.requests) == 2
         capsys.readouterr()
-        assert seewhy(monkeypatch, *classes(service, "--max-tokens", 50, "--dry-run", "--json")) == 0
+        assert seewhy(monkeypatch, *classes(service, "--set", "max_tokens=50", "--dry-run", "--json")) == 0
     told = printed_json(capsys, "describe-classes")
     assert told == {"n_prompts": 2, "n_known": 2, "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
 
@@ -108,7 +108,7 @@ def test_a_refused_parameter_is_left_out_on_demand(
     with serving(picky) as service:
         assert seewhy(monkeypatch, *classes(service)) == 2
         assert "Add --set leave_out=temperature, or change the value." in capsys.readouterr().err
-        assert seewhy(monkeypatch, *classes(service, "--leave-out", "temperature, seed")) == 0
+        assert seewhy(monkeypatch, *classes(service, "--set", "leave_out=temperature, seed")) == 0
     assert "seed" not in service.requests[-1]
 
 
@@ -151,7 +151,7 @@ def test_mistakes_in_options_are_one_line_each(
 
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "localhost:1")
     assert said == ("seewhy: --base-url must be a URL like http://localhost:11434/v1, got 'localhost:1'.\n")
-    said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
+    said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--set", "leave_out=top_p")
     assert "seewhy: --set leave_out must name parameters from" in said
     assert "A language model is required. Give it with --writer." in err(
         "describe", "write", "wren, robin", "-o", "b.json"

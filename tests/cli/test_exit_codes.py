@@ -18,7 +18,7 @@ from seewhy.cli.session import ROW_FOR_EACH
 from tiny import CLASSES, class_folders
 
 WHOLE_WITHOUT_IT = """
-fit train -o new --n-crops 0
+fit train -o new --set n_crops=0
 check train -o checked
 check train --against test
 check test --against train
@@ -28,7 +28,7 @@ evaluate train -m m --n-explained 0
 evaluate captions.csv --retrieval
 evaluate train -m m --against fit
 describe match train --descriptions words.json -o captions.jsonl
-study transfer train -e lite0 --per-class 1 --label-part 0.5 --n-seeds 2 --n-corrupted 0
+study transfer train -e lite0 --set shots=1 --set parts=0.5 --set n_seeds=2 --set n_corrupted=0
 app --annotate texts.sqlite --data train --export texts.jsonl
 """
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
                 (Path(new) / file.name).write_bytes(file.read_bytes())
         texts = "".join(f'"{c}": ["a {c} texture", "something flat"], ' for c in CLASSES[:3])
         Path("words.json").write_text("{" + texts.rstrip(", ") + "}")
-        assert code("fit train -o m --n-crops 0") == 0
+        assert code("fit train -o m --set n_crops=0") == 0
         for name in ("train/moss", "masked", "squares"):
             (Path(name) / "half.png").write_bytes((Path("train/rust/rust_0.png")).read_bytes()[:200])
         rows = [(str(file), f"a photo of {file.parent.name}") for file in sorted(Path("train").rglob("*.png"))]

@@ -31,13 +31,16 @@ def stopping(told: dict[str, Any]) -> Any:
     return stop
 
 
+WALK = ("n_steps=7", "eps1=0.2", "eps2=0.3", "eps3=0.4", "normalise=false", "gradient=own_logit")
+SETTINGS = [word for pair in (*WALK, "n=3", "start=noise", "controls=false") for word in ("--set", pair)]
+
+
 @pytest.mark.parametrize(
     ("asked", "walk", "asking"),
     [
         ((), PPGN(), (4, "facets", True, 0)),
         (
-            ("--n-steps", 7, "--eps1", 0.2, "--eps2", 0.3, "--eps3", 0.4, "--raw-steps", "--gradient", "own_logit",
-             "--count", 3, "--start", "noise", "--no-controls", "--seed", 5),
+            (*SETTINGS, "--seed", 5),
             PPGN(0.2, 0.3, 0.4, n_steps=7, normalise=False, gradient="own_logit"), (3, "noise", False, 5),
         ),
     ],
@@ -54,8 +57,8 @@ def test_a_walk_is_as_it_was_asked_for(
     )
     monkeypatch.setattr("seewhy.generation.generate.make", stopping(told))
     monkeypatch.setattr("seewhy.cli.explain.judge_named", lambda session, name: name)
-    invoke("generate", "--generator", "gen", "-m", "birds", "-e", "net", "--engine", "torch", "--neuron", 3, "--judge",
-           "other", "--generator-encoder", "small", *asked)  # fmt: skip
+    invoke("study", "generate", "gen", "-m", "birds", "-e", "net", "--engine", "torch", "--neuron", 3, "--judge",
+           "other", "--set", "generator_encoder=small", *asked)  # fmt: skip
     assert told["through"][:4] == ("birds", None, "net", "torch")
     assert told["loaded"] == ((Path("gen"),), {"encoder": "small", "own": on, "engine": "torch"})
     assert told["sampler"] == walk

@@ -55,9 +55,38 @@ def test_every_limit_of_a_service_is_the_one_that_was_given(
 ) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     asked: list[object] = ["-m", "a=x", "-m", "b=y", "--host", "0.0.0.0", "--port", 8123, "--name", "birds.example"]
-    asked += ["--token-file", tmp_path / "token", "--max-upload", 1.5, "--max-pictures", 3, "--max-batch", 4]
-    asked += ["--max-wait", 250, "--max-waiting", 6, "--rate", 7, "--request-seconds", 8, "--decode-seconds", 9]
-    asked += ["--no-measure", "--reload-seconds", 10, "--drain-seconds", 11, "--no-access-log", "--engine", "torch"]
+    asked += [
+        "--token-file",
+        tmp_path / "token",
+        "--set",
+        "max_upload=1.5",
+        "--set",
+        "max_pictures=3",
+        "--set",
+        "max_batch=4",
+    ]
+    asked += [
+        "--set",
+        "max_wait=250",
+        "--set",
+        "max_waiting=6",
+        "--rate",
+        7,
+        "--set",
+        "request_seconds=8",
+        "--set",
+        "decode_seconds=9",
+    ]
+    asked += [
+        "--no-measure",
+        "--set",
+        "reload_seconds=10",
+        "--set",
+        "drain_seconds=11",
+        "--no-access-log",
+        "--engine",
+        "torch",
+    ]
     serve(*asked, "-e", "net")
     web = Settings(
         host="0.0.0.0", port=8123, names=("birds.example",), max_upload=1_500_000, request_seconds=8, decode_seconds=9,
@@ -91,8 +120,8 @@ def test_a_cluster_is_the_one_that_was_named(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("seewhy.scale.run.run", run)
     (tmp_path / "t.csv").write_text("image\n")
-    words = ["embed", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--cluster", "head:6379"]
-    words += ["--workers", "3", "--threads", "2", "--gpus", "0.5"]
+    words = ["index", "--parquet", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--cluster", "head:6379"]
+    words += ["--workers", "3", "--set", "threads=2", "--set", "gpus=0.5"]
     with pytest.raises(Stop):
         CliRunner().invoke(app, words, catch_exceptions=False)
     assert told["cluster"] == Cluster("head:6379", 3, 2, 0.5)

@@ -93,11 +93,11 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must contain a 'owlv2' network, got 'clipseg'"):
         open_network("owlv2", str(folder))
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
-    words = ["segment", str(tmp_path / "photo.png"), "--labels", "cat,dog", "--segmenter", f"clipseg:{folder}"]
+    words = ["segment", str(tmp_path / "photo.png"), "--labels", "cat,dog", "--method", f"clipseg:{folder}"]
     done = CliRunner().invoke(app, [*words, "--json", "--quiet", "-o", str(tmp_path / "seg")])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["method"] == "clipseg"
-    wrong = CliRunner().invoke(app, [*words, "--denoise", "0.5"])
+    wrong = CliRunner().invoke(app, [*words, "--set", "denoised=0.5"])
     assert str(wrong.exception).startswith("There is no setting of clipseg called 'denoised'. Known: ")
 
 

@@ -240,7 +240,7 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
     sets = [word for name, value in {**SMALL, "n_steps": 3}.items() for word in ("--set", f"{name}={value}")]
-    words = ["fit-segmenter", str(data), "-o", str(tmp_path / "seg"), "--quiet"]
+    words = ["fit", str(data), "--task", "masks", "-o", str(tmp_path / "seg"), "--quiet"]
     done = CliRunner().invoke(app, [*words, *sets, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["method"] == "denseclip", "where the encoder has words"

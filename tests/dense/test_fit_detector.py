@@ -372,11 +372,11 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
         return done.stdout
 
     sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    fit = ["fit-detector", str(boxes), "-o", str(tmp_path / "det"), "--method", "linear", *sets]
+    fit = ["fit", str(boxes), "--task", "boxes", "-o", str(tmp_path / "det"), "--method", "linear", *sets]
     about = json.loads(run(*fit, "--json"))
     check("fit-detector", [about])
     assert about["classes"] == ["red", "blue"]
-    told = run(*fit, "--precision", "0.9", "--folds", "2").splitlines()
+    told = run(*fit, "--set", "precision=0.9", "--set", "folds=2").splitlines()
     assert told[0].startswith(f"{tmp_path / 'det'}: linear, 2 class(es), ")
     assert re.match(r"Expect an AP50 of \d+ to \d+ on 10 new pictures like the training pictures\.", told[1])
     assert re.match(r"red\tfrom a score of 0\.\d\d: precision \d+ % \(\d+ to \d+ %\).*, recall .*, 10 boxes$", told[2])

@@ -350,8 +350,8 @@ def test_every_box_gets_a_card_and_the_second_run_keeps_them(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Presence, "found", lambda _self, presence: torch.ones_like(presence, dtype=torch.bool))
-    given = (picture, "--labels", "red, green", "--detector", "word_regions", "--no-measure", "-o", tmp_path / "why")
-    first = run(*given, "--json", "--most-cards", "2")
+    given = (picture, "--labels", "red, green", "--parts", "word_regions", "--no-measure", "-o", tmp_path / "why")
+    first = run(*given, "--json", "--set", "most_cards=2")
     assert first.exit_code == 0, first.output
     rows = [json.loads(line) for line in first.stdout.splitlines()]
     check("explain", rows)
@@ -362,9 +362,9 @@ def test_every_box_gets_a_card_and_the_second_run_keeps_them(
     assert "2 boxes" in page
     assert page.count('title="Inside it: Not measured"') == 2
     assert f"box 1 of {rows[0]['part']['n']}" in Path(rows[0]["card"]).read_text("utf-8")
-    again = run(*given, "--most-cards", "2")
+    again = run(*given, "--set", "most_cards=2")
     assert again.stdout.count("(kept)") == 2
-    assert run(*given, "--most-cards", "1", "--seed", "1").stdout.count("(kept)") == 0
+    assert run(*given, "--set", "most_cards=1", "--seed", "1").stdout.count("(kept)") == 0
 
 
 def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp_path: Path) -> None:
@@ -380,10 +380,10 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
     assert {row["part"]["kind"] for row in rows} == {"segment"}
     for words, said in (
         (("-m", folder, "--labels", "red"), "--model and --labels cannot be combined"),
-        (("--detector", "word_regions"), "--parts requires names of what to find"),
-        (("--labels", "red", "--detector", "owlv2"), "needs a folder of weights"),
-        (("--labels", "red, green", "--segmenter", "linear"), "must be trained on pictures"),
-        (("-m", folder, "--neurons", "3"), "cannot be explained with neurons"),
+        (("--parts", "word_regions"), "--parts requires names of what to find"),
+        (("--labels", "red", "--parts", "owlv2"), "needs a folder of weights"),
+        (("--labels", "red, green", "--parts", "linear"), "must be trained on pictures"),
+        (("-m", folder, "--set", "neurons=3"), "cannot be explained with neurons"),
         (("-m", folder, "--validation", picture.parent), "--validation applies to whole pictures"),
         (("-m", folder, "-o", tmp_path / "a.html"), "must be a folder, got the file"),
     ):

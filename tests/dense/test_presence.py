@@ -94,9 +94,9 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
         assert "<b>nothing found</b> <span>for red, blue</span>" in page
         lines = CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()
         assert json.loads(lines[0])["not_found"] == ["red", "blue"]
-    every = CliRunner().invoke(app, [*words, "--json", "--least-presence", "0"]).stdout.splitlines()
+    every = CliRunner().invoke(app, [*words, "--json", "--set", "least_presence=0"]).stdout.splitlines()
     assert json.loads(every[0])["unnamed"] == 0
-    refused = CliRunner().invoke(app, ["detect", str(tmp_path / "a.png"), "-m", "det", "--least-presence", "2"])
+    refused = CliRunner().invoke(app, ["detect", str(tmp_path / "a.png"), "-m", "det", "--set", "least_presence=2"])
     assert str(refused.exception).startswith(
         "--model and --set least_presence cannot be combined, because a saved detector has "
         "its own thresholds. Use only one of them, or --least-score."

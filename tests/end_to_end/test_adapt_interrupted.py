@@ -48,7 +48,18 @@ def test_killed_again_and_again_it_ends_at_the_same_tensors(place: Path, own_cac
     run = Killing(place)
 
     def adapt(name: str) -> list[str]:
-        how = ["--encoder", "new:resnet", "--engine", "torch", "--keep", "0.5", "--epochs", "150", "--batch-size", "12"]
+        how = [
+            "--encoder",
+            "new:resnet",
+            "--engine",
+            "torch",
+            "--keep",
+            "0.5",
+            "--epochs",
+            "150",
+            "--set",
+            "batch_size=12",
+        ]
         return ["adapt", "pairs.jsonl", "-o", name, "--store", f"{name}.sqlite", *how]
 
     run.finish(*adapt("whole"))
@@ -70,7 +81,7 @@ def adapt(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, engine: tiny_pair())
 
     def call(seed: int) -> str:
-        how = ["--keep", "0.5", "--epochs", "27", "--batch-size", "12", "--store", "none", "--seed", str(seed)]
+        how = ["--keep", "0.5", "--epochs", "27", "--set", "batch_size=12", "--store", "none", "--seed", str(seed)]
         done = CliRunner().invoke(app, ["adapt", str(place / "pairs.jsonl"), "-o", str(tmp_path / "enc"), *how])
         return done.output if done.exit_code == 0 else str(done.exception)
 

@@ -30,7 +30,16 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.folder = folder
-        self.command = [*command, "annotate", str(folder), "-o", str(folder / "a.sqlite"), "--port", str(self.port)]
+        self.command = [
+            *command,
+            "app",
+            "--data",
+            str(folder),
+            "--annotate",
+            str(folder / "a.sqlite"),
+            "--port",
+            str(self.port),
+        ]
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

@@ -71,7 +71,7 @@ def fitted(run: Run, folders: Path, tmp_path_factory: pytest.TempPathFactory) ->
     model = tmp_path_factory.mktemp("models") / "textures"
     words = model.parent / "words.json"
     words.write_text(json.dumps({c: [f"a {c} texture", "something flat"] for c in CLASSES[:3]}))
-    done = run("fit", folders, "-o", model, "--n-crops", 1, "--descriptions", words, "--json")
+    done = run("fit", folders, "-o", model, "--set", "n_crops=1", "--descriptions", words, "--json")
     assert done.returncode == 0, done.stderr
     return model, rows(done)[0]
 
@@ -338,7 +338,7 @@ def test_a_table_with_other_columns_and_labels_from_files(run: Run, folders: Pat
     lines = [f"{folders / c / f'{c}_{i}.png'},{c}" for c in CLASSES[:2] for i in range(3)]
     table.write_text("file,kind\n" + "\n".join(lines) + "\n")
     (tmp_path / "names.txt").write_text("moss\nrust\n\n")
-    options = ("--image-column", "file", "--label-column", "kind", "--labels", "names.txt", "--n-explained", 0)
+    options = ("--column", "image=file", "--column", "label=kind", "--labels", "names.txt", "--n-explained", 0)
     (found,) = rows(run("evaluate", "t.csv", *options, "--json", where=tmp_path))
     assert found["n"] == 6
     assert [row["label"] for row in found["per_class"]] == ["moss", "rust"]

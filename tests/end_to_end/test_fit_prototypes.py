@@ -19,7 +19,7 @@ from seewhy.prototypes.perturbations import PROPERTIES
 
 pytestmark = pytest.mark.slow
 SURFACES = ("brick", "grass", "gravel")
-QUICK = ("--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "32")
+QUICK = ("--set", "n_prototypes=4", "--set", "shrinkage=0.2", "--set", "n_rotated=32")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -62,8 +62,8 @@ def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def fitted(run: Run) -> dict[str, Any]:
     """A classifier with EPIC's prototypes; the JSON of ``fit-prototypes``."""
-    said(run("fit", "photos", "-o", "model", "--n-crops", 0, "--json", "--quiet"))
-    return said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--json"))
+    said(run("fit", "photos", "-o", "model", "--set", "n_crops=0", "--json", "--quiet"))
+    return said(run("fit", "photos", "--task", "prototypes", "-m", "model", *QUICK, "--json"))
 
 
 def test_fit_prototypes_says_what_it_found(fitted: dict[str, Any], place: Path) -> None:
@@ -77,11 +77,11 @@ def test_fit_prototypes_says_what_it_found(fitted: dict[str, Any], place: Path) 
 
 def test_a_second_call_finds_everything_there(run: Run, fitted: dict[str, Any], place: Path) -> None:
     written = (place / fitted["prototypes"]).stat().st_mtime_ns
-    again = said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--json"))
+    again = said(run("fit", "photos", "--task", "prototypes", "-m", "model", *QUICK, "--json"))
     assert again["kept"]
     assert again["held_out"] == fitted["held_out"]
     assert (place / fitted["prototypes"]).stat().st_mtime_ns == written
-    shown = run("fit-prototypes", "photos", "-m", "model", *QUICK)
+    shown = run("fit", "photos", "--task", "prototypes", "-m", "model", *QUICK)
     assert shown.stdout.startswith("The folder already has the prototypes of these pictures and settings:\n")
 
 
@@ -118,7 +118,7 @@ def test_pictures_that_voted(run: Run, place: Path) -> None:
 def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Path) -> None:
     quick = [x for s in ("n_rounds=1", "n_steps=4", "last_steps=4", "n_crops=0") for x in ("--set", s)]
     said(run("fit", "photos", "-o", "parts", "--method", "protopnet", *quick, "--json", "--quiet"))
-    done = run("fit-prototypes", "photos", "-m", "parts")
+    done = run("fit", "photos", "--task", "prototypes", "-m", "parts")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
@@ -149,7 +149,7 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted:
 
     On a busy machine a run may end before it is killed: then all begins again.
     """
-    asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--json", "-o"]
+    asked = ["fit", "photos", "--task", "prototypes", "-m", "model", *QUICK, "--json", "-o"]
     expected, cut = said(run(*asked, "whole")), place / "cut"
     for _ in range(5):
         shutil.rmtree(cut, ignore_errors=True)

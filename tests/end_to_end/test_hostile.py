@@ -100,7 +100,7 @@ def test_fit_and_evaluate_with_such_files_inside(hostile: tuple[Path, OUTCOMES],
     for name in outcomes:
         if (root / name).is_file() and (root / name).stat().st_size < 10**8:
             shutil.copy(root / name, folders / "moss" / name)
-    done = seewhy("fit", folders, "-o", "model", "--n-crops", 0, "--json", where=tmp_path)
+    done = seewhy("fit", folders, "-o", "model", "--set", "n_crops=0", "--json", where=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     failed = {Path(f["image"]).name: f["error"] for f in record["failures"]}

@@ -48,7 +48,7 @@ def encoder(place: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model(place: Path, encoder: list[str], own_cache: Path) -> list[str]:
-    Killing(place).finish("fit", "pictures", "-o", "model", "--n-crops", "0", "--store", "none", *encoder)
+    Killing(place).finish("fit", "pictures", "-o", "model", "--set", "n_crops=0", "--store", "none", *encoder)
     return ["-m", "model", *encoder]
 
 
@@ -59,7 +59,7 @@ def without(text: str, *keys: str) -> list[dict[str, Any]]:
 
 def test_fit(run: Killing, place: Path, encoder: list[str]) -> None:
     def fit(name: str) -> list[str]:
-        return ["fit", "pictures", "-o", name, "--store", f"{name}.sqlite", "--n-crops", "4", "--json", *encoder]
+        return ["fit", "pictures", "-o", name, "--store", f"{name}.sqlite", "--set", "n_crops=4", "--json", *encoder]
 
     expected = run.finish(*fit("whole"))
     looks = rows(place / "cut.sqlite", "looks_2")
@@ -74,7 +74,7 @@ def test_fit(run: Killing, place: Path, encoder: list[str]) -> None:
 
 def test_predict_to_a_file_is_whole_or_not_there(run: Killing, place: Path, model: list[str]) -> None:
     def predict(name: str) -> list[str]:
-        return ["predict", "pictures", "--store", f"{name}.p", "--batch-size", "4", "-o", f"{name}.jsonl", *model]
+        return ["predict", "pictures", "--store", f"{name}.p", "--set", "batch_size=4", "-o", f"{name}.jsonl", *model]
 
     run.finish(*predict("whole"))
     looks = rows(place / "cut.p", "looks_2")
@@ -86,7 +86,7 @@ def test_predict_to_a_file_is_whole_or_not_there(run: Killing, place: Path, mode
 
 
 def test_predict_on_a_terminal_has_said_what_is_so(run: Killing, model: list[str]) -> None:
-    arguments = ["predict", "pictures", "--store", "none", "--batch-size", "4", "--json", *model]
+    arguments = ["predict", "pictures", "--store", "none", "--set", "batch_size=4", "--json", *model]
     expected = run.finish(*arguments).splitlines()
     assert len(expected) == 3 * N
     for mark in (1, 12, 30):
@@ -128,8 +128,8 @@ def test_index(run: Killing, place: Path, encoder: list[str]) -> None:
 
 def test_fit_prototypes(run: Killing, place: Path, model: list[str]) -> None:
     def fit(name: str) -> list[str]:
-        how = ["--n-prototypes", "3", "--shrinkage", "0.2", "--n-rotated", "16", "--json"]
-        return ["fit-prototypes", "pictures", "-o", name, "--store", f"{name}.f", *how, *model]
+        how = ["--set", "n_prototypes=3", "--set", "shrinkage=0.2", "--set", "n_rotated=16", "--json"]
+        return ["fit", "pictures", "--task", "prototypes", "-o", name, "--store", f"{name}.f", *how, *model]
 
     expected = run.finish(*fit("protos"))
     run.kill_at(rows(place / "cut_protos.f", "looks_2"), [1, 3 * N], *fit("cut_protos"))
@@ -140,8 +140,8 @@ def test_fit_prototypes(run: Killing, place: Path, model: list[str]) -> None:
 
 def test_fit_explainer(run: Killing, place: Path, model: list[str]) -> None:
     def fit(name: str) -> list[str]:
-        how = ["--steps", "120", "--batch-size", "2", "--layers", "last", "--json"]
-        return ["fit-explainer", "few", "-o", name, *how, *model]
+        how = ["--set", "steps=120", "--set", "batch_size=2", "--set", "layers=last", "--json"]
+        return ["fit", "few", "--task", "explainer", "-o", name, *how, *model]
 
     expected = run.finish(*fit("explainer"))
     run.kill_at(writes(place / "cut_explainer" / ".t_tame.checkpoint"), [1, 2], *fit("cut_explainer"))
@@ -169,7 +169,7 @@ def test_describe_match(run: Killing, place: Path) -> None:
     (place / "texts.json").write_text(json.dumps(texts))
 
     def match(name: str) -> list[str]:
-        asked = ["describe", "match", "pictures", "--descriptions", "texts.json", "--top", "2"]
+        asked = ["describe", "match", "pictures", "--descriptions", "texts.json", "--set", "top=2"]
         return [*asked, "-o", f"{name}.jsonl", "--store", f"{name}.m"]
 
     run.finish(*match("captions"))

@@ -19,7 +19,7 @@ def test_its_slow_copy_and_its_queue_outlive_it(tmp_path: Path, own_cache: Path)
 
     def pretrain(name: str) -> list[str]:
         how = ["--objective", "look", "--set", "k=3", "--encoder", "new:resnet/16", "--engine", "torch"]
-        return ["pretrain", "all", "-o", name, "--store", "none", *how, "--epochs", "80", "--batch-size", "8"]
+        return ["pretrain", "all", "-o", name, "--store", "none", *how, "--epochs", "80", "--set", "batch_size=8"]
 
     run.finish(*pretrain("whole"))
     checkpoint = tmp_path / ".cut.checkpoint"

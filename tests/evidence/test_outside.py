@@ -93,7 +93,7 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     Image.fromarray(plant("shortcut", 3).pixels).save(tmp_path / "a.png")
     left_half(tmp_path)
     argued = ["explain", str(tmp_path / "a.png"), "--store", "none", "-q", "-o", str(tmp_path / "why")]
-    argued += ["--object-mask", str(tmp_path / "masks")]
+    argued += ["--masks", str(tmp_path / "masks")]
     done = CliRunner().invoke(app, argued)
     assert "of the heat lies outside the object; by chance it would be 75 %." in done.stdout, done.output
     assert "(kept)" in CliRunner().invoke(app, argued).stdout
@@ -117,7 +117,7 @@ def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeyp
         Image.fromarray(plant("shortcut", i).pixels).save(tmp_path / "photos" / label / f"{i}.png")
     for name in ("0.png", "1.png", "2.png"):
         left_half(tmp_path, name)
-    argued = ["evaluate", str(tmp_path / "photos"), "--store", "none", "-q", "--object-mask", str(tmp_path / "masks")]
+    argued = ["evaluate", str(tmp_path / "photos"), "--store", "none", "-q", "--masks", str(tmp_path / "masks")]
     done = CliRunner().invoke(app, [*argued, "--json"])
     data = json.loads(done.stdout)
     check("evaluate", [data])

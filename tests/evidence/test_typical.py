@@ -197,7 +197,7 @@ def test_the_command_shows_a_typical_picture(walks: list[str], tmp_path: Path) -
     seewhy.fit(str(folder), on, n_crops=0).save(tmp_path / "model")
     photos = [str(next((folder / name).glob("*.png"))) for name in ("moss", "rust")]
     given = ["explain", *photos, "-m", tmp_path / "model", "-e", "new:resnet/16", "--engine", "torch", "--no-measure"]
-    given += ["--typical", tmp_path / "gen", "--judge", "new:vit/16", "-o", tmp_path / "why"]
+    given += ["--typical", tmp_path / "gen", "--set", "judge=new:vit/16", "-o", tmp_path / "why"]
     done = CliRunner().invoke(app, [*map(str, given), "--json", "-q"], catch_exceptions=False)
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.exit_code == 0

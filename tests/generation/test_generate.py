@@ -170,13 +170,13 @@ def test_few_pictures_and_broken_ones_are_named(samples: Samples, tmp_path: Path
 
 
 def run(*given: object) -> tuple[int, dict[str, Any], str]:
-    done = CliRunner().invoke(app, ["generate", *map(str, given), "--json", "-q"])
+    done = CliRunner().invoke(app, ["study", "generate", *map(str, given), "--json", "-q"])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         return 2, {}, str(done.exception)
     return done.exit_code, json.loads(done.stdout), ""
 
 
-LOOK = ("-e", "new:resnet/16", "--engine", "torch", "--n-steps", "4")
+LOOK = ("-e", "new:resnet/16", "--engine", "torch", "--set", "n_steps=4")
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def model(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> seewhy.Cla
 
 def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewhy.Classifier, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
-    given = ("-m", tmp_path / "model", *LOOK, "--generator", kept, "--class", model.classes[0], "--count", 3)
+    given = ("-m", tmp_path / "model", *LOOK, kept, "--class", model.classes[0], "--set", "n=3")
     code, said, _ = run(*given, "--judge", "new:vit/16", "-o", tmp_path / "made")
     assert code == 0
     assert [row["way"] for row in said["ways"]] == ["ppgn", "no_prior", "pixels"]
@@ -234,7 +234,7 @@ def test_every_question_has_an_answer(kept: Path, folders: Path, model: seewhy.C
 
 
 def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
-    code, _, told = run(*LOOK, "--labels", "wren,owl", "--generator", kept, "--class", "wran")
+    code, _, told = run(*LOOK, "--labels", "wren,owl", kept, "--class", "wran")
     assert (code, told.splitlines()) == (
         2,
         ["There is no class 'wran' among the 2 classes. Did you mean 'wren'?"],
@@ -256,5 +256,5 @@ def test_files_of_others_are_left_alone(kept: Path, folders: Path, tmp_path: Pat
     (tmp_path / "generate.html").write_text("mine")
     with pytest.raises(ForeignFileError):
         training.main([str(folders), "-o", str(tmp_path), "-e", "new:resnet/16"])
-    code, _, told = run(*LOOK, "--labels", "a,b", "--generator", kept, "--class", "a", "-o", tmp_path)
+    code, _, told = run(*LOOK, "--labels", "a,b", kept, "--class", "a", "-o", tmp_path)
     assert (code, "did not write it" in told) == (2, True)

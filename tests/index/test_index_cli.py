@@ -71,12 +71,12 @@ def test_from_pictures_to_a_page(tmp_path: Path) -> None:
     assert (code, told["added"], told["unchanged"]) == (0, 0, 9)
     page = tmp_path / "found.html"
     own = folder / "moss" / "moss_0.png"
-    code, found = ran("search", index, "--image", own, "-k", 2, "-o", page, "--collapse", 1, "--json")
+    code, found = ran("search", index, "--image", own, "-k", 2, "-o", page, "--set", "collapse=1", "--json")
     assert code == 0
     assert len(found["hits"]) == 2
     assert str(own) not in [h["image"] for h in found["hits"]]
     assert page.read_text("utf-8").count("<figure") == 2
-    code, found = ran("search", index, "--text", "sky", "--where-label", "sky", "--json", "--collapse", 1)
+    code, found = ran("search", index, "--text", "sky", "--where-label", "sky", "--json", "--set", "collapse=1")
     assert {h["label"] for h in found["hits"]} == {"sky"}
     code, told = ran("index", "-o", index, "--forget", folder / "sky", "--json")
     assert (told["removed"], told["n"]) == (3, 6)

@@ -191,14 +191,14 @@ def test_every_option_reaches_what_it_is_for(
         "torch",
         "--store",
         "kept",
-        "--rule",
+        "--set",
         "too_long:most=50",
     ]
-    asked += ["--skip", "copy", "--image-column", "i", "--text-column", "t", "--text-column", "u"]
-    asked += ["--label-column", "l", "--group", "g"]
-    for verb, more in (("check", ["--examples", "7"]), ("clean", ["-o", str(tmp_path / "c.jsonl")])):
+    asked += ["--skip", "copy", "--column", "image=i", "--column", "text=t", "--column", "text=u"]
+    asked += ["--column", "label=l", "--group", "g"]
+    for more in (["--set", "n_examples=7"], ["-o", str(tmp_path / "c.jsonl")]):
         told.clear()
-        run(monkeypatch, "pairs", verb, *asked, *more)
+        run(monkeypatch, "check", "--texts", *asked, *more)
         assert (told["encoder"], told["store"].path) == ((("net",), {"engine": "torch"}), "kept")
         assert [told[key] for key in ("image", "text", "label", "group")] == ["i", ["t", "u"], "l", "g"]
         chosen = {rule.name: rule for rule in told["with_rules"]}
@@ -209,5 +209,5 @@ def test_every_option_reaches_what_it_is_for(
         ForeignFileError,
         match=r"is also an input, and would be overwritten\. Choose another name; --force does not help\.",
     ):
-        app(["pairs", "clean", str(place), "-o", str(place), "--force"], standalone_mode=False)
+        app(["check", "--texts", str(place), "-o", str(place), "--force"], standalone_mode=False)
     assert told == {}

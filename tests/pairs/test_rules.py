@@ -198,20 +198,20 @@ def test_the_commands(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "pairs", "check", planted, "--json", "--rule", "too_short:least=5", "--skip", "copy") == 0
+    assert run(monkeypatch, "check", "--texts", planted, "--json", "--set", "too_short:least=5", "--skip", "copy") == 0
     told = json.loads(capsys.readouterr().out)
     schemas.check("pairs-check", [told])
     counts = {f["rule"]: f["n_pairs"] for f in told["findings"]}
     assert counts["too_short"] == 3
     assert "copy" not in counts
     assert (told["n_pictures"], told["n_pairs"], told["n_kept"]) == (11, 12, 4)
-    assert run(monkeypatch, "pairs", "clean", planted, "-o", "c.jsonl", "--json") == 0
+    assert run(monkeypatch, "check", "--texts", planted, "-o", "c.jsonl", "--json") == 0
     cleaned = json.loads(capsys.readouterr().out)
     schemas.check("pairs-clean", [cleaned])
     assert cleaned == {
         "file": "c.jsonl", "removed_file": "c.removed.jsonl", "pictures": 4, "pairs": 4, "removed": 8
     }  # fmt: skip
-    assert run(monkeypatch, "pairs", "check", planted, "--examples", "0") == 0
+    assert run(monkeypatch, "check", "--texts", planted, "--set", "n_examples=0") == 0
     assert capsys.readouterr().out.splitlines()[1] == "copy\t1 pairs of 1 pictures"
 
 

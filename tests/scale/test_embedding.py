@@ -19,7 +19,7 @@ from simulated_work import make_pictures, rows
 
 
 def invoke(*arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["embed", *arguments], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["index", *arguments], catch_exceptions=False)
     assert done.exit_code == code, done.output
     return done.stdout
 
@@ -28,7 +28,8 @@ def invoke(*arguments: str, code: int = 0) -> str:
 def test_vectors_are_the_encoders(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     names = make_pictures(photos, 7, broken=(2,))
-    asked = [str(photos), "-o", str(tmp_path / "out"), "--per-shard", "3", "--threads", "1", "--json", "--quiet"]
+    asked = [str(photos), "-o", str(tmp_path / "out"), "--parquet", "--set", "per_shard=3", "--set", "threads=1"]
+    asked += ["--json", "--quiet"]
     told = json.loads(invoke(*asked, "--shard", "1/2"))
     assert (told["n_shards"], told["n_part"], told["done"], told["failed"]) == (3, 2, 2, 1)
     found = json.loads(invoke("--status", str(tmp_path / "out"), "--json", code=1))

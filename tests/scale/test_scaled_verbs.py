@@ -41,14 +41,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
     asked = [str(photos), "--labels", "stripes,dots,noise"]
     told = [json.loads(line) for line in invoke("predict", *asked, "--json", code=1).splitlines()]
-    many = ["--parquet", "--per-shard", "4", "-o"]
+    many = ["--parquet", "--set", "per_shard=4", "-o"]
     invoke("predict", *asked, *many, str(tmp_path / "decisions"), code=1)
     for row, one in zip(rows(tmp_path / "decisions"), told, strict=True):
         assert row["image"] == Path(one["image"]).name
         assert (row["label"], row["error"]) == (one.get("label"), one.get("error"))
         assert row["top"] == one.get("top")
         assert (row["right"], row["set"]) == (None, None)
-    assert json.loads(invoke("embed", "--status", str(tmp_path / "decisions"), "--json"))["verb"] == "predict"
+    assert json.loads(invoke("index", "--status", str(tmp_path / "decisions"), "--json"))["verb"] == "predict"
     told = [json.loads(line) for line in invoke("explain", *asked, "--no-measure", "--json", code=1).splitlines()]
     invoke("explain", *asked, "--no-measure", *many, str(tmp_path / "why"), code=1)
     for row, one in zip(rows(tmp_path / "why"), told, strict=True):
@@ -65,7 +65,10 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> None:
-    run, whole = tmp_path / "vectors", ["embed", str(photos), "--per-shard", "2", "-o", str(tmp_path / "vectors")]
+    run, whole = (
+        tmp_path / "vectors",
+        ["index", "--parquet", str(photos), "--set", "per_shard=2", "-o", str(tmp_path / "vectors")],
+    )
     invoke(*whole, "--shard", "1/2")
     done = CliRunner().invoke(app, ["index", str(run), "-o", str(tmp_path / "library"), "--json"])
     told = json.loads(done.stdout)
@@ -81,7 +84,7 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     assert sorted(taken.names()) == sorted(looked.names())
     order = [taken.names().index(name) for name in looked.names()]
     np.testing.assert_allclose(taken.vectors().numpy()[order], looked.vectors().numpy(), atol=1e-6)
-    invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"))
+    invoke("index", "--parquet", str(photos), "--set", "space=words", "-o", str(tmp_path / "words"))
     done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
     assert str(done.exception).startswith(
         f"{tmp_path / 'words'} has no vectors of whole pictures. Give the output folder of seewhy index --parquet."
@@ -96,7 +99,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
-    done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
+    done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--masks", "m.png"])
     assert str(done.exception).startswith(
         "--parquet cannot be combined with --masks, because --parquet writes tables only. Use only one of them."
     )
@@ -116,9 +119,19 @@ def test_what_the_options_say_is_what_is_run(
 
     monkeypatch.setattr("seewhy.scale.run.run", run)
     (tmp_path / "t.csv").write_text("photo\n")
-    asked = ["embed", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--shard", "2/2", "--per-shard", "7"]
-    asked += ["--image-column", "photo", "--workers", "2", "--threads", "5", "-e", "small", "--engine", "torch"]
-    said = invoke(*asked, "--space", "words", "--dtype", "float16", code=code)
+    asked = [
+        "index",
+        "--parquet",
+        str(tmp_path / "t.csv"),
+        "-o",
+        str(tmp_path / "out"),
+        "--shard",
+        "2/2",
+        "--set",
+        "per_shard=7",
+    ]
+    asked += ["--column", "image=photo", "--workers", "2", "--set", "threads=5", "-e", "small", "--engine", "torch"]
+    said = invoke(*asked, "--set", "space=words", "--set", "dtype=float16", code=code)
     assert told["work"] == Embed("small", "torch", "words", "float16")
     assert (told["given"].per_shard, told["given"].column, told["output"]) == (7, "photo", tmp_path / "out")
     assert (told["part"], told["workers"], told["threads"], told["cluster"]) == (Part(2, 2), 2, 5, None)

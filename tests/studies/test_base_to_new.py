@@ -156,7 +156,7 @@ def test_bad_input_is_said_in_a_sentence(folders: Path) -> None:
 @pytest.mark.slow
 def test_on_the_command_line(folders: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    words = ["study", "base-to-new", str(folders), "--per-class", "1", "--n-seeds", "2", "-o", str(out), "--quiet"]
+    words = ["study", "base-to-new", str(folders), "--set", "shots=1", "--set", "n_seeds=2", "-o", str(out), "--quiet"]
     done = CliRunner().invoke(app, [*words, "--test", str(folders), "--json"])
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)

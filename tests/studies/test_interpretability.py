@@ -295,7 +295,17 @@ def test_the_command(samples: Samples, tmp_path: Path, monkeypatch: pytest.Monke
     folder = str(Path(samples.items[0].image).parents[1])
     words = tmp_path / "words.txt"
     words.write_text("green\nbrown\n\nblue\n", "utf-8")
-    asked = ["study", "interpretability", folder, "--library", "text", "--concepts", str(words), "--store", "none"]
+    asked = [
+        "study",
+        "interpretability",
+        folder,
+        "--set",
+        "libraries=text",
+        "--concepts",
+        str(words),
+        "--store",
+        "none",
+    ]
     done = CliRunner().invoke(app, [*asked, "-o", str(tmp_path / "out"), "--json", "-q"])
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)

@@ -174,7 +174,7 @@ def test_verbs_from_pairs_to_a_page(folder: Path, tmp_path: Path) -> None:
     pairs, enc = tmp_path / "pairs.jsonl", tmp_path / "enc"
     pairs.write_text("\n".join(map(json.dumps, rows)))
     run = CliRunner()
-    common = [str(pairs), "-o", str(enc), "--epochs", "2", "--batch-size", "8", "--store", "none", "--json", "-q"]
+    common = [str(pairs), "-o", str(enc), "--epochs", "2", "--set", "batch_size=8", "--store", "none", "--json", "-q"]
     dry = json.loads(run.invoke(app, ["adapt", *common, "--dry-run"]).stdout)
     check("adapt", [dry])
     assert (dry["n_steps"], enc.exists()) == (4, False)

@@ -199,7 +199,19 @@ def test_pictures_of_one_group_are_on_one_side() -> None:
 def test_on_the_command_line(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photos", 12, tuple(COLOURS))
     out = tmp_path / "study"
-    words = ["study", "scaling", str(folder), "--n-sizes", "3", "--n-seeds", "2", "-o", str(out), "--held-out", "0.3"]
+    words = [
+        "study",
+        "scaling",
+        str(folder),
+        "--set",
+        "n_sizes=3",
+        "--set",
+        "n_seeds=2",
+        "-o",
+        str(out),
+        "--set",
+        "held_out=0.3",
+    ]
     done = RUNNER.invoke(app, [*words, "--json", "--quiet"])
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)

@@ -327,8 +327,8 @@ def test_encoders_that_cannot_be_found_are_named() -> None:
 def test_on_the_command_line(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photos", 8, tuple(COLOURS))
     out = tmp_path / "study"
-    words = ["study", "transfer", str(folder), "-e", "lite0", "--per-class", "1", "--label-part", "0.5", "-o", str(out)]
-    words += ["--n-corrupted", "2", "--n-seeds", "2", "--held-out", "0.3"]
+    words = ["study", "transfer", str(folder), "-e", "lite0", "--set", "shots=1", "--set", "parts=0.5", "-o", str(out)]
+    words += ["--set", "n_corrupted=2", "--set", "n_seeds=2", "--set", "held_out=0.3"]
     done = RUNNER.invoke(app, [*words, "--json", "--quiet"])
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)

@@ -32,7 +32,7 @@ from tiny import picture, tiny_cnn
 from tiny_words import opened
 
 ASKED = ("--objective", "focallens", "--instruction", "kind=the kind", "--instruction", "kind=what?")
-NAMED = ("--objective", "prefix", "--label-column", "kind", "--text-column", "title")
+NAMED = ("--objective", "prefix", "--column", "label=kind", "--column", "text=title")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def adapt(table: Path, *words: str, name: str = "enc") -> Any:
 
 @pytest.mark.parametrize("words", [ASKED, NAMED])
 def test_the_verb_trains_measures_and_saves(words: tuple[str, ...], table: Path) -> None:
-    told = adapt(table, *words, "--epochs", "3", "--lr", "0.02", "--keep", "0.5")
+    told = adapt(table, *words, "--epochs", "3", "--set", "lr=0.02", "--keep", "0.5")
     check("adapt", [told])
     n = 11 if words == ASKED else 12  # a picture without an answer is of no use, one without a class has a title
     run = told["run"]["provenance"]
@@ -95,7 +95,7 @@ class Stopped(Exception):
 
 
 def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    often = ("--epochs", "6", "--batch-size", "64")
+    often = ("--epochs", "6", "--set", "batch_size=64")
     adapt(table, *ASKED, *often, name="whole")
     heard: list[int] = []
 
@@ -169,16 +169,14 @@ def test_the_refusal_names_the_options() -> None:
 
 @pytest.mark.parametrize("words", [ASKED, NAMED])
 def test_a_dry_run_counts_and_writes_nothing(words: tuple[str, ...], table: Path) -> None:
-    cost = adapt(table, *words, "--epochs", "3", "--batch-size", "4", "--dry-run")
+    cost = adapt(table, *words, "--epochs", "3", "--set", "batch_size=4", "--dry-run")
     check("adapt", [cost])
     # 10 of 11 answers in batches of 4, three times; 10 of 11 classes and as many titles apart from one another.
     assert (cost["n_pictures"], cost["n_steps"]) == ((11, 6) if words == ASKED else (12, 12))
     assert cost["n_texts"] == (2 if words == ASKED else 13)
     assert cost["n_weights"] > 100
     assert not (table.parent / "enc").exists()
-    validated = adapt(
-        table, *words, "--epochs", "3", "--batch-size", "11", "--validation-pairs", str(table), "--dry-run"
-    )
+    validated = adapt(table, *words, "--epochs", "3", "--set", "batch_size=11", "--validation", str(table), "--dry-run")
     assert validated["n_steps"] == (3 if words == ASKED else 6)
 
 
@@ -190,7 +188,7 @@ def test_what_is_validated_on_is_measured_on_and_pictures_on_both_sides_are_name
     (table.parent / "own.csv").write_text("\n".join([*rows[:6], *rows[7:12]]), "utf-8")
     (table.parent / "held.csv").write_text("\n".join([rows[0], rows[2], rows[6], *rows[12:]]), "utf-8")
     held = str(table.parent / "held.csv")
-    told = adapt(table.parent / "own.csv", *words, "--validation-pairs", held, "--keep", "1")
+    told = adapt(table.parent / "own.csv", *words, "--validation", held, "--keep", "1")
     assert told["n_pictures"] == (2 if words == ASKED else 3)
     both = table.parent / "moss1.png"
     assert (
@@ -201,7 +199,7 @@ def test_what_is_validated_on_is_measured_on_and_pictures_on_both_sides_are_name
 
 @pytest.mark.parametrize("words", [ASKED, NAMED])
 def test_keep_is_chosen_and_all_that_was_tried_stands_on_the_page(words: tuple[str, ...], table: Path) -> None:
-    told = adapt(table, *words, "--epochs", "40", "--lr", "0.02")
+    told = adapt(table, *words, "--epochs", "40", "--set", "lr=0.02")
     run, tried = told["run"]["provenance"], told["run"]["tried"]
     assert [one["keep"] for one in tried] == [0.0, *KEEPS]
     best = max(tried, key=lambda one: sum(one["right"].values()))
@@ -315,7 +313,7 @@ def rewritten(table: Path, change: Any) -> Path:
 def test_a_long_text_in_the_place_of_a_name_is_refused(words: tuple[str, ...], table: Path) -> None:
     rewritten(table, lambda i, row: {**row, "kind": "word " * 10_000 if i == 5 else row["kind"]})
     name = "kind" if words == ASKED else "class"
-    said = str(adapt(table, *words, "--validation-pairs", str(table)))
+    said = str(adapt(table, *words, "--validation", str(table)))
     assert said == (
         f"The column for {name!r} must have values of at most 200 characters, got 49999 for "
         f"{table.parent / 'moss5.png'}: 'word word word word word word '… Shorten the value, or name another column."
@@ -323,9 +321,9 @@ def test_a_long_text_in_the_place_of_a_name_is_refused(words: tuple[str, ...], t
 
 
 def test_captions_in_the_place_of_names_are_said(table: Path) -> None:
-    given = ("--text-column", "title", "--keep", "1", "--epochs", "1", "--validation-pairs", str(table))
+    given = ("--column", "text=title", "--keep", "1", "--epochs", "1", "--validation", str(table))
     assert (
         "the column for 'class' has 11 different values in 11 pictures, such as 'some moss 1'; if these "
         "are captions, name another column"
-    ) in adapt(table, *NAMED[:3], "title", *given)["notes"]
+    ) in adapt(table, *NAMED[:2], "--column", "label=title", *given)["notes"]
     assert not any("another column" in note for note in adapt(table, *NAMED[:4], *given, name="other")["notes"])

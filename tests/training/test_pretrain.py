@@ -247,7 +247,7 @@ def cli(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, engine: tiny_cnn())
 
     def call(*options: object) -> Any:
-        quickly = ["--epochs", "2", "--batch-size", "8", "--store", "none", "--augmentation", "crops"]
+        quickly = ["--epochs", "2", "--set", "batch_size=8", "--store", "none", "--augmentation", "crops"]
         return CliRunner().invoke(app, ["pretrain", str(folders), *map(str, options), *quickly])
 
     return call
@@ -274,7 +274,7 @@ def test_what_it_would_cost_and_options_that_do_not_fit(cli: Callable[..., Any],
     told = json.loads(done.stdout)
     check("pretrain", [told])
     assert (told["n_pictures"], told["n_texts"], told["n_steps"], (tmp_path / "enc").exists()) == (24, 0, 4, False)
-    wrong = cli("-o", tmp_path / "enc", "--objective", "simclr", "--text-column", "words")
+    wrong = cli("-o", tmp_path / "enc", "--objective", "simclr", "--column", "text=words")
     assert str(wrong.exception) == (
         "--column text has no effect with the objective 'simclr'. Remove it, or use another objective."
     )

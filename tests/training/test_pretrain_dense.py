@@ -133,9 +133,21 @@ def test_the_verb_sets_the_objective_and_keeps_the_pyramid(samples: Samples, tmp
         "pixpro",
         "--set",
         "form=contrast",
-        "--pyramid",
+        "--set",
+        "pyramid=true",
     ]
-    quickly = ["--epochs", "1", "--batch-size", "8", "--store", "none", "--augmentation", "byol", "--json", "--quiet"]
+    quickly = [
+        "--epochs",
+        "1",
+        "--set",
+        "batch_size=8",
+        "--store",
+        "none",
+        "--augmentation",
+        "byol",
+        "--json",
+        "--quiet",
+    ]
     done = CliRunner().invoke(app, ["pretrain", str(folder), "-o", str(tmp_path / "enc"), *options, *quickly])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

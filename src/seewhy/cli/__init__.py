@@ -13,26 +13,15 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from ..errors import SeeWhyError
 from . import check, dense, describe, evaluate, explain, fit, index, methods, pages, predict, study, train
-from .renamed import todays
 from .terminal import Notes, say, say_stopped, take_standard_input, tidy_after_signals
 from .verbs import register
-
-
-class Verbs(TyperGroup):
-    """The group of all commands, which accepts the names of earlier versions."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, todays(args))
-
 
 app = typer.Typer(
     name="seewhy",
     help="Image recognition that explains itself: where it looked, which pictures are similar, and why in words.",
-    cls=Verbs,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
@@ -93,7 +82,6 @@ def main() -> None:
     take_standard_input()
     logging.getLogger("seewhy").addHandler(Notes())
     try:
-        sys.argv[1:] = todays(sys.argv[1:])
         with tidy_after_signals():
             _of_verb("".join(sys.argv[1:2]))()
     except (SeeWhyError, OSError) as error:
