@@ -22,6 +22,7 @@ from ..seeded import seeded
 from ..storage.archive import TensorArchive
 from ..storage.output import make_folder
 from ..storage.reading import MAX_TENSORS, read_file
+from ..storage.tensors import tensors_digest
 from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, mean_terms, train
@@ -215,7 +216,7 @@ def trained_digest(method: Attribution, model: Explainable) -> bytes:
         return b""
     given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
     if isinstance(given, TTAMEExplainer):
-        return hashlib.sha256(b"".join(map(_bytes, given.mechanism.state_dict().values()))).digest()
+        return bytes.fromhex(tensors_digest(given.mechanism.state_dict()))
     return hashlib.sha256(read_file(find_file(model, variant, given), MAX_TENSORS)).digest()
 
 
@@ -223,14 +224,8 @@ def classifier_digest(model: Explainable) -> str:
     """Return a digest of the encoder, feature and head as 16 hexadecimal digits."""
     head = model.head
     about = getattr(head.feature, "to_json", lambda: type(head.feature).__name__)()
-    digest = hashlib.sha256(f"{model.encoder.fingerprint}|{about}|{head.scale}".encode())
-    for tensor in (head.weight, head.bias):
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()[:16]
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    own = {"weight": head.weight, "bias": head.bias}
+    return tensors_digest(own, f"{model.encoder.fingerprint}|{about}|{head.scale}")[:16]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +23,7 @@ from ..pictures.samples import Sample, some
 from ..pictures.sources import Many, One, several
 from ..registry import Registry
 from ..storage.features import FeatureStore
+from ..storage.tensors import tensors_digest
 from ..types import Failure
 from . import detectors, segmenters
 from .finders import Detector, NamesPixels, Segmenter
@@ -166,9 +166,8 @@ class SegmenterMasks:
 
     @property
     def seal(self) -> str:
-        tensors = (t.detach().cpu().numpy().tobytes() for t in self.segmenter.scorer.tensors().values())
         parts = (self.told, self.grown, self.segmenter.classes, self.segmenter.base.fingerprint)
-        return hashlib.sha256(repr(parts).encode() + b"".join(tensors)).hexdigest()
+        return tensors_digest(self.segmenter.scorer.tensors(), repr(parts))
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
         names = self.objects or (sample.label,)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -376,7 +375,8 @@ class PartBatch:
 
     def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Any]:
         """Yield the results with their index entries."""
-        fingerprint = self._fingerprint()
+        model = self.explainer.model
+        fingerprint = f"{model.digest}|{model.encoder.engine.name}|{self.options}|{self.endings}"
         for name in names:
             try:
                 found = self.explainer.finder.find(name)
@@ -387,8 +387,7 @@ class PartBatch:
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
                 left = (
-                    f"{len(parts) - self.most} of {len(parts)} parts parts are not explained; --set most_cards "
-                    f"explains more"
+                    f"{len(parts) - self.most} of {len(parts)} parts are not explained; --set most_cards explains more"
                 )
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {}
@@ -412,14 +411,3 @@ class PartBatch:
         # What follows the last dot would be taken for the ending of a picture's name.
         name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
         return write_card(result, folder, key, name, self.endings)
-
-    def _fingerprint(self) -> str:
-        """Return a digest of the settings."""
-        model, engine = self.explainer.model, self.explainer.score.reader.encoder.engine
-        told = (version("seewhy"), model.provenance(), model.parameters, engine.name, self.options, self.endings)
-        digest = hashlib.sha256(repr(told).encode())
-        more = [] if model.words is None else [model.words.vectors]
-        more += [model.bank.vectors] if model.bank is not None else []
-        for tensor in (model.head.weight, model.head.bias, *more):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()

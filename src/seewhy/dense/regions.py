@@ -28,7 +28,7 @@ from ..report.paging import framed
 from ..report.palette import class_colours
 from ..spelling import first_repeated
 from ..storage.marks import is_own
-from ..storage.output import check_file, is_written, make_folder, output_folder, write
+from ..storage.output import check_file, is_written, make_folder, output_folder, safe_stem, write
 
 NOTHING = 255
 """Mask value of an unnamed pixel."""
@@ -327,8 +327,7 @@ class SegmentFolder:
             coded = {"segmentation": result.coded[s.label], "score": round(s.score, 4)}
             self._annotations.append({**own, **place, **coded})
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
-        safe = (c if c.isalnum() or c in "-_. " else "_" for c in Path(result.image).stem)
-        stem = "".join(safe).strip(". ")[:80] or "picture"
+        stem = safe_stem(result.image)
         for name in (stem, *(f"{stem}-{i}" for i in range(2, 1000))):
             if name.casefold() not in self._names:
                 self._names.add(name.casefold())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError, WeightsError
+from ..storage.tensors import tensors_digest
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
 
@@ -92,12 +92,7 @@ def fingerprint(module: nn.Module, transform: Transform) -> str:
 
 def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
     """Compute a digest of weights (name, type, shape, bytes) and ``more``, as 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    digest.update(more.encode())
-    return digest.hexdigest()[:16]
+    return tensors_digest(tensors, more)[:16]
 
 
 def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:

@@ -26,7 +26,7 @@ from ..storage.features import FeatureStore
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-from ..storage.output import check_folder, output_folder
+from ..storage.output import check_folder, output_folder, safe_stem
 from ..types import Failure
 from .explain import ExplainOptions, explain_all
 
@@ -98,8 +98,7 @@ class CardFolder:
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
         """Return a unique, portable file name, without ending, for the card of a picture."""
-        kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
-        stem = "".join(kept).strip(". ")[:80] or "picture"
+        stem = safe_stem(picture)
         digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()
         for name in (stem, f"{stem}-{digest[:8]}", f"{stem}-{digest}"):
             files = [f"{name}{ending}" for ending in endings]

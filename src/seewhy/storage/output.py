@@ -266,6 +266,16 @@ def lock(file: IO[bytes]) -> bool:
     return True
 
 
+def safe_stem(picture: str) -> str:
+    """Return the start of a portable file name for what is made from a picture.
+
+    >>> safe_stem("photos/a cat: asleep.jpg"), safe_stem("..")
+    ('a cat_ asleep', 'picture')
+    """
+    safe = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
+    return "".join(safe).strip(". ")[:80] or "picture"
+
+
 def temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="seewhy-"))
 

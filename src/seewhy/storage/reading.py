@@ -214,8 +214,12 @@ def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
     found = zlib.crc32(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode(), found)
-        found = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data, found)
+        found = zlib.crc32(tensor_bytes(tensor), found)
     return f"{found:08x}"
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:

@@ -17,7 +17,7 @@ from ..errors import DataError
 from .cache import cache_dir
 from .marks import MADE_BY
 from .output import write_atomic
-from .reading import SUM, read_tensors, tensors_sum
+from .reading import SUM, read_tensors, tensor_bytes, tensors_sum
 
 _log = logging.getLogger("seewhy")
 
@@ -83,10 +83,11 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     return None
 
 
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and values, in any order."""
+def tensors_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
+    """Return the SHA-256 of names, dtypes, shapes and values, in any order, and of ``more``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor_bytes(tensor))
+    digest.update(more.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -41,7 +41,7 @@ from .background_verdict import (
     pasted,
     rule,
 )
-from .study import Findings, Row, beside, measured, model_digest
+from .study import Findings, Row, beside, measured
 
 N_EXAMPLES = 6
 
@@ -130,7 +130,7 @@ class BackgroundStudy(Checked):
     def _answers(
         self, classifier: Classifier, scenes: Scenes, donors: Donors, folder: Path | None, progress: Progress
     ) -> Answers:
-        model, n = model_digest(classifier), len(scenes.items)
+        model, n = classifier.digest, len(scenes.items)
         lent = torch.cat([donors.same, donors.other], 1)
         there = torch.cat([torch.ones(n, len(ALONE), dtype=torch.bool), lent >= 0], 1)
 

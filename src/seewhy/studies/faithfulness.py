@@ -41,7 +41,7 @@ from ..storage.output import temporary_folder
 from ..types import Failure
 from . import pages
 from .faithfulness_findings import findings
-from .study import Findings, StudyRecords, beside, model_digest, records_in
+from .study import Findings, StudyRecords, beside, records_in
 
 DEFAULT_METRICS = (
     *("deletion", "deletion_black", "deletion_blur", "insertion", "average_drop", "average_increase", "average_gain"),
@@ -211,7 +211,7 @@ class _Runner:
         self.study, self.classifier, self.methods, self.progress = study, classifier, methods, progress
         self.unfit: set[str | tuple[str, str]] = set()
         self.n_given = 0
-        self._model, self._masks = model_digest(classifier), _masks_seal(study.masks)
+        self._model, self._masks = classifier.digest, _masks_seal(study.masks)
         self._said = {name: _said(method, classifier) for name, method in methods.items()}
         self._unmasked: Counter[str] = Counter()
 

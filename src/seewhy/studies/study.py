@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import zlib
@@ -19,7 +18,7 @@ from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
+    pass
 
 Row = dict[str, Any]
 _log = logging.getLogger("seewhy")
@@ -130,12 +129,3 @@ def bits(right: Sequence[Any]) -> str:
 
 def from_bits(text: str) -> list[int]:
     return ["-01".index(sign) - 1 for sign in text]
-
-
-def model_digest(classifier: Classifier) -> str:
-    """Return a digest of encoder, precision, classes and weights."""
-    encoder, head = classifier.encoder, classifier.head
-    digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
-    for tensor in (head.weight, head.bias):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
