@@ -16,8 +16,8 @@ import seewhy
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.learning.encoders.adapted import Adaptation
+from seewhy.learning.encoders.image_copy import ImageCopy
 from seewhy.learning.encoders.projection import Form
-from seewhy.learning.encoders.towers import TunedPictures
 from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples, gathered
 from seewhy.progress import Progress
@@ -117,8 +117,8 @@ class ProjectionHeadStudy:
         whole = done.adaptation
         if head == PLAIN:
             return {PLAIN: whole.encoder(PLAIN)}
-        assert isinstance(whole.trained, TunedPictures)
-        before = Adaptation(on, TunedPictures(whole.trained.trunk, whole.trained.pool))
+        assert isinstance(whole.trained, ImageCopy)
+        before = Adaptation(on, ImageCopy(whole.trained.trunk, whole.trained.pool))
         names = before_name(head), behind_name(head)
         return {names[0]: before.encoder(names[0]), names[1]: whole.encoder(names[1])}
 

@@ -14,7 +14,7 @@ from seewhy.classifiers.saving import load
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.language.matching import Caption
-from seewhy.learning.adaptation.backbone import Predictor, new_predictor
+from seewhy.learning.adaptation.backbone import Predictor, Start, new_predictor
 from seewhy.learning.adaptation.gpt4image import GPT4Image, JointTask, projection
 from seewhy.learning.contrast import recall
 from seewhy.learning.objectives.pairs import GPT4Image as Alignment
@@ -47,7 +47,7 @@ def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
     predictor, task = student()
     with torch.no_grad():
         logits = predictor.train()(PIXELS)
-        projected = task.train().beside(predictor.pool(predictor.trunk(PIXELS)))
+        projected = task.train().beside(predictor.image(PIXELS))
     _, history = taught(0.3)
     order = history[0]
     by_class = float(torch.nn.functional.cross_entropy(logits, LABELS))
@@ -136,7 +136,8 @@ def test_it_starts_from_a_layer_that_no_held_out_picture_has_taught(tmp_path: Pa
 
 def test_transformers_have_a_temperature_of_their_own() -> None:
     def taus(**given: Any) -> list[float]:
-        return [GPT4Image(**given)._alignment(on).tau for on in (tiny_cnn(), tiny_tokens())]
+        start, how = Start(given.get("backbone", "encoder")), GPT4Image(**given)
+        return [how._alignment(start.of(on)).tau for on in (tiny_cnn(), tiny_tokens())]
 
     assert taus() == [0.2, 0.05]
     assert taus(backbone="scratch") == [0.2, 0.2]

@@ -30,7 +30,7 @@ def test_the_map_is_what_the_decision_was_made_through(model: Classifier) -> Non
     mask = COMETMask()(model, model.encoder.encode(pixels), TARGET)
     assert mask.shape == (3, 32, 32)
     with torch.no_grad():
-        by_hand = model.head(network.pool(network.trunk(pixels * mask[:, None]))).softmax(1)
+        by_hand = model.head(network.predictor.image(pixels * mask[:, None])).softmax(1)
     torch.testing.assert_close(model.probabilities(pixels), by_hand, atol=1e-6, rtol=1e-5)
 
 

@@ -213,7 +213,7 @@ def test_a_stopped_training_of_a_trunk_goes_on(data: BoxData, tmp_path: Path) ->
 def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, how = Reader(tiny_pair(), 1.0), DITO(**SMALL | {"n_steps": 300}, trunk_lr=0.6, zoom=1.0)
     ticks = count(step=2.0)
-    monkeypatch.setattr("seewhy.dense.tuned.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("seewhy.training.memory.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     said = how.cost_of(reader, data, 6)
     assert said is not None
     looks = "each picture then takes two passes, one of them through the frozen encoder for the words"

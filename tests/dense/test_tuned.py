@@ -21,13 +21,14 @@ from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.mask_training import Crops, FromPixels, labels_in
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_segmenter, save_segmenter
-from seewhy.dense.tuned import halves_to_train, looking_through, said_cost
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.encoders.image_copy import ImageCopy
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
+from seewhy.training.memory import training_cost
 from seewhy.training.task import optimiser_of
 from tiny import TRANSFORM, HashedWords, build, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
@@ -52,8 +53,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def free(encoder: Encoder, which: Any) -> set[str]:
-    halves = halves_to_train(encoder, which)
-    return {name for name, p in halves.named_parameters() if p.requires_grad}
+    image = ImageCopy.before(encoder).learn(encoder, which)
+    return {name for name, p in image.named_parameters() if p.requires_grad}
 
 
 def test_which_weights_learn() -> None:
@@ -70,9 +71,9 @@ def test_which_weights_learn() -> None:
     assert "trunk.module.blocks.0.norm1.weight" in free(vit, "all")
     assert free(tiny_tokens(), "last_stage") == free(tiny_tokens(), "all")  # one layer of patches, and nothing before
     assert not any(p.requires_grad for p in encoder.trunk.parameters())
-    halves = halves_to_train(encoder, "all")
-    assert not halves.trunk.training
-    assert not any(module._forward_hooks for module in halves.modules())
+    image = ImageCopy.before(encoder).learn(encoder, "all")
+    assert not image.trunk.training
+    assert not any(module._forward_hooks for module in image.modules())
 
 
 def test_which_weights_learn_where_layers_run_twice_or_none_lies_behind() -> None:
@@ -92,7 +93,7 @@ def test_what_pools_by_attention_learns_too(data: Path) -> None:
         task, crops, _ = task_of(encoder, data, train="all", attended=attended)
         batch = crops.data().batch(0, 3, 0)
         task.loss(task.features(batch), batch)["scores"].backward()
-        learnt = {name for name, p in task.halves.pool.named_parameters() if p.grad is not None and p.grad.any()}
+        learnt = {name for name, p in task.image.pool.named_parameters() if p.grad is not None and p.grad.any()}
         assert {"v_proj.weight", "c_proj.weight"} <= learnt
         assert ("q_proj.weight" in learnt) == ("positional_embedding" in learnt) == attended
 
@@ -109,10 +110,11 @@ def test_names_behind_contexts_learn_beside_it(data: Path, tmp_path: Path) -> No
 def task_of(encoder: Encoder, data: Path, **how: Any) -> tuple[FromPixels, Crops, DenseCLIP]:
     given, recipe = load_masks(data), DenseCLIP(**SHORT, **how)
     crops = Crops.of(recipe.segmenter_before(encoder, given.classes).reader, given, Progress())
-    halves = halves_to_train(encoder, recipe.train)
-    looks = Reader(looking_through(encoder, halves), recipe.zoom, recipe.levels).encoder
+    image = ImageCopy.before(encoder).learn(encoder, recipe.train)
+    learner = encoder.but(trunk=lambda: image.trunk, head=image.pool, engine="torch")
+    looks = Reader(learner, recipe.zoom, recipe.levels).encoder
     network = recipe._network(encoder, given.classes, crops)
-    return FromPixels(network, recipe.tau, recipe.auxiliary, halves, looks, recipe.cells), crops, recipe
+    return FromPixels(network, recipe.tau, recipe.auxiliary, image, looks, recipe.cells), crops, recipe
 
 
 def test_the_encoder_has_a_tenth_of_the_rate_and_learns_through_both_losses(data: Path) -> None:
@@ -120,15 +122,15 @@ def test_the_encoder_has_a_tenth_of_the_rate_and_learns_through_both_losses(data
     groups = {
         id(p): group["multiple"] for group in optimiser_of(task, how.training).param_groups for p in group["params"]
     }
-    assert {groups[id(p)] for p in task.halves.parameters()} == {0.1}
+    assert {groups[id(p)] for p in task.image.parameters()} == {0.1}
     assert {groups[id(p)] for p in task.network.parameters()} == {1.0}
     batch = crops.data().batch(0, 3, 0)
     for term in ("decoded", "scores"):
         task.zero_grad()
         task.loss(task.features(batch), batch)[term].backward()
-        assert all(float(p.grad.abs().sum()) > 0 for p in task.halves.parameters() if p.grad is not None)
-        assert sum(p.grad is not None for p in task.halves.parameters()) == 6
-    assert not task.halves.training
+        assert all(float(p.grad.abs().sum()) > 0 for p in task.image.parameters() if p.grad is not None)
+        assert sum(p.grad is not None for p in task.image.parameters()) == 6
+    assert not task.image.training
     own, cosine, labels = task.eval().features(batch)
     features = task.looks.forward_features(batch["pixels"])
     levels = [features[:, :8], nn.functional.pixel_shuffle(features[:, 8:], 2)]
@@ -200,8 +202,8 @@ class Grey(nn.Module):
 def test_normalisations_and_dropout_are_held(data: Path) -> None:
     encoder = stages()
     made = DenseCLIP(**SHORT, train="all").fit(encoder, load_masks(data))
-    assert made.halves is not None
-    for name, buffer in made.halves.trunk.named_buffers():
+    assert made.image is not None
+    for name, buffer in made.image.trunk.named_buffers():
         assert torch.equal(buffer, dict(encoder.trunk.named_buffers())[name])
     task, crops, _ = task_of(encoder, data, train="all")
     batch = crops.data().batch(0, 3, 0)
@@ -214,7 +216,7 @@ def test_without_a_learning_encoder_windows_are_cut_anew_too(data: Path, tmp_pat
     encoder, given = stages(), load_masks(data)
     made = DenseCLIP(**SHORT, crops=True).fit(encoder, given)
     assert made.base is encoder
-    assert made.halves is None
+    assert made.image is None
     assert made.trained_on == "windows of 6 pictures with masks, cut at random 9 times"
     save_segmenter(made, tmp_path / "seg")
     again = load_segmenter(tmp_path / "seg", encoder=stages())
@@ -228,7 +230,7 @@ def test_the_cost_is_told_and_nothing_of_it_stays(data: Path) -> None:
     torch.manual_seed(5)
     drawn = torch.rand(1)
     torch.manual_seed(5)
-    said = said_cost(task, crops.data(), how.training)
+    said = training_cost(task, crops.data(), how.training)
     assert torch.equal(torch.rand(1), drawn)
     assert all(torch.equal(t, before[name]) for name, t in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
@@ -284,7 +286,7 @@ def test_what_is_wrong_is_told() -> None:
     with pytest.raises(InputError, match=r"`train` of denseclip must be 'none', 'last_stage' or 'all'"):
         DenseCLIP(train="some")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"The encoder 'tiny' has no trainable weights\."):
-        halves_to_train(colours(), "last_stage")
+        ImageCopy.before(colours()).learn(colours(), "last_stage")
 
 
 def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,5 +301,5 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert json.loads(done.stdout)["trained_on"].endswith("cut at random 9 times, with the encoder (last_stage)")
     assert "million weights are trained; a step of 3 samples takes about" in done.stderr
     again = load_segmenter(place, encoder=stages())
-    assert again.halves is not None
+    assert again.image is not None
     assert again.parameters["train"] == "last_stage"

@@ -18,10 +18,12 @@ from ..errors import InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..learning.adaptation.prompts import Names, opened
+from ..learning.encoders.image_copy import ImageCopy, Learns
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded
 from ..training.loop import Training, train
+from ..training.memory import training_cost
 from . import segmenters
 from .cells import MOST, attended_cells, joint_cells, unpacked
 from .finders import Scorer, Segmenter
@@ -30,7 +32,9 @@ from .mask_training import Crops, FromMaps, FromPixels, Maps, channels_of, momen
 from .parts import PooledScore
 from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
 from .reader import LARGEST, Reader
-from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, tuned
+
+SLOWER = 0.1
+"""Learning rate of the encoder, as a share of the layers' learning rate."""
 
 
 @segmenters.register
@@ -181,25 +185,26 @@ class DenseCLIP:
         progress: Progress | None = None,
     ) -> Segmenter:
         """Train the decoder, and the encoder if requested, on random crops."""
-        network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
-        looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
-        task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()
+        network, image = self._network(encoder, classes, crops), ImageCopy.before(encoder).learn(encoder, self.train)
+        learner = encoder.but(trunk=lambda: image.trunk, head=image.pool, engine="torch")
+        looks = Reader(learner, self.zoom, self.levels).encoder
+        task, data = FromPixels(network, self.tau, self.auxiliary, image, looks, self.cells), crops.data()
         progress = progress or Progress()
-        progress.note(said_cost(task, data, self.training))
+        progress.note(training_cost(task, data, self.training))
         train(task, data, self.training, checkpoint=checkpoint, progress=progress)
         trained_on = (
             f"windows of {data.n_samples} pictures with masks, cut at random {self.n_steps * self.batch_size} times"
         )
         if self.train == "none":
             return self._made(encoder, classes, network, trained_on)
-        made = self._made(tuned(encoder, halves), classes, network, f"{trained_on}, with the encoder ({self.train})")
-        return replace(made, halves=halves)
+        made = self._made(image.with_text(encoder), classes, network, f"{trained_on}, with the encoder ({self.train})")
+        return replace(made, image=image)
 
     @property
     def training(self) -> Training:
         return Training(
             self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("halves.", SLOWER),),
+            warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("image.", SLOWER),),
         )  # fmt: skip
 
     def _network(self, encoder: Encoder, classes: tuple[str, ...], looked: Maps | Crops) -> TextDecoder:

@@ -26,7 +26,7 @@ from ..explanation.base import Explanation
 from ..heads.head import Head
 from ..keywords import ExplainKeywords
 from ..learning.encoders.heads import place
-from ..learning.encoders.towers import TunedPictures
+from ..learning.encoders.image_copy import ImageCopy
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure
@@ -276,7 +276,7 @@ class Segmenter(Checked, NamesPixels):
     trained_on: str = "nothing but the names of the classes"
     levels: int = 1
     presence: Presence | None = field(default=None, repr=False)
-    halves: TunedPictures | None = field(default=None, repr=False)
+    image: ImageCopy | None = field(default=None, repr=False)
 
     @cached_property
     def reader(self) -> Reader:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError
-from ..learning.encoders.towers import TunedPictures
+from ..learning.encoders.image_copy import ImageCopy
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
 from ..training.augmentation import Augmentation, TrainingPictures
@@ -148,14 +148,14 @@ class FromPixels(MaskTask):
     needs: ClassVar = ("pixels", "boxes", "flipped", "masks")
 
     def __init__(
-        self, network: TextDecoder, tau: float, auxiliary: float, halves: TunedPictures, looks: Encoder, cells: Cells
+        self, network: TextDecoder, tau: float, auxiliary: float, image: ImageCopy, looks: Encoder, cells: Cells
     ) -> None:
         super().__init__(network, tau, auxiliary)
-        self.halves, self.looks, self.cells = halves, looks, cells
+        self.image, self.looks, self.cells = image, looks, cells
         self.words: Any = getattr(looks.text, "projection", None) if looks.has_text else None
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        self.halves.eval()
+        self.image.eval()
         features = self.looks.trunk(batch["pixels"])
         maps = unpacked(self.looks.layout, features)
         scores, cosine = self.network(maps, *self.cells(self.looks, features))

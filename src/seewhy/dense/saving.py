@@ -16,7 +16,7 @@ from ..arguments import checked
 from ..encoders.base import Encoder
 from ..encoders.find import saved_encoder
 from ..errors import ModelError, SeeWhyError
-from ..learning.encoders.towers import TunedPictures
+from ..learning.encoders.image_copy import ImageCopy
 from ..registry import Registry
 from ..storage.archive import DAMAGE, FolderArchive
 from ..storage.marks import Facts
@@ -24,9 +24,10 @@ from . import detectors, segmenters
 from .detection.trained import TrainedDetector
 from .finders import Segmenter
 from .regions import class_names
-from .tuned import restored, saved_tensors, tuned
 
 FORMAT = 1
+OF_ENCODER = "encoder."
+"""Prefix of the names of a trained encoder's tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,20 @@ class DenseArchive:
             again=f"fit the {self.what} again",
         )
 
-    def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
-        """Write the JSON card and the tensors, including a trained encoder's changed weights."""
-        on = made.base if made.halves is None else made.base.base
+    def save(self, made: Any, on: Encoder, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
+        """Write the JSON card with the encoder ``on``, and the tensors."""
         card = {
             "format": FORMAT, "seewhy": version("seewhy"), "method": made.method, "parameters": made.parameters,
             "encoder": on.describe(), "classes": list(made.classes), "trained_on": made.trained_on, **more,
         }  # fmt: skip
-        every = {**tensors, **saved_tensors(made.halves, on)}
-        plain = {name: t.detach().cpu().contiguous() for name, t in every.items()}
+        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         return self.archive.save(folder, card, save_tensors(plain))
 
     @contextmanager
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
-    ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Load method, encoder, trained encoder modules, card and tensors; damaged files raise an error."""
+    ) -> Iterator[tuple[Any, Encoder, dict[str, Any], dict[str, Tensor]]]:
+        """Load method, encoder, card and tensors; damaged files raise an error."""
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(
@@ -83,8 +82,7 @@ class DenseArchive:
                 card["encoder"], encoder, engine=engine, place=str(folder), again=archive.again,
                 command=f"seewhy {self.verb} PICTURE -m {folder} --encoder {{}}",
             )  # fmt: skip
-            halves, rest = restored(looks, tensors)
-            yield cls(**given), looks if halves is None else tuned(looks, halves), halves, card, rest
+            yield cls(**given), looks, card, tensors
         except ModelError:
             raise
         except (SeeWhyError, *DAMAGE) as error:
@@ -96,16 +94,24 @@ DETECTORS = DenseArchive("detector", "boxes", "detect", detectors)
 
 
 def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
-    return SEGMENTERS.save(segmenter, segmenter.scorer.tensors(), folder)
+    on, image, tensors = segmenter.base, segmenter.image, segmenter.scorer.tensors()
+    if image is not None and on.base is not None:
+        on = on.base
+        tensors |= {f"{OF_ENCODER}{name}": t for name, t in image.delta(on).items()}
+    return SEGMENTERS.save(segmenter, on, tensors, folder)
 
 
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
     """Load a saved segmenter."""
-    with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
-        segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
+    with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, on, card, tensors):
+        own = {n.removeprefix(OF_ENCODER): t for n, t in tensors.items() if n.startswith(OF_ENCODER)}
+        image = ImageCopy.restored(on, {}, own) if own else None
+        rest = {name: t for name, t in tensors.items() if not name.startswith(OF_ENCODER)}
+        looks = on if image is None else image.with_text(on)
+        segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), rest)
         segmenter.check()
-        return replace(segmenter, trained_on=str(card["trained_on"]), halves=halves)
+        return replace(segmenter, trained_on=str(card["trained_on"]), image=image)
 
 
 @checked
@@ -115,7 +121,7 @@ def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
         "thresholds": list(detector.thresholds), "overlap": detector.overlap, "most": detector.most,
         "calibration": detector.calibration, "pictures": list(detector.pictures),
     }  # fmt: skip
-    return DETECTORS.save(detector, detector.finder.tensors(), Path(folder), **more)
+    return DETECTORS.save(detector, detector.base, detector.finder.tensors(), Path(folder), **more)
 
 
 @checked
@@ -128,13 +134,12 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         engine: engine that runs the encoder, unless ``encoder`` is an encoder object: ``"auto"``, ``"torch"``,
             ``"onnxruntime"`` or ``"openvino"``.
     """
-    with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
+    with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, card, tensors):
         classes = class_names(card["classes"], boxes=True)
         detector = TrainedDetector(
             card["method"], card["parameters"], looks, classes, how.restore(looks, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),
             dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card.get("pictures", ()))),
-            halves=halves,
         )  # fmt: skip
         detector.check()
         return detector

@@ -28,9 +28,9 @@ from ..training.batches import Batch, TrainingData, gathered
 from ..training.loop import Trained, Training
 from ..training.task import Task
 from .contrast import hold_norms
+from .encoders.image_copy import ImageCopy
 from .encoders.projection import Form, Projection
 from .encoders.pyramid import Pyramid
-from .encoders.towers import TunedPictures
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
 from .pooled import PooledSet, encode_pictures
@@ -158,7 +158,7 @@ class Pretrain(Way[PooledSet, Any]):
     def seal(self, own: PooledSet) -> list[Any]:
         return [self.facts(), [item.label for item in own.items] if own.classes else []]
 
-    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[TunedPictures, Task, TrainingData]:
+    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[ImageCopy, Task, TrainingData]:
         objective, sources = self.made(), [item.source for item in own.items]
         pictures = TrainingPictures(on, sources, None, progress, n_views=objective.n_views, augmentation=self.views())
         columns: dict[str, Any] = {"pixels": pictures}
@@ -170,7 +170,7 @@ class Pretrain(Way[PooledSet, Any]):
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):
             return *dense_views(on, objective, self.head(), self.pyramid, n_steps=n_steps, seed=self.seed), data
-        tower = TunedPictures.before(on)
+        tower = ImageCopy.before(on)
         with seeded(self.seed):
             head = self.head().build(width, progress)
             network, out = nn.Sequential(tower.trunk, tower.pool), self.head().out_width(width)
@@ -399,14 +399,14 @@ class DenseViews(Task):
 
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
-) -> tuple[TunedPictures, DenseViews]:
+) -> tuple[ImageCopy, DenseViews]:
     """Return a copy of the image encoder, optionally with a pyramid, and the task that trains the copy on patches."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)
             task = DenseViews(maps, head, objective, n_in=maps.width, n_steps=n_steps)
-            return TunedPictures(maps, GlobalAverage()), task
-        tower = TunedPictures.before(on)
+            return ImageCopy(maps, GlobalAverage()), task
+        tower = ImageCopy.before(on)
         with torch.no_grad():
             own = on.layout.to_grid(tower.trunk(example_pixels(on.transform.input_size)))
         return tower, DenseViews(OneMap(tower.trunk, on.layout), head, objective, n_in=own.shape[1], n_steps=n_steps)

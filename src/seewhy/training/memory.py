@@ -6,11 +6,12 @@ Gradient caching computes the features in micro-batches and the loss on the whol
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,13 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ..encoders.split import hooked
 from ..errors import DataError, InputError
+from ..progress import duration
 from ..seeded import seeded
 from .batches import Batch, TrainingData
 from .task import Task
+
+if TYPE_CHECKING:
+    from .loop import Training
 
 N_MEASURED = 2
 """Number of samples for the first measurement; the second uses twice as many."""
@@ -238,3 +243,30 @@ def tensors_in(value: Any) -> list[Tensor]:
 def has_rows(features: Any, n: int) -> bool:
     every = tensors_in(features)
     return bool(every) and all(value.shape[:1] == (n,) for value in every)
+
+
+def training_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 1) -> str:
+    """Estimate the time and memory of training from one step."""
+    home = next(task.parameters()).device
+    device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
+    task.to(device)
+    memory = measure(task, data, how.batch_size, how.seed, device)
+    batch = data.batch(0, min(N_MEASURED, how.batch_size), how.seed).to(device)
+    step = 0.0
+    for _ in range(2):  # the first one allocates
+        begun = time.perf_counter()
+        with torch.enable_grad():
+            with seeded(how.seed):
+                loss = task.loss(task.features(batch), batch)["loss"]
+            loss.backward()
+        _ = float(loss.detach())
+        step = (time.perf_counter() - begun) * how.batch_size / len(batch)
+    task.zero_grad()
+    task.to(home)
+    n = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    needs = "" if memory is None else f" and about {gigabytes(memory.of(how.batch_size))} of memory"
+    several = f"{n_trainings} trainings of " if n_trainings > 1 else ""
+    return (
+        f"{n / 1e6:.1f} million weights are trained; a step of {how.batch_size} samples takes about {step:.2g} seconds"
+        f"{needs}, {several}{how.n_steps} steps about {duration(n_trainings * step * how.n_steps)}"
+    )

@@ -25,12 +25,12 @@ from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import train
+from ...training.memory import training_cost
 from .. import detectors
 from ..cells import CHANNELS, joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, LONGEST, Looked, Reader, box_means
-from ..tuned import said_cost
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
 from .trained import Regions
 from .trunk import MergedMaps, cut, looked_once, training
@@ -146,7 +146,7 @@ class DITO(Checked):
         if not self.trunk_lr:
             return None
         task, given = self._prepared(reader, data, Progress())
-        said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
+        said = training_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
         return (
             f"the trunk is trained too: {said}; each picture then takes two passes, one of them through the frozen "
             f"encoder for the words"

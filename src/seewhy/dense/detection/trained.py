@@ -15,7 +15,6 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import DataError, InputError
-from ...learning.encoders.towers import TunedPictures
 from ...pictures.boxes import BoxedPicture
 from ...report.documents import expected
 from ...types import Failure
@@ -60,7 +59,6 @@ class TrainedDetector(Detector):
     trained_on: str = "boxes"
     pictures: tuple[str, ...] = field(default=(), repr=False)
     looks: Reader | None = field(default=None, repr=False)
-    halves: TunedPictures | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):

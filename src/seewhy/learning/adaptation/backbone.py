@@ -1,10 +1,10 @@
-"""Trainable copies of an encoder's trunk and pooling, and a small ResNet."""
+"""Classifiers whose image network is trained: a copy of the encoder, or a small ResNet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,33 +17,42 @@ from ...encoders.base import Encoder, GlobalAverage, Layout
 from ...encoders.new import Residual
 from ...encoders.split import fingerprint, freeze
 from ...errors import InputError
-from ...heads.head import Feature, Head
+from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
-from ..encoders.delta import WITHOUT_WORDS, halves_of, load_delta, state_delta
+from ..encoders.delta import WITHOUT_WORDS
+from ..encoders.image_copy import ImageCopy
 
 Backbone = Literal["encoder", "scratch"]
-OF_ITS_OWN: dict[str, Any] = {**WITHOUT_WORDS, "module": None}
-"""Fields of an encoder that are reset with a new trunk."""
 N_CHANNELS = 64
 """Output channels of the small ResNet."""
 BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
 """Input channels, output channels and stride of each block."""
 
 
-def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    """Return trunk, pooling and layout: copies from the encoder, or an untrained small ResNet."""
-    return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
+@dataclass(frozen=True)
+class Start:
+    """The network before training: the encoder at an input size, or an untrained small ResNet."""
 
+    backbone: Backbone = "encoder"
+    size: int | None = None
 
-def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """Encode the pictures if the encoder is trained; otherwise, only check that they are readable."""
-    if backbone == "encoder":
-        return fitting.look(base)
-    trunk, pool, layout = new_halves()
-    parts = {"name": "reader", "fingerprint": "reader", "trunk": lambda: trunk, "head": pool, "layout": layout}
-    return fitting.look(base.but(**parts, **OF_ITS_OWN, engine="torch"), keep=False)
+    def of(self, encoder: Encoder) -> Encoder:
+        base = sized(encoder, self.size)
+        if self.backbone == "encoder":
+            return base
+        with seeded(0):
+            trunk = freeze(SmallResNet())
+        name = f"small ResNet, {base.transform.input_size[1]} px"
+        own = {"trunk": lambda: trunk, "module": None, "head": GlobalAverage(), "layout": Layout()}
+        return base.but(name=name, fingerprint=name, **own, **WITHOUT_WORDS)
+
+    def encode(self, fitting: Fitting, start: Encoder) -> EncodedSet:
+        """Encode the pictures if the encoder is trained; otherwise, only check that they are readable."""
+        if self.backbone == "encoder":
+            return fitting.look(start)
+        return fitting.look(start.but(engine="torch"), keep=False)
 
 
 def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
@@ -53,60 +62,47 @@ def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> d
 
 
 @dataclass(frozen=True, eq=False)
-class BackboneNetwork(Network):
-    """A trained trunk and its pooling."""
+class TunedNetwork(Network):
+    """The trained image network of a classifier."""
 
-    grown_on: Encoder
-    trunk: nn.Module
-    pool: nn.Module
-    layout: Layout
-    settings: dict[str, Any]
+    where: ClassVar[str] = "grad_cam"
+
+    on: Encoder
+    image: ImageCopy
+    start: Start
 
     @property
     def base(self) -> Encoder:
-        return self.grown_on
+        return self.on
 
-    def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
-        """Return the encoder with a new trunk; the fingerprint depends on ``whole`` and ``mark``."""
-        transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
-        parts: dict[str, Any] = {
-            **OF_ITS_OWN, "transform": transform, "trunk": lambda: trunk, "head": self.pool, "layout": self.layout,
-            "fingerprint": fingerprint(whole, transform) + mark, "module": lambda: whole,
-        }  # fmt: skip
-        if backbone != "encoder":
-            parts["name"] = f"small ResNet, {transform.input_size[1]} px"
-        return self.grown_on.but(**{**parts, **more})
+    def encoder(self) -> Encoder:
+        before = self.start.of(self.base)
+        whole = nn.Sequential(self.image.trunk, self.image.pool)
+        return self.image.inside(before, fingerprint=fingerprint(whole, before.transform))
 
     def tensors(self) -> dict[str, Tensor]:
-        trunk, pool, _ = halves(self.grown_on, backbone := self.settings["backbone"])
-        parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
-        return state_delta(parts, before, whole=backbone == "scratch")
+        return self.image.delta(self.start.of(self.base))
 
     def facts(self) -> dict[str, Any]:
-        return dict(self.settings)
+        return asdict(self.start)
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        trunk, pool, layout = halves(base, facts["backbone"])
-        load_delta({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
-        return cls(base, trunk, pool, layout, dict(facts), **cls.rest(facts, tensors))
-
-    @classmethod
-    def rest(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return further constructor arguments."""
-        return {}
+        start = Start(facts["backbone"], facts["size"])
+        return cls(base, ImageCopy.before(start.of(base)).load(tensors), start)
 
 
 class Predictor(nn.Module):
     """A network from pixels to logits."""
 
-    def __init__(self, trunk: nn.Module, pool: nn.Module, feature: Feature, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, image: ImageCopy, head: Head) -> None:
         super().__init__()
-        self.trunk, self.pool, self.feature = trunk, pool, feature
-        self.weight, self.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
+        self.image, self.feature = image, head.feature
+        self.weight = nn.Parameter((head.scale * head.weight).detach().clone())
+        self.bias = nn.Parameter(head.bias.detach().clone())
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
+        return linear(self.feature(self.image(pixels)), self.weight, self.bias)
 
     def head(self) -> Head:
         return Head(self.feature, self.weight, self.bias)
@@ -115,18 +111,12 @@ class Predictor(nn.Module):
 def new_predictor(n_classes: int) -> Predictor:
     """Return an untrained small ResNet with a linear layer."""
     last = nn.Linear(N_CHANNELS, n_classes)
-    return Predictor(SmallResNet(), GlobalAverage(), Normalise(), last.weight, last.bias)
+    return Predictor(ImageCopy(SmallResNet(), GlobalAverage()), Head(Normalise(), last.weight, last.bias))
 
 
 def predictor_of(encoder: Encoder, head: Head) -> Predictor:
     """Return a frozen copy of an encoder with a linear head."""
-    trunk, pool = halves_of(encoder)
-    return Predictor(trunk, pool, head.feature, head.scale * head.weight, head.bias).requires_grad_(False)
-
-
-def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
-    with seeded(0):
-        return freeze(SmallResNet()), GlobalAverage(), Layout()
+    return Predictor(ImageCopy.before(encoder), head).requires_grad_(False)
 
 
 class SmallResNet(nn.Module):
@@ -154,5 +144,5 @@ def sized(encoder: Encoder, size: int | None) -> Encoder:
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
     transform = replace(own, input_size=(size, size), resize=resize)
-    own_size = {**OF_ITS_OWN, "text": (lambda: encoder.text) if encoder.has_text else None}
+    own_size = {**WITHOUT_WORDS, "module": None, "text": (lambda: encoder.text) if encoder.has_text else None}
     return encoder.but(**own_size, transform=transform, fingerprint=f"{encoder.fingerprint}-{size}px")

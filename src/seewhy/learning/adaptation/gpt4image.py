@@ -17,7 +17,7 @@ from ...classifiers.encoded_set import EncodedSet, with_logits
 from ...classifiers.fitting import Fitting, Outcome
 from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
-from ...encoders.base import Encoder, Layout
+from ...encoders.base import Encoder
 from ...encoders.split import freeze
 from ...encoders.stream import encode_texts
 from ...errors import InputError
@@ -29,16 +29,7 @@ from ...training.task import classified
 from ..contrast import PairTask, Still, recall
 from ..network_recipe import NetworkRecipe
 from ..objectives.pairs import GPT4Image as Alignment
-from .backbone import (
-    Backbone,
-    BackboneNetwork,
-    Predictor,
-    encode_for,
-    new_predictor,
-    predictor_of,
-    sized,
-    training_columns,
-)
+from .backbone import Backbone, Predictor, Start, TunedNetwork, new_predictor, predictor_of, training_columns
 
 Projection = Literal["mlp", "linear"]
 RESNET_STD = 1024**-0.5
@@ -61,15 +52,6 @@ def projection(kind: Projection, width: int, text_width: int, *, convolutional: 
     return layers
 
 
-class TunedNetwork(BackboneNetwork):
-    """A trained trunk and its pooling."""
-
-    where: ClassVar[str] = "grad_cam"
-
-    def encoder(self) -> Encoder:
-        return self.grown(self.trunk, nn.Sequential(self.trunk, self.pool))
-
-
 class JointTask(PairTask):
     def __init__(
         self,
@@ -82,8 +64,7 @@ class JointTask(PairTask):
     ) -> None:
         super().__init__(alignment, "pixels", "labels", "text")
         predictor.requires_grad_(True)
-        network = nn.Sequential(predictor.trunk, predictor.pool)
-        self.network = Still(network, learns=True) if still else network
+        self.network = Still(predictor.image, learns=True) if still else predictor.image
         self.feature, self.weight, self.bias = predictor.feature, predictor.weight, predictor.bias
         self.beside, self.lam = beside.requires_grad_(True), alignment.lam
         self.label_smoothing = smoothing
@@ -162,8 +143,9 @@ class GPT4Image(NetworkRecipe):
                 "gpt4image needs a text for each picture. Write a .jsonl file with seewhy describe match, and give it "
                 "with --captions."
             )
-        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
-        pictures = encode_for(fitting, base, self.backbone)
+        start = Start(self.backbone, self.size)
+        base = start.of(encoder)
+        pictures = start.encode(fitting, base)
         chosen = pictures.trained
         digests = [pictures.digests[i] for i in chosen]
         own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
@@ -171,13 +153,13 @@ class GPT4Image(NetworkRecipe):
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         vectors = encode_texts(encoder, [*place])[[place[text] for text in texts]]
         predictor, beside = self._student(base, pictures, vectors.shape[1])
-        task = JointTask(predictor, beside, self._alignment(base), self.label_smoothing, still=not scratch)
+        still = self.backbone == "encoder"
+        task = JointTask(predictor, beside, self._alignment(base), self.label_smoothing, still=still)
         data = TrainingData(len(chosen), {**training_columns(fitting, base, pictures), "text": vectors})
         kept = fitting.sealed(json.dumps([self.parameters(), base.fingerprint, digests, texts]))
         done = train(task, data, self._training, checkpoint=kept, progress=progress)
-        layout, settings = Layout() if scratch else base.layout, {"backbone": self.backbone, "size": self.size}
-        network = TunedNetwork(encoder, freeze(predictor.trunk), freeze(predictor.pool), layout, settings)
-        head = predictor.head()
+        freeze(predictor)
+        network, head = TunedNetwork(encoder, predictor.image, start), predictor.head()
         held = with_logits(head, pictures.held_by(network.encoder(), progress)[1])
         told = f"{len(chosen):,} of your pictures with a text each, {len(pictures.classes)} classes"
         made = replace(self.classifier(network, pictures, head, held), trained_on=told)
@@ -187,7 +169,7 @@ class GPT4Image(NetworkRecipe):
         return Outcome(made, pictures, figures, keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
-        own = 0.05 if self.backbone == "encoder" and base.layout.kind == "tokens" else 0.2
+        own = 0.05 if base.layout.kind == "tokens" else 0.2
         return Alignment(self.form, own if self.tau is None else self.tau, self.lam)
 
     @property
@@ -205,14 +187,13 @@ class GPT4Image(NetworkRecipe):
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
         """Return the classifier, with a fitted linear layer if it uses the encoder, and a new projection."""
-        scratch = self.backbone == "scratch"
         with seeded(self.seed):
-            if scratch:
+            if self.backbone == "scratch":
                 predictor = new_predictor(len(pictures.classes))
             else:
                 probe = Linear(n_crops=0, seed=self.seed)
                 fitted = probe.learn_seen(base, replace(pictures, validation=True)).classifier
                 predictor = predictor_of(base, fitted.head)
-            convolutional = scratch or base.layout.kind != "tokens"
+            convolutional = base.layout.kind != "tokens"
             width = predictor.weight.shape[1]
             return predictor, projection(self.projection, width, text_width, convolutional=convolutional)

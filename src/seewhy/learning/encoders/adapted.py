@@ -25,8 +25,9 @@ from ...storage.marks import Facts
 from ...storage.reading import check_kinds, reason
 from ...storage.tensors import marked_tensors
 from .heads import PairedHeads
+from .image_copy import ImageCopy
 from .instructed import Instructed
-from .towers import Halves, PrefixedWords, TunedPictures, TunedTowers
+from .towers import Halves, PrefixedWords, TunedTowers
 
 CARD = ADAPTED
 FORMAT = 1
@@ -43,7 +44,7 @@ ARCHIVE = FolderArchive(
 )
 
 
-FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, PrefixedWords, TunedPictures)}
+FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, PrefixedWords, ImageCopy)}
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
 """Class of the trained part for each ``form``."""
 

@@ -1,10 +1,11 @@
-"""Changed tensors of a trained encoder."""
+"""Trainable copies of encoders, and the tensors that training changed."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,3 +60,39 @@ def load_delta(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *,
         unknown = module.load_state_dict(own, strict=whole).unexpected_keys
         if unknown:
             raise KeyError(f"{part} has no {unknown[0]}")
+
+
+class EncoderCopy(nn.Module, ABC):
+    """Trainable copies of an encoder's parts, and the new layers named by ``added``."""
+
+    added: ClassVar[str]
+
+    @abstractmethod
+    def fresh(self, on: Encoder) -> Self:
+        """Return the same parts before training."""
+
+    def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
+        """Interpolate between original and trained weights (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
+        if keep == 1.0:
+            return self
+        found = self.fresh(on)
+        setattr(found, self.added, getattr(self, self.added))
+        state = found.state_dict()
+        with torch.no_grad():
+            for name, after in tensors.items():
+                if after.is_floating_point() and not name.startswith(f"{self.added}."):
+                    state[name].lerp_(after, keep)
+        return found
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """Return the tensors that differ from the original encoder."""
+        before = dict(self.fresh(on).named_children())
+        parts = {name: part for name, part in self.named_children() if name in before}
+        more: nn.Module | None = getattr(self, self.added)
+        own = {} if more is None else state_delta({self.added: more}, {}, whole=True)
+        return state_delta(parts, before, whole=False) | own
+
+    def load(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Load the output of :meth:`delta`."""
+        load_delta(dict(self.named_children()), tensors, whole=False)
+        return self

@@ -1,25 +1,22 @@
-"""Trained copies of the image encoder, the text encoder or both."""
+"""Trained copies of the text encoder, or of both encoders."""
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...encoders.base import Encoder, GlobalAverage, Layout, Tokenised, TrainableText
+from ...encoders.base import Encoder, Tokenised, TrainableText
 from ...encoders.region_heads import RegionHeads
 from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import OpenedText, embed, encode_tokens
 from ...errors import InputError, ModelError
-from .delta import WITHOUT_WORDS, digest_of, halves_of, load_delta, seeing_the_same, state_delta
-from .projection import restored
-from .pyramid import Pyramid
+from .delta import EncoderCopy, digest_of, halves_of, load_delta, seeing_the_same, state_delta
 
 Halves = Literal["image", "text", "towers"]
 """Encoders to train: image, text or both."""
@@ -27,37 +24,6 @@ BATCH = 64
 """Sentences per batch."""
 SOURCES = ("class", "caption")
 """Kinds of text; the last is the default."""
-
-
-class TunedHalves(nn.Module, ABC):
-    """Trained copies of an encoder's parts, and additional trained layers."""
-
-    added: ClassVar[str]
-
-    @abstractmethod
-    def fresh(self, on: Encoder) -> Self:
-        """Return the same parts before training."""
-
-    def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        """Interpolate between original and trained weights (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
-        if keep == 1.0:
-            return self
-        found = self.fresh(on)
-        setattr(found, self.added, getattr(self, self.added))
-        state = found.state_dict()
-        with torch.no_grad():
-            for name, after in tensors.items():
-                if after.is_floating_point() and not name.startswith(f"{self.added}."):
-                    state[name].lerp_(after, keep)
-        return found
-
-    def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return the tensors that differ from the original encoder."""
-        before = dict(self.fresh(on).named_children())
-        parts = {name: part for name, part in self.named_children() if name in before}
-        more: nn.Module | None = getattr(self, self.added)
-        own = {} if more is None else state_delta({self.added: more}, {}, whole=True)
-        return state_delta(parts, before, whole=False) | own
 
 
 def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
@@ -71,7 +37,7 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
     return tower
 
 
-class TunedTowers(TunedHalves):
+class TunedTowers(EncoderCopy):
     """Trained copies of an image and a text encoder, or ``None``, and optionally the ``heads`` of a detector."""
 
     added = "heads"
@@ -141,8 +107,7 @@ class TunedTowers(TunedHalves):
         towers = cls.before(on, facts["form"])
         if "heads" in facts:
             towers.heads = RegionHeads.restored(facts["heads"])
-        load_delta(dict(towers.named_children()), tensors, whole=False)
-        return towers
+        return towers.load(tensors)
 
 
 class TunedText(OpenedText):
@@ -172,63 +137,6 @@ class TunedText(OpenedText):
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         vectors: Tensor = self.projection(pooled)
         return vectors
-
-
-class TunedPictures(TunedHalves):
-    """Copies of an encoder's trunk and pooling, followed by additional layers ``behind``."""
-
-    added = "behind"
-    form: ClassVar[str] = "pictures"
-
-    def __init__(
-        self, trunk: nn.Module, pool: nn.Module, behind: nn.Module | None = None, head: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__()
-        self.trunk, self.pool, self.behind = trunk, pool, behind
-        self.head = dict(head or {})
-
-    @classmethod
-    def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
-        trunk, pool = halves_of(on)
-        if pyramid is None:
-            return cls(trunk, pool)
-        return cls(Pyramid.restored(trunk, on.layout, pyramid), GlobalAverage())
-
-    def fresh(self, on: Encoder) -> Self:
-        return self.before(on, self.pyramid)
-
-    @property
-    def pyramid(self) -> Mapping[str, Any] | None:
-        return self.trunk.facts() if isinstance(self.trunk, Pyramid) else None
-
-    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        tensors = self.delta(on)
-        own = self.between(on, tensors, keep)
-        trunk = own.trunk
-        head = own.pool if own.behind is None else nn.Sequential(own.pool, own.behind)
-        return on.but(
-            name=name,
-            trunk=lambda: trunk,
-            head=head,
-            layout=on.layout if self.pyramid is None else Layout(),
-            fingerprint=digest_of(tensors, on, keep, "|pictures"),
-            module=lambda: nn.Sequential(trunk, head),
-            base=on,
-            **WITHOUT_WORDS,
-        )
-
-    def facts(self) -> dict[str, Any]:
-        own = {} if self.behind is None else {"head": self.head}
-        return {"form": self.form} | own | ({} if self.pyramid is None else {"pyramid": self.pyramid})
-
-    @classmethod
-    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        towers = cls.before(on, facts.get("pyramid"))
-        if "head" in facts:
-            towers.head = dict(facts["head"])
-            towers.behind = freeze(restored(towers.head))
-        load_delta(dict(towers.named_children()), tensors, whole=False)
-        return towers
 
 
 class PrefixedWords(nn.Module):

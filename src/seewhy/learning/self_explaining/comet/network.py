@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -14,16 +14,17 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from ....attributions import attributions
 from ....attributions.base import Attribution, Explainable
+from ....classifiers.network import Network
 from ....encoders.base import Encoder, EncoderOutput
-from ....encoders.split import freeze
+from ....encoders.split import fingerprint, freeze
 from ....errors import InputError, needs
 from ....heads.head import Target, TargetFunction
 from ....seeded import seeded
 from ....training.batches import Batch
 from ....training.task import Task
 from ....types import Transform
-from ...adaptation.backbone import BackboneNetwork, Predictor, sized
-from ...encoders.delta import load_delta
+from ...adaptation.backbone import Predictor, TunedNetwork
+from ...encoders.delta import load_delta, state_delta
 
 Kind = Literal["unet", "lraspp"]
 Fill = Literal["black", "mean"]
@@ -120,29 +121,42 @@ class SelectedTrunk(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class COMETNetwork(BackboneNetwork):
-    """A selector and a trunk, with settings ``selector``, ``backbone``, ``fill``, ``size`` and ``frozen``."""
+class COMETNetwork(Network):
+    """A selector and a predictor, with settings ``selector``, ``fill`` and ``frozen``."""
 
     where: ClassVar[str] = "comet"
 
     selector: Selector
+    predictor: TunedNetwork
+    settings: dict[str, Any]
+
+    @property
+    def base(self) -> Encoder:
+        return self.predictor.base
 
     def encoder(self) -> Encoder:
-        own, fill = self.grown_on, self.settings["fill"]
-        hide = Hide(fill, sized(own, self.settings["size"]).transform)
-        seen = freeze(SelectedTrunk(self.selector, hide, self.trunk))
-        words = (lambda: own.text) if self.settings["frozen"] and own.has_text else None
-        return self.grown(seen, nn.ModuleList([seen, self.pool]), f"-{fill}", text=words)
+        plain, own, fill = self.predictor.encoder(), self.base, self.settings["fill"]
+        masked = freeze(SelectedTrunk(self.selector, Hide(fill, plain.transform), plain.trunk))
+        whole = nn.ModuleList([masked, plain.head])
+        text = (lambda: own.text) if self.settings["frozen"] and own.has_text else None
+        digest = f"{fingerprint(whole, plain.transform)}-{fill}"
+        return plain.but(trunk=lambda: masked, module=lambda: whole, text=text, fingerprint=digest)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {**{f"selector.{n}": t for n, t in self.selector.state_dict().items()}, **super().tensors()}
+        return state_delta({"selector": self.selector}, {}, whole=True) | self.predictor.tensors()
+
+    def facts(self) -> dict[str, Any]:
+        return {**self.settings, **self.predictor.facts()}
 
     @classmethod
-    def rest(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         with seeded(0):
             selector = make_selector(facts["selector"])
         load_delta({"selector": selector}, tensors, whole=True)
-        return {"selector": freeze(selector)}
+        own = {n: t for n, t in tensors.items() if not n.startswith("selector.")}
+        settings = {name: facts[name] for name in ("selector", "fill", "frozen")}
+        freeze(selector)
+        return cls(selector, TunedNetwork.restore(base, facts, own), settings)
 
 
 @dataclass(frozen=True)

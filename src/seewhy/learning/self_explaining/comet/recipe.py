@@ -22,7 +22,7 @@ from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.linear.solvers import fit_logistic, fit_temperature
 from ....classifiers.network import Network
-from ....encoders.base import Encoder, Layout
+from ....encoders.base import Encoder
 from ....errors import ImageError, InputError
 from ....heads.head import Head
 from ....pictures.images import read_picture
@@ -35,7 +35,15 @@ from ....training.batches import TrainingData
 from ....training.loop import Schedule, Trained, Training, mean_terms, train
 from ....training.task import Supervised
 from ....types import Failure
-from ...adaptation.backbone import Backbone, Predictor, encode_for, new_predictor, predictor_of, sized, training_columns
+from ...adaptation.backbone import (
+    Backbone,
+    Predictor,
+    Start,
+    TunedNetwork,
+    new_predictor,
+    predictor_of,
+    training_columns,
+)
 from ...network_recipe import NetworkRecipe
 from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
 
@@ -122,8 +130,8 @@ class COMET(NetworkRecipe):
                 "comet accepts descriptions only with mode='post_hoc' and backbone='encoder', got "
                 f"mode={self.mode!r} and backbone={self.backbone!r}. Set both, or leave the descriptions out."
             )
-        base = sized(encoder, self.size)
-        pictures = encode_for(fitting, base, self.backbone)
+        base = self._start.of(encoder)
+        pictures = self._start.encode(fitting, base)
         data = TrainingData(len(pictures.trained), training_columns(fitting, base, pictures))
         facts = [(pictures.encoded[i].digest, int(pictures.labels[i])) for i in pictures.trained]
         seal = json.dumps([self.parameters(), base.fingerprint, facts])
@@ -139,6 +147,10 @@ class COMET(NetworkRecipe):
     @property
     def _frozen(self) -> bool:
         return self.mode == "post_hoc" and self.backbone == "encoder"
+
+    @property
+    def _start(self) -> Start:
+        return Start(self.backbone, self.size)
 
     @property
     def _training(self) -> Training:
@@ -182,11 +194,9 @@ class COMET(NetworkRecipe):
     def _outcome(
         self, encoder: Encoder, game: Playing, judge: Predictor, pictures: EncodedSet, done: Trained, progress: Progress
     ) -> Outcome:
-        own = {"selector": self.selector, "backbone": self.backbone, "size": self.size}
-        settings = {**own, "fill": self._fill, "frozen": self._frozen}
-        layout = encoder.layout if self.backbone == "encoder" else Layout()
+        settings = {"selector": self.selector, "fill": self._fill, "frozen": self._frozen}
         player = game.predictor
-        network = COMETNetwork(encoder, player.trunk, player.pool, layout, settings, game.selector)
+        network = COMETNetwork(game.selector, TunedNetwork(encoder, player.image, self._start), settings)
         played = watch(game, judge, network.encoder(), pictures, progress)
         found, heat = figures(played), temperature(played)
         head = Head(player.feature, player.weight / heat, player.bias / heat)
@@ -256,7 +266,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
         }
         for name, (player, view) in views.items():
             right.setdefault(name, []).append(player(view).argmax(1) == truth)
-        pooled.append(game.predictor.pool(game.predictor.trunk(game.hide(pixels, mask))))
+        pooled.append(game.predictor.image(game.hide(pixels, mask)))
         lent = (mask, truth)
         kept += some
         masks.append(probed(mask))
