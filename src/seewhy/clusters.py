@@ -1,7 +1,10 @@
-"""k-means clustering."""
+"""Clusters: k-means, and connected components."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -43,3 +46,25 @@ def lloyd(
         used = sums.norm(dim=1, keepdim=True) > 0 if spherical else n > 0
         centres = torch.where(used, normalize(sums, dim=1) if spherical else sums / n.clamp(min=1), centres)
     return centres, owner
+
+
+def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
+    """Return an index for each name, in order of first occurrence."""
+    number: dict[Hashable, int] = {}
+    return torch.tensor([number.setdefault(name, len(number)) for name in names])
+
+
+def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
+    """Return pairs that link each position with the first position of the same group."""
+    places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
+    return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
+
+
+def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
+    """Return the connected components of pairs, numbered by first member."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = torch.cat(pairs).T.numpy()
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return torch.from_numpy(connected_components(edges, directed=False)[1]).long()

@@ -249,7 +249,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     heads.sentences.weight.data[0, 0] = float("nan")
     folder = Adaptation(on, heads).save(tmp_path / "enc")
     assert not load_file(next(folder.glob("*.safetensors")))["trained.sentences.weight"].isfinite().all()
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="must be finite"):
         open_adaptation(folder, base=on)
 
 

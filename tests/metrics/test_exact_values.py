@@ -19,7 +19,7 @@ from seewhy.heads.head import Target
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, _falling
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges, uniform_map
-from seewhy.metrics.localisation import box_iou, largest_boxes, mosaic
+from seewhy.metrics.localisation import largest_boxes, mosaic, overlaps
 from seewhy.metrics.randomised import forget, forgetful, layers, twin
 from seewhy.metrics.removal import filled, impute, superpixels
 from seewhy.metrics.similarity import mean_ranks, pearson, spearman, ssim
@@ -245,7 +245,7 @@ def test_boxes_by_hand() -> None:
     inside[1, [0, 1, 2], [0, 1, 2]] = True
     boxes = largest_boxes(inside)
     assert boxes.tolist() == [[3, 2, 6, 4], [0, 0, 3, 3], [0, 0, 0, 0]]
-    assert box_iou(boxes, torch.tensor([3, 2, 6, 5])).tolist() == pytest.approx([6 / 9, 0, 0])
+    assert overlaps(boxes, torch.tensor([3, 2, 6, 5])).tolist() == pytest.approx([6 / 9, 0, 0])
 
 
 def test_max_box_acc_takes_one_threshold_for_the_set() -> None:

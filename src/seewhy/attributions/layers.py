@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from ..encoders.base import Encoder, Layout
 from ..encoders.engines import PRECISIONS, Engine, make_engine
 from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.split import check_places, cut_by_graph, hooked
+from ..encoders.split import Reached, check_places, cut_by_graph, hooked
 from ..errors import EngineError, ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
@@ -146,10 +146,6 @@ def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
     """Check that a layer's output has one row per picture; layers inside attention windows have several."""
     out = front(torch.zeros(1, 3, *encoder.transform.input_size))
     return isinstance(out, Tensor) and len(out) == 1
-
-
-class Reached(Exception):
-    """Raised to end a forward pass at the requested layer."""
 
 
 class Taps:

@@ -25,8 +25,6 @@ from ..heads.normalise import Normalise
 from ..heads.votes import Votes, WordDecision
 from ..prototypes.bank import (
     PatchBank,
-    check_finite,
-    check_index,
     check_patches,
     joined_thumbnails,
     listed,
@@ -35,7 +33,7 @@ from ..prototypes.bank import (
 from ..prototypes.measure import LikenessMeasure
 from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
-from ..storage.parts import check_axes, rebuilt, tensors_of
+from ..storage.parts import check_axes, check_finite, check_index, rebuilt, tensors_of
 from ..storage.tensors import compact, tensors_digest
 from ..trust.base import VERSION as TRUST_VERSION
 from ..trust.base import Trust

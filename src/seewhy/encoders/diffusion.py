@@ -21,7 +21,7 @@ from ..storage.reading import read_json, reason
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
 from .fence import check_counts, loading
-from .split import Split, UntilLayer, fingerprint, freeze, in_single, weights_digest
+from .split import Split, UntilLayer, fingerprint, freeze, weights_digest
 from .weights import WeightsFile, check_folder, local_folder, read_config
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
@@ -120,7 +120,7 @@ def encoder_of(
             f"`draws` of {name!r} must be from 1 to {MOST_DRAWS} and `pool` at least 1, got draws={reading.draws} and "
             f"pool={reading.pool}."
         )
-    noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
+    noised = Noised(freeze(network).float(), float(alphas[reading.t]), reading, transform.input_size)
     trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
     cells = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
     head = GlobalAverage() if reading.pool == 1 else cells

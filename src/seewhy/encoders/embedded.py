@@ -29,7 +29,7 @@ from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower
 from .minilm import MINILM_SHA256, load_minilm
 from .names import imagenet_classes, imagenet_descriptions, imagenet_texts
-from .split import Part, linear_with
+from .split import Part, freeze, linear_with
 from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, embed, encode_tokens
 
 Embed = Callable[[Sequence[str]], Tensor]
@@ -100,7 +100,7 @@ def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
     with seeded(0):
         module = timm.create_model(architecture, pretrained=False)
     module.load_state_dict(tensors, strict=False)
-    return module.eval().requires_grad_(False)
+    return freeze(module)
 
 
 def _convert(name: str, source: _Source) -> dict[str, Tensor]:

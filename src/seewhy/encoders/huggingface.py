@@ -25,7 +25,6 @@ from .split import (
     example_pixels,
     fingerprint,
     freeze,
-    in_single,
     prove,
     replaced,
     run_and_record,
@@ -97,7 +96,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         classifies = any("ForImageClassification" in a for a in config.architectures or ())
         auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
         model, missing = from_saved(auto, whole, folder, **{"dtype": torch.float32, **options})
-        in_single(freeze(model))
+        freeze(model).float()
         transform = transform_of(processor_of(folder, whole), whole)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
     with missing.unread():

@@ -26,7 +26,6 @@ from .split import (
     freeze,
     frozen_copy,
     hooked,
-    in_single,
     linear_of,
     of_logits,
     prove,
@@ -235,7 +234,7 @@ def from_module(
         ModelError: the network cannot be split at the layer, or the number of classes is wrong.
     """
     transform = as_transform(transform, name)
-    twin = in_single(frozen_copy(module))
+    twin = frozen_copy(module).float()
     found = _layer_name(module, target_layer)
     split, classifier, found = split_module(twin, found, layout, transform.input_size, name, len(classes))
     if target_layer is None:

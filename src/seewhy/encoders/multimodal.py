@@ -14,7 +14,7 @@ from ..types import Transform
 from .base import Encoder, Layout
 from .fence import OWN, from_saved, loading
 from .huggingface import check_saved, processor_of, transform_of
-from .split import Part, Split, example_pixels, fingerprint, freeze, in_single, prove, replaced, weights_digest
+from .split import Part, Split, example_pixels, fingerprint, freeze, prove, replaced, weights_digest
 from .weights import local_folder
 
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
@@ -49,7 +49,7 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
         model, missing = from_saved(auto, whole, folder, **{"dtype": torch.float32, **options})
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN)
         transform = transform_of(processor_of(folder, whole), whole)
-        reader = Reader(in_single(freeze(model)), tokenizer, prompt)
+        reader = Reader(freeze(model).float(), tokenizer, prompt)
         with missing.unread():
             return _encoder(reader, transform, whole, "torch" if engine == "auto" else engine)
 

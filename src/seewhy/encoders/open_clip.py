@@ -25,7 +25,6 @@ from .split import (
     example_pixels,
     fingerprint,
     freeze,
-    in_single,
     prove,
     replaced,
     run_and_record,
@@ -79,7 +78,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         )  # fmt: skip
         tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
     check_numbers(whole, model)
-    in_single(freeze(model))
+    freeze(model).float()
     transform = transform_of(model.visual.preprocess_cfg, whole)
     split, projection = split_visual(model.visual, transform.input_size, whole)
     digest = fingerprint(model, transform)

@@ -79,11 +79,6 @@ def frozen_copy(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def in_single(module: nn.Module) -> nn.Module:
-    """Convert a module to float32 in place."""
-    return module.float()
-
-
 def fingerprint(module: nn.Module, transform: Transform) -> str:
     """Compute a digest of all weights and the transform, as 16 hexadecimal digits."""
     tensors = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
@@ -368,7 +363,7 @@ def _copy(graph: fx.Graph, nodes: set[fx.Node], result: fx.Node, source: fx.Node
     return new
 
 
-class _Reached(Exception):
+class Reached(Exception):
     """Raised to end a forward pass."""
 
 
@@ -388,9 +383,9 @@ class UntilLayer(nn.Module):
             # may work in place, and drops out of the graph.
             given.append(out.clone() if torch.compiler.is_compiling() else out)
             if not torch.compiler.is_compiling():
-                raise _Reached
+                raise Reached
 
-        with suppress(_Reached), self.module.get_submodule(self.layer).register_forward_hook(look):
+        with suppress(Reached), self.module.get_submodule(self.layer).register_forward_hook(look):
             self.module(pixels)
         if given:
             return given[0]

@@ -26,7 +26,6 @@ from .split import (
     example_pixels,
     follows,
     freeze,
-    in_single,
     linear_of,
     prove,
     replaced,
@@ -46,7 +45,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         **options: keyword arguments of ``timm.create_model``.
     """
     model, missing = _create(name, options)
-    in_single(freeze(model))
+    freeze(model).float()
     with missing.unread():
         encoder = encoder_of(model, f"timm:{name}", engine=engine)
         missing.check(model, encoder.transform.input_size)

@@ -17,6 +17,7 @@ from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level, decide, trust_inputs
 from ..classifiers.known_pictures import too_high
 from ..classifiers.words import texts_of, words_alone
+from ..clusters import numbered
 from ..descriptions.base import Descriptions, WordBank, name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError
@@ -31,7 +32,6 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Judgement
-from ..trust.groups import numbered
 from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path

@@ -18,7 +18,7 @@ from ..bounds import Checked, Count, InnerPart, Positive
 from ..classifiers.encoded_set import parted
 from ..encoders.diffusion import KIND, alphas_of, settings_of
 from ..encoders.fence import from_saved, loading
-from ..encoders.split import freeze, in_single
+from ..encoders.split import freeze
 from ..encoders.weights import check_folder, local_folder, read_config
 from ..errors import DataError, ImageError, InputError, ModelError, needs
 from ..pictures.images import read_picture
@@ -154,7 +154,7 @@ def _network(folder: Path, name: str) -> Any:
     network, missing = from_saved(getattr(diffusers, _config(folder)["_class_name"]), name, folder)
     if missing.tensors:
         raise missing.refusal()
-    return in_single(freeze(network))
+    return freeze(network).float()
 
 
 Parts = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[int, ...]]

@@ -156,7 +156,7 @@ class IoULocalisation(MaskedMap):
     def score(self, case: Case, maps: Maps) -> list[Score]:
         box = largest_boxes(self.mask(case)[None])[0]
         positive = maps.clamp(min=0)
-        overlap = box_iou(largest_boxes(positive > self.threshold * positive.amax((1, 2), keepdim=True)), box)
+        overlap = overlaps(largest_boxes(positive > self.threshold * positive.amax((1, 2), keepdim=True)), box)
         return scores((overlap >= self.iou).float(), iou=overlap)
 
 
@@ -190,7 +190,7 @@ class MaxBoxAcc(Localisation):
         thresholds = torch.arange(self.n_thresholds) / self.n_thresholds
         found = []
         for heat in min_max(maps):
-            overlap = box_iou(largest_boxes(heat >= thresholds[:, None, None]), box)
+            overlap = overlaps(largest_boxes(heat >= thresholds[:, None, None]), box)
             hits = torch.stack([(overlap >= d).float() for d in self.ious]).flatten()
             found.append(Score(float(self.combine(hits)), {"best_iou": float(overlap.max())}, tuple(hits.tolist())))
         return found
@@ -269,9 +269,8 @@ def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.n
     return owner, boxes, np.bincount(labels.ravel(), minlength=n + 1)[1:]
 
 
-def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
-    """Return the intersection over union of each box with another box."""
-    corner = torch.minimum(boxes[:, 2:], other[2:]) - torch.maximum(boxes[:, :2], other[:2])
-    shared = corner.clamp(min=0).prod(1).float()
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()
-    return shared / (areas - shared).clamp(min=1)
+def overlaps(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
+    """Return the intersection over union of each box with another box; 0 for two empty boxes."""
+    from torchvision.ops import box_iou
+
+    return box_iou(boxes.float(), other[None].float())[:, 0].nan_to_num(0.0)

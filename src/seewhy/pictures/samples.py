@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import checked
+from ..clusters import connected, links, numbered
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..spelling import nearest
 from ..storage.output import is_written
@@ -364,20 +365,7 @@ def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
 
 
 def _together(samples: Samples) -> list[int]:
-    """Return, for each picture, the smallest index among the pictures of its group and its copies."""
-    owner = list(range(len(samples)))
-
-    def root(i: int) -> int:
-        while owner[i] != i:
-            owner[i] = i = owner[owner[i]]
-        return i
-
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, sample in enumerate(samples.items):
-        if sample.group is not None:
-            groups[sample.group].append(i)
-    for same in [*groups.values(), *copies(samples)]:
-        for i in same[1:]:
-            a, b = sorted((root(same[0]), root(i)))
-            owner[b] = a
-    return [root(i) for i in range(len(owner))]
+    """Return, for each picture, the number of those that share its group or its bytes, with all that these share."""
+    groups = [i if s.group is None else s.group for i, s in enumerate(samples.items)]
+    digests = [content_digest(s) or i for i, s in enumerate(samples.items)]
+    return connected(len(samples), links(numbered(groups)), links(numbered(digests))).tolist()

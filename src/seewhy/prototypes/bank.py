@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..heads.head import Target
 from ..pictures.miniatures import decode_thumbnail, encode_thumbnail
-from ..storage.parts import check_axes
+from ..storage.parts import check_axes, check_index
 from ..types import FractionBox, PixelBox
 
 
@@ -169,18 +169,6 @@ def check_patches(bank: Patches, n_classes: int | None) -> None:
             raise ValueError(f"{name} must be {n} boxes with left < right and top < bottom")
     if n and bank.boxes.max() > 1:
         raise ValueError("`boxes` must lie within the view")
-
-
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name} must be finite")
-
-
-def check_index(name: str, index: Tensor, n: int) -> None:
-    """Check that an index is one-dimensional, with integers from 0 to ``n - 1``."""
-    if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
-        raise ValueError(f"{name} must be integers from 0 to {n - 1}")
 
 
 def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, " c"]:

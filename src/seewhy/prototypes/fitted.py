@@ -21,8 +21,8 @@ from ..progress import Progress
 from ..storage.archive import TensorArchive
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
-from ..storage.parts import rebuilt
-from .bank import Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
+from ..storage.parts import check_finite, rebuilt
+from .bank import Patches, check_patches, joined_thumbnails, listed, pictures_of
 
 FOLDER = "prototypes"
 ARCHIVE = TensorArchive(

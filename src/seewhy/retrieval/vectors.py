@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from torch.nn.functional import normalize
 
 from ..errors import DataError, InputError
 from ..heads.normalise import signed_power
-from ..prototypes.bank import check_finite
 from ..storage.archive import TensorArchive
 from ..storage.folders import inside, remove_inside, write_at
-from ..storage.reading import UnreadableError, check_kinds, open_regular, reason
+from ..storage.parts import check_finite, rebuilt
+from ..storage.reading import UnreadableError, open_regular, reason
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue
 
@@ -219,12 +219,11 @@ ARCHIVE = TensorArchive(otherwise="no whitening", again="Make the index again fr
 
 
 def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
-    mean, matrix, power = (found[name] for name in ("mean", "matrix", "power"))
-    check_kinds(found, {"mean": "float1", "matrix": "float2"})
     check_finite(found)
-    if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
-        raise ValueError(f"its shapes are invalid: {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
-    return Whitening(mean.float(), matrix.float(), float(power))
+    whitening = rebuilt(Whitening, found, power=float(found["power"]))
+    if not whitening.power > 0:
+        raise ValueError(f"its power is {whitening.power}")
+    return replace(whitening, mean=whitening.mean.float(), matrix=whitening.matrix.float())
 
 
 WHITENING = r"whitening-[0-9a-f]+\.safetensors"

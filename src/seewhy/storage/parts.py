@@ -50,6 +50,18 @@ def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) ->
             raise ValueError(f"{name} is {tuple(tensor.shape)}, not ({hint.dim_str.strip()}) with {axis} = {expected}")
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} must be finite")
+
+
+def check_index(name: str, index: Tensor, n: int) -> None:
+    """Check that an index is one-dimensional, with integers from 0 to ``n - 1``."""
+    if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
+        raise ValueError(f"{name} must be integers from 0 to {n - 1}")
+
+
 @cache
 def _axes(kind: type) -> dict[str, Any]:
     hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}

@@ -225,12 +225,9 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
     """Read a safetensors file, after a check that its header fits its size."""
     with open_regular(path) as (file, size):
-        start = file.read(8)
-        if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
-            _layout(start + file.read(length), size)
-            file.seek(0)
-            return _read(file, size, limit)
-        raise ValueError(f"its {size:,} bytes do not begin like a safetensors file" if size else "it is empty")
+        _read_layout(file, size)
+        file.seek(0)
+        return _read(file, size, limit)
 
 
 def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -246,9 +243,7 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the dtype (such as ``"F32"``) and shape of each tensor of a safetensors file."""
     with open_regular(path) as (file, size):
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        header = _layout(start + file.read(length if length <= min(MAX_HEADER, size - 8) else 0), size)[0]
+        header, _ = _read_layout(file, size)
     found = {}
     for name, about in header.items():
         kind: Any = about.get("dtype")
@@ -260,15 +255,10 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """Check the type and number of dimensions of tensors, given as ``float2``, ``int1``, ``bytes2``."""
-    for name, expected in kinds.items():
-        if (tensor := tensors.get(name)) is None:
-            continue
-        whole = "int" if tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else "other"
-        kind = "bytes" if tensor.dtype == torch.uint8 else "float" if tensor.is_floating_point() else whole
-        if f"{kind}{tensor.ndim}" != expected:
-            raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
+def _read_layout(file: BufferedReader, size: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    return _layout(start + file.read(length if length <= min(MAX_HEADER, size - 8) else 0), size)
 
 
 def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

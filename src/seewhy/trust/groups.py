@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..clusters import connected, links, numbered
 from ..heads.normalise import Normalise
 
 CHANCE = 0.05
@@ -44,12 +45,6 @@ class Grouping:
     def joins(self) -> bool:
         """Whether any group has two pictures."""
         return len(self.groups.unique()) < len(self.groups)
-
-
-def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
-    """Return an index for each name, in order of first occurrence."""
-    number: dict[Hashable, int] = {}
-    return torch.tensor([number.setdefault(name, len(number)) for name in names])
 
 
 def group_by_copies(digests: Sequence[str]) -> Grouping:
@@ -172,22 +167,6 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
     tree = linkage(apart[np.triu_indices(len(apart), 1)], "average")
     _, first, name = np.unique(fcluster(tree, 2 - threshold, "distance"), return_index=True, return_inverse=True)
     return torch.from_numpy(first[name])
-
-
-def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
-    """Return pairs that link each position with the first position of the same group."""
-    places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
-    return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
-
-
-def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
-    """Return the connected components of pairs, numbered by first member."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first, second = torch.cat(pairs).T.numpy()
-    edges = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
-    return torch.from_numpy(connected_components(edges, directed=False)[1]).long()
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ...encoders.base import Encoder
@@ -22,7 +23,8 @@ from ...encoders.find import ADAPTED, saved_encoder
 from ...errors import InputError, ModelError, WeightsError
 from ...storage.archive import FolderArchive
 from ...storage.marks import Facts
-from ...storage.reading import check_kinds, reason
+from ...storage.parts import check_axes, check_finite
+from ...storage.reading import reason
 from ...storage.tensors import marked_tensors
 from .heads import PairedHeads
 from .image_copy import ImageCopy
@@ -131,12 +133,11 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         )
         tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
-        if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
-            raise ValueError("a tensor has values that are not finite")
+        check_finite(own)
         if (form := card["adapted"]["form"]) not in FORMS:
             raise ValueError(f"its form is {form!r}")
         trained = FORMS[form].restored(found, card["adapted"], own)
-        check_kinds({"pictures": tensors["pictures"]}, {"pictures": "bytes2"})
+        check_axes("pictures", tensors["pictures"], UInt8[Tensor, "n digits"], {})
         digests = tuple(bytes(row).hex() for row in tensors["pictures"].tolist())
         return Adaptation(found, trained, float(card["keep"]), dict(card["provenance"]), digests)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:

@@ -20,8 +20,9 @@ from ...explanation.verdict import Level, Verdict
 from ...pictures.miniatures import encode_thumbnail
 from ...printable import percent
 from ...storage.features import FeatureStore
+from ...storage.parts import check_index
 from .. import prototypes
-from ..bank import BankPicture, Patches, cell_box, check_index
+from ..bank import BankPicture, Patches, cell_box
 from ..base import STRANGER, Group, Match, Prototypes, Query
 from ..cells import CellPart, cells_of
 from ..fitted import FittedBank

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.known_pictures import compact
 from ...classifiers.linear.recipe import Linear
+from ...clusters import connected, links, numbered
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded
 from ...errors import InputError, needs
@@ -22,7 +23,7 @@ from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...pictures.samples import Sample
 from ...printable import percent
 from ...progress import Progress
-from ...trust.groups import Grouping, connected, group_folds, links, numbered
+from ...trust.groups import Grouping, group_folds
 from ...trust.measure import trust_features
 from ...trust.strangeness import Gaussian
 
