@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from seewhy.trust import strangeness
 from seewhy.trust.base import ConformalLines, Monotone, quantile
-from seewhy.trust.measure import RiskCoverage, auroc
+from seewhy.trust.measure import RiskCoverage, _likeliest, auroc
 from seewhy.trust.strangeness import (
     RIDGE,
     SPREAD,
@@ -292,3 +292,8 @@ def test_wide_features_are_projected_and_keep_their_distances() -> None:
     assert found.shape == (6, WIDEST)
     assert torch.equal(found, narrowed(wide))
     assert (torch.pdist(found) / torch.pdist(wide)).sub(1).abs().max() < 0.1
+
+
+def test_the_factor_of_separated_classes_is_the_largest() -> None:
+    # Beyond some factor the loss is 0 whatever the factor; a search that stops there gives another number each time.
+    assert _likeliest(9 * torch.eye(3), torch.arange(3)) == pytest.approx(100, rel=1e-6)

@@ -131,11 +131,15 @@ def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, 
 
 
 def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    from scipy.optimize import minimize_scalar
+    low, high, ratio = -4.0, 2.0, (5**0.5 - 1) / 2
 
-    z = logits.double().clamp(min=-1e9)
-    loss = lambda power: float(cross_entropy(z * 10**power, labels))  # noqa: E731
-    return float(10 ** minimize_scalar(loss, bounds=(-4, 2), method="bounded", options={"xatol": 1e-8}).x)
+    def loss(power: float) -> float:
+        return float(cross_entropy(logits.double().clamp(min=-1e9) * 10**power, labels))
+
+    for _ in range(40):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return float(10 ** ((low + high) / 2))
 
 
 def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> Unknowns:
