@@ -52,7 +52,7 @@ def test_boxes_are_alike_alone_and_in_a_batch(name: str, data: BoxData) -> None:
         alone = detector.detect(image)
         assert json.dumps(alone.to_json()) == json.dumps(found.to_json())
         width, height = alone.size
-        for one in alone.found:
+        for one in alone.regions:
             left, top, right, bottom = one.box
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height

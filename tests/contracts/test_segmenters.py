@@ -51,8 +51,8 @@ def test_pixels_are_named_alike_alone_and_in_a_batch(name: str, data: MaskedPict
         alone = segmenter.segment(pixels)
         assert alone.mask.shape == pixels.shape[:2]
         assert alone.mask.max() < len(data.classes)
-        assert all(0 <= s.score <= 1 and s.label in data.classes for s in alone.segments)
-        assert sum(s.area for s in alone.segments) == alone.mask.size
+        assert all(0 <= s.score <= 1 and s.label in data.classes for s in alone.regions)
+        assert sum(s.area for s in alone.regions) == alone.mask.size
         assert (alone.mask != found.mask).mean() < 0.001
 
 

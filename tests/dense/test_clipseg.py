@@ -67,7 +67,7 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     fine = interpolate(theirs[None], size=(40, 80), mode="bilinear", align_corners=False)[0]
     assert (found.mask == fine.argmax(0).numpy()).mean() > 0.999
     assert len(set(found.mask.ravel().tolist())) > 1
-    for one in found.segments:
+    for one in found.regions:
         own = fine[found.classes.index(one.label)].sigmoid().numpy()[found.mask_of(one.label)]
         assert one.score == pytest.approx(float(own.mean()), abs=1e-4)
     check("segmentation", [found.to_json()])

@@ -84,7 +84,7 @@ def test_it_finds_what_it_was_shown(data: BoxData) -> None:
     detector = TrainedDetector("denseclip_boxes", {}, colours(), data.classes, finder, (0.0, 0.0), 1.0)
     right = 0
     for picture in data.pictures:
-        best = detector.detect(picture.image).found[0]
+        best = detector.detect(picture.image).regions[0]
         overlaps = [_overlap(best.box, b.box) for b in picture.boxes if b.label == best.label]
         right += max(overlaps, default=0.0) >= 0.5
     assert right >= 6

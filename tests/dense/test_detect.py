@@ -102,7 +102,7 @@ def test_python(tmp_path: Path) -> None:
     assert isinstance(found, Detections)
     assert found.size == (90, 60)
     assert len(found) <= 3
-    assert all(0 <= d.box[0] < d.box[2] <= 90 and 0 <= d.box[1] < d.box[3] <= 60 for d in found.found)
+    assert all(0 <= d.box[0] < d.box[2] <= 90 and 0 <= d.box[1] < d.box[3] <= 60 for d in found.regions)
     assert json.loads(found.save(tmp_path / "d.json").read_text())["classes"] == ["a red square", "grass"]
     assert "a red square" in found.save(tmp_path / "d.html").read_text()
     with pytest.raises(DataError, match=r"Detections must be written as \.html, \.json, got .*\.png"):
@@ -205,11 +205,11 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
     cx, cy, w, h = (80 * out.pred_boxes[0]).unbind(1)
     theirs = torch.stack([scores, (cx - w / 2).clamp(0, 80), (cy - h / 2).clamp(0, 40)], 1)
     assert len(found) > 3
-    for d in found.found:
+    for d in found.regions:
         ours = torch.tensor([d.score, *d.box[:2]])
         assert float((theirs - ours).abs().amax(1).min()) < 1e-4
     tiled = detector_for(f"owlv2:{owl}", ["a cat", "dog"], least=0.0, tiles=2, most=1000).detect(pixels)
-    assert tiled.found[0].box != found.found[0].box
+    assert tiled.regions[0].box != found.regions[0].box
     bare = tmp_path / "bare"
     bare.mkdir()
     for file in owl.iterdir():
@@ -242,7 +242,7 @@ def test_grounding_dino_from_a_folder(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 80, 3), np.uint8)
     found = detector_for(f"grounding_dino:{tmp_path}", ["red cat", "dog"], least=0.0, overlap=1.0).detect(pixels)
     assert 1 <= len(found) <= 6
-    assert {d.label for d in found.found} <= {"red cat", "dog"}
+    assert {d.label for d in found.regions} <= {"red cat", "dog"}
     with pytest.raises(
         InputError, match=r"The 20 names must have at most .* tokens together and at least one each, got 41 tokens"
     ):

@@ -52,7 +52,7 @@ def fixed(*rows: Sequence[float], thresholds: tuple[float, ...] = (0.0, 0.0), **
 
 
 def told(detector: TrainedDetector) -> list[tuple[str, float, tuple[float, ...]]]:
-    return [(d.label, round(d.score, 3), tuple(round(v, 3) for v in d.box)) for d in detector.detect(GREY).found]
+    return [(d.label, round(d.score, 3), tuple(round(v, 3) for v in d.box)) for d in detector.detect(GREY).regions]
 
 
 TWO = ([0.0, 0.0, 0.5, 0.5, 0.9, 0.1], [0.0, 0.0, 0.5, 0.8, 0.75, 0.2])

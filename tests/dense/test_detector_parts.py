@@ -91,9 +91,9 @@ def test_what_is_in_a_tile_is_placed_on_the_picture(tiles: int, tmp_path: Path) 
     found, failed = detector.detect_all([pixels, tmp_path / "none.png"])
     assert isinstance(found, Detections)
     assert isinstance(failed, Failure)
-    assert [d.label for d in found.found] == ["b"]
-    assert found.found[0].score == pytest.approx(0.9)
-    assert np.abs(np.array(found.found[0].box) - (100, 40, 120, 50)).max() <= 1
+    assert [d.label for d in found.regions] == ["b"]
+    assert found.regions[0].score == pytest.approx(0.9)
+    assert np.abs(np.array(found.regions[0].box) - (100, 40, 120, 50)).max() <= 1
     assert (len(looks) > 1) is (tiles > 1)
 
 

@@ -63,7 +63,7 @@ def test_it_comes_back_as_it_was(fitted: TrainedDetector, data: BoxData, tmp_pat
 def test_a_score_is_made_of_what_stands_beside_it(fitted: TrainedDetector, data: BoxData) -> None:
     found = fitted.keeping(least=0).detect(data.pictures[0].image)
     assert len(found)
-    for one in found.found:
+    for one in found.regions:
         made = dict(one.made_of)
         assert set(made) == {"detector", "words", "objectness", "weight"}
         assert made["weight"] == pytest.approx(0.35)
@@ -137,7 +137,7 @@ def test_from_proposals_to_boxes_as_the_authors_do(fitted: TrainedDetector, monk
     torch.testing.assert_close(regions.made_of["words"], words, rtol=0, atol=2e-4)
     kept = replace(fitted, finder=own, classes=own.classes, thresholds=(0.0,) * 3, most=given["most"]).found(looked)
     assert len(kept) == len(given["found"])
-    for one, theirs in zip(kept.found, given["found"], strict=True):
+    for one, theirs in zip(kept.regions, given["found"], strict=True):
         assert (own.classes.index(one.label), one.score) == (theirs["name"], pytest.approx(theirs["score"], abs=5e-5))
         assert [v / 64 for v in one.box] == pytest.approx(theirs["box"], abs=1e-3), "they count a pixel more"
 
@@ -252,7 +252,7 @@ def test_one_of_an_older_version_answers_as_it_did(fitted: TrainedDetector, data
     card.write_text(json.dumps(about), "utf-8")
     again = load_detector(tmp_path / "det", encoder=tiny_pair()).keeping(least=0)
     one = data.pictures[0].image
-    boxes = [[d.to_json() for d in found.found] for found in (again.detect(one), old.keeping(least=0).detect(one))]
+    boxes = [[d.to_json() for d in found.regions] for found in (again.detect(one), old.keeping(least=0).detect(one))]
     assert boxes[0] == boxes[1]
 
 
@@ -265,11 +265,11 @@ def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDe
     found = other.keeping(least=0).detect(data.pictures[0].image)
     first, second = fitted.thresholds
     assert other.thresholds == pytest.approx((second, (first + second) / 2))
-    weights = {d.label: round(dict(d.made_of)["weight"], 2) for d in found.found}
+    weights = {d.label: round(dict(d.made_of)["weight"], 2) for d in found.regions}
     assert weights == {"blue": 0.35, "green": 0.65}
     same = fitted.for_classes(["blue", "red"]).keeping(least=0).detect(data.pictures[0].image)
-    back = {(d.label, d.box): d.score for d in fitted.keeping(least=0).detect(data.pictures[0].image).found}
-    assert {(d.label, d.box): d.score for d in same.found} == pytest.approx(back, rel=1e-4)
+    back = {(d.label, d.box): d.score for d in fitted.keeping(least=0).detect(data.pictures[0].image).regions}
+    assert {(d.label, d.box): d.score for d in same.regions} == pytest.approx(back, rel=1e-4)
 
 
 def test_heads_that_were_pretrained_are_gone_on_from(data: BoxData) -> None:
@@ -310,7 +310,7 @@ def test_pictures_without_a_box_are_no_data(data: BoxData) -> None:
 
 def test_a_box_is_explained_by_what_changes_its_own_score(fitted: TrainedDetector, data: BoxData) -> None:
     image, detector = data.pictures[0].image, fitted.keeping(least=0)
-    first, second = detector.detect(image).found[:2]
+    first, second = detector.detect(image).regions[:2]
     found = detector.explain(image, most=2, settings={"window": 8, "stride": 8})
     for one, box in zip(found, (first, second), strict=True):
         assert one.prediction.top[0].label == box.label

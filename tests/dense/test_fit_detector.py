@@ -85,7 +85,7 @@ def test_planted_squares_are_found_and_come_back(fitted: TrainedDetector, tmp_pa
     for picture, found in zip(new.pictures, fitted.detect_all([p.image for p in new.pictures]), strict=True):
         assert not isinstance(found, seewhy.Failure)
         for record in picture.boxes:
-            same = torch.tensor([d.box for d in found.found if d.label == record.label]).reshape(-1, 4)
+            same = torch.tensor([d.box for d in found.regions if d.label == record.label]).reshape(-1, 4)
             right += bool(best_overlaps(torch.tensor([record.box]).float(), same)[0] > 0.5)
         n_found += len(found)
     assert right >= 10
@@ -97,7 +97,7 @@ def test_planted_squares_are_found_and_come_back(fitted: TrainedDetector, tmp_pa
     assert [one["name"] for one in fitted.calibration["methods"]] == ["linear"], "dito needs words"
     first = new.pictures[0].image
     assert again.detect(first).to_json() == fitted.detect(first).to_json()
-    assert again.keeping(least=1.0).detect(first).found == ()
+    assert again.keeping(least=1.0).detect(first).regions == ()
     assert len(again.keeping(least=0.0, most=7).detect(first)) == 7
 
 

@@ -180,7 +180,7 @@ def test_a_segments_probability_is_the_mean_of_its_scores(size: tuple[int, int])
     segmenter = MaskCLIP(least_presence=0.0).build(colours(), NAMES)
     whys = segmenter.explain(pixels, measure=False)
     found = segmenter.segment(pixels)
-    assert [why.part.label for why in whys if why.part] == [s.label for s in found.segments]
+    assert [why.part.label for why in whys if why.part] == [s.label for s in found.regions]
     for why in whys:
         assert why.part is not None
         assert np.array_equal(why.part.mask, found.mask_of(why.part.label))
@@ -239,7 +239,7 @@ def test_a_trained_probe_of_regions_is_explained_through_all_its_parts() -> None
     found = detector.detect(pixels)
     whys = detector.explain(pixels, most=3)
     assert len(whys) == 3
-    for why, one in zip(whys, found.found, strict=False):
+    for why, one in zip(whys, found.regions, strict=False):
         assert why.part is not None
         assert (why.part.box, why.part.label) == (one.box, one.label)
         assert why.prediction.label == one.label

@@ -51,7 +51,7 @@ def test_a_name_is_not_compared_with_those_most_like_it() -> None:
 def test_an_absent_name_has_no_box_and_is_said() -> None:
     found = seewhy.detect(red_on_green(), LABELS, colours(), size=1.0)
     assert found.not_found == ("blue",)
-    assert {d.label for d in found.found} == {"red", "green"}
+    assert {d.label for d in found.regions} == {"red", "green"}
     assert found.presence["blue"] < 3.3 < found.presence["red"]
     assert "not found: blue" in repr(found)
     assert found.to_json()["not_found"] == ["blue"]
@@ -66,8 +66,8 @@ def test_an_absent_name_has_no_pixel_and_none_of_these_is_an_answer() -> None:
     found = seewhy.segment(red_on_green(), ["red", "blue"], colours())
     assert found.not_found == ("blue",)
     assert not found.mask_of("blue").any()
-    assert 0.2 < found.segments[0].share < 0.4  # the green is none of them
-    assert found.unnamed == pytest.approx(1 - found.segments[0].share)
+    assert 0.2 < found.regions[0].share < 0.4  # the green is none of them
+    assert found.unnamed == pytest.approx(1 - found.regions[0].share)
     assert found.to_json()["unnamed"] == pytest.approx(found.unnamed, abs=1e-6)
     check("segmentation", [found.to_json()])
     assert "<b>no name</b>" in found.to_html()
@@ -115,5 +115,5 @@ def test_a_cat_is_no_sports_car() -> None:
     import skimage.data
 
     found = seewhy.detect(skimage.data.chelsea(), ["cat", "sports car", "pineapple", "bus", "ball"])
-    assert {d.label for d in found.found} <= {"cat"}
+    assert {d.label for d in found.regions} <= {"cat"}
     assert set(found.not_found) >= {"sports car", "pineapple", "bus", "ball"}

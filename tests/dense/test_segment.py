@@ -40,8 +40,8 @@ def test_what_is_planted_is_found_at_any_shape_and_size(size: tuple[int, int], t
     found = MaskCLIP(zoom=times).build(colours(), list(COLOURS)).segment(pixels)
     assert found.size == size
     assert agreement(found, pixels) > 0.9
-    assert [s.label for s in found.segments] == ["red", "green", "blue"] or times < 2 or min(size) < 60
-    assert sum(s.share for s in found.segments) + found.unnamed == pytest.approx(1)
+    assert [s.label for s in found.regions] == ["red", "green", "blue"] or times < 2 or min(size) < 60
+    assert sum(s.share for s in found.regions) + found.unnamed == pytest.approx(1)
     assert found.unnamed < 0.001
     assert not found.not_found
     assert (found.about["n_windows"] == 1) == (times <= 2 and max(size) / min(size) <= 1.5)
@@ -57,7 +57,7 @@ def test_a_result_says_what_it_holds(tmp_path: Path) -> None:
     pixels = picture()
     found = seewhy.segment(pixels, ["red", "green", "blue"], colours())
     assert isinstance(found, Segmentation)
-    red = found.segments[0]
+    red = found.regions[0]
     assert red.label == "red"
     assert red.box[:2] == (0, 0)
     assert abs(red.box[2] - 48) <= 4
@@ -92,11 +92,11 @@ def test_options_change_what_they_say() -> None:
     plain = seewhy.segment(pixels, **how)
     unsure = seewhy.segment(pixels, least=0.9, scale=1.0, **how)
     assert (unsure.mask == 255).all()
-    assert unsure.segments == ()
+    assert unsure.regions == ()
     assert "none of the names" in repr(unsure)
     assert "nothing found" in unsure.to_html()
     gone = seewhy.segment(pixels, denoised=0.99, scale=3.0, **how)
-    assert len(gone.segments) <= len(plain.segments)
+    assert len(gone.regions) <= len(plain.regions)
     centred, bare = seewhy.segment(pixels, centred=1.0, **how), seewhy.segment(pixels, centred=0.0, **how)
     assert centred.scores.mean((1, 2)) == pytest.approx(0, abs=1e-6)
     cells = normalize(torch.tensor([COLOURS["red"]]) / 255 * 4 - 2 + 0.5)  # what the transform makes of red, projected

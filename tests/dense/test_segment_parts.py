@@ -37,7 +37,9 @@ SURE = np.linspace(0.1, 0.98, 12).reshape(3, 4)
 def result(name: str = "a.png") -> Segmentation:
     found = segments_of(NAMES, MASK, SURE)
     about = {"method": "x", "encoder": "tiny", "fingerprint": "0", "input": [4, 4], "n_windows": 1, "grid": [1, 1]}
-    return Segmentation(name, NAMES, MASK, np.zeros((3, 1, 1)), found, about, np.zeros((4, 4, 3), np.uint8))
+    return Segmentation(
+        name, MASK.shape[::-1], NAMES, found, about, np.zeros((4, 4, 3), np.uint8), MASK, np.zeros((3, 1, 1))
+    )
 
 
 def test_segments_have_their_numbers() -> None:

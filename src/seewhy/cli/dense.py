@@ -59,7 +59,7 @@ def segment(
     for found in session.results(stream, "Labelling pixels", session.n_pictures):
         done += 1
         mask = None if folder is None else folder.add(found)
-        shares = [f"{s.label} {100 * s.share:.0f} %" for s in found.segments]
+        shares = [f"{s.label} {100 * s.share:.0f} %" for s in found.regions]
         if found.unnamed and shares:
             shares.append(f"no name {100 * found.unnamed:.0f} %")
         data = {**found.to_json(), "mask": None if mask is None else str(mask)}
@@ -96,7 +96,7 @@ def detect(
         done += 1
         if folder is not None:
             folder.add(found)
-        counts = Counter(d.label for d in found.found)
+        counts = Counter(d.label for d in found.regions)
         parts = [f"{n} {label}" for label, n in counts.most_common()]
         session.say(found.to_json(), _line(found.image, parts, found.not_found))
     if folder is not None and done:

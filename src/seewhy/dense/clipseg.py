@@ -124,4 +124,6 @@ class PretrainedSegmenter(NamesPixels):
         about = {**self.about, "input": list(windows.cells), "n_windows": len(maps), "grid": list(scores.shape[1:])}
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
         found = segments_of(self.classes, mask, probability)
-        return Segmentation(name, self.classes, mask, scores.numpy(), found, about, small)
+        return Segmentation(
+            name, (mask.shape[1], mask.shape[0]), self.classes, found, about, small, mask, scores.numpy()
+        )

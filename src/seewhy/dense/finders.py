@@ -325,7 +325,8 @@ class Segmenter(Checked, NamesPixels):
         }  # fmt: skip
         segments = segments_of(self.classes, mask, probability)
         by_name = {} if presence is None or self.presence is None else self.presence.to_json(presence.of_picture)
-        return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
+        size, parts = (mask.shape[1], mask.shape[0]), (segments, about, looked.pixels, mask, scores.numpy())
+        return Segmentation(looked.name, size, self.classes, *parts, presence=by_name)
 
     def named_in(self, looked: Looked) -> NamesThere | None:
         """Return which names are present in a picture; ``None`` if :attr:`presence` is ``None``."""

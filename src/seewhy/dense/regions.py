@@ -62,8 +62,20 @@ class Region:
         return own | ({"made_of": {name: round(v, 6) for name, v in self.made_of}} if self.made_of else {})
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class FoundRegions(ABC):
-    """Base class of the boxes or masks of a picture."""
+    """The boxes or masks found in one picture.
+
+    Attributes:
+        image: name of the picture.
+        size: width and height of the upright picture.
+        classes: names to find.
+        regions: boxes, highest score first, or one segment per class found, largest first.
+        about: method and its parameters, as JSON.
+        pixels: thumbnail of the picture, resized to a square.
+        presence: presence of each name in the picture, in standard deviations above other names; empty if the method
+            does not compute it.
+    """
 
     kind: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
@@ -73,7 +85,7 @@ class FoundRegions(ABC):
     regions: tuple[Region, ...]
     about: dict[str, Any]
     pixels: np.ndarray
-    presence: Mapping[str, float]
+    presence: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     @property
     def not_found(self) -> tuple[str, ...]:
@@ -114,45 +126,23 @@ class FoundRegions(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections(FoundRegions):
-    """The boxes found in one picture.
-
-    Attributes:
-        size: width and height of the upright picture.
-        classes: names to find.
-        found: boxes, highest score first.
-        about: method and its parameters, as JSON.
-        pixels: thumbnail of the picture, resized to a square.
-        presence: presence of each name in the picture, in standard deviations above other names; empty if the detector
-            does not compute it.
-    """
+    """The boxes found in one picture."""
 
     kind = "detections"
     files: ClassVar[tuple[str, ...]] = (".html", ".json")
 
-    image: str
-    size: tuple[int, int]
-    classes: tuple[str, ...]
-    found: tuple[Region, ...]
-    about: dict[str, Any]
-    pixels: np.ndarray
-    presence: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
-        return self.found
-
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.regions)
 
     def record(self) -> BoxedPicture:
         """Return the boxes in the form that :func:`seewhy.save_boxes` takes."""
-        return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
+        return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.regions))
 
     def _own_json(self) -> dict[str, Any]:
-        return {"detections": [d.to_json() for d in self.found]}
+        return {"detections": [d.to_json() for d in self.regions]}
 
     def __repr__(self) -> str:
-        surest = ", ".join(f"{d.label} {d.score:.2f}" for d in self.found[:4])
+        surest = ", ".join(f"{d.label} {d.score:.2f}" for d in self.regions[:4])
         return f"Detections({self.image!r}, {len(self)} found{': ' + surest if surest else ''}{self._absent()})"
 
 
@@ -161,38 +151,20 @@ class Segmentation(FoundRegions):
     """One picture with a class for each pixel.
 
     Attributes:
-        classes: names; a pixel's value is an index into them, or 255 if it has no name.
-        mask: array ``(height, width)`` of the upright picture.
+        mask: array ``(height, width)`` of the upright picture, of indices into the classes, or 255 without a name.
         scores: array ``(k, h, w)`` of the class scores of each grid cell.
-        segments: one segment per class found, largest first.
-        presence, about, pixels: as in :class:`Detections`.
     """
 
     kind = "segments"
     files: ClassVar[tuple[str, ...]] = (".png", ".html", ".json")
 
-    image: str
-    classes: tuple[str, ...]
     mask: np.ndarray
     scores: np.ndarray
-    segments: tuple[Region, ...]
-    about: dict[str, Any]
-    pixels: np.ndarray
-    presence: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
-        return self.segments
 
     @property
     def unnamed(self) -> float:
         """The share of the picture's pixels without a name."""
         return float((self.mask >= len(self.classes)).mean())
-
-    @property
-    def size(self) -> tuple[int, int]:  # type: ignore[override]
-        height, width = self.mask.shape
-        return width, height
 
     @checked
     def mask_of(self, label: str) -> np.ndarray:
@@ -204,10 +176,10 @@ class Segmentation(FoundRegions):
     @cached_property
     def coded(self) -> dict[str, dict[str, Any]]:
         """Return the mask of each class found, as COCO run-length encoding."""
-        return {s.label: encode(self.mask_of(s.label)) for s in self.segments}
+        return {s.label: encode(self.mask_of(s.label)) for s in self.regions}
 
     def _own_json(self) -> dict[str, Any]:
-        segments = [{**s.to_json(), "rle": self.coded[s.label]} for s in self.segments]
+        segments = [{**s.to_json(), "rle": self.coded[s.label]} for s in self.regions]
         return {"segments": segments, "unnamed": round(self.unnamed, 6)}
 
     def to_png(self) -> bytes:
@@ -223,7 +195,7 @@ class Segmentation(FoundRegions):
         return self.to_png() if ending == ".png" else super()._written(ending)
 
     def __repr__(self) -> str:
-        largest = ", ".join(f"{s.label} {100 * (s.share or 0):.0f} %" for s in self.segments[:4])
+        largest = ", ".join(f"{s.label} {100 * (s.share or 0):.0f} %" for s in self.regions[:4])
         return f"Segmentation({self.image!r}, {largest or 'none of the names'}{self._absent()})"
 
 
@@ -320,7 +292,7 @@ class SegmentFolder:
         """Write the mask of a picture and return its path."""
         (width, height), picture = result.size, len(self._images) + 1
         self._images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
-        for s in result.segments:
+        for s in result.regions:
             left, top, right, bottom = s.box
             own = {"id": len(self._annotations) + 1, "image_id": picture, "category_id": self._number[s.label]}
             place = {"bbox": [left, top, right - left, bottom - top], "area": s.area, "iscrowd": 0}

@@ -169,7 +169,7 @@ class RegionDetector(Detector):
             "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.how).items()},
         }
         by_name = self.presence.to_json(presence)
-        return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels, by_name)
+        return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels, presence=by_name)
 
     def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
         """Return boxes around the regions of each name's map, with the indices of the names."""
