@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from seewhy.clusters import k_means, lloyd
+from seewhy.clusters import connected, k_means, links, lloyd, numbered
 
 
 def _points(n: int = 300) -> torch.Tensor:
@@ -45,3 +45,10 @@ def test_spherical_centres_are_unit_vectors_and_never_zero() -> None:
 def test_k_means_is_deterministic() -> None:
     first, again = (k_means(_points(), 4, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
+
+
+def test_components_join_what_any_numbering_joins() -> None:
+    names, sizes = ["a", "b", "a", "c", "d"], [1, 2, 3, 3, 9]
+    joined = connected(5, links(numbered(names)), links(numbered(sizes)))
+    assert joined.tolist() == [0, 1, 0, 0, 2]
+    assert connected(0, links(numbered([]))).tolist() == []

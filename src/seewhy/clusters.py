@@ -51,7 +51,7 @@ def lloyd(
 def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
     """Return an index for each name, in order of first occurrence."""
     number: dict[Hashable, int] = {}
-    return torch.tensor([number.setdefault(name, len(number)) for name in names])
+    return torch.tensor([number.setdefault(name, len(number)) for name in names], dtype=torch.long)
 
 
 def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:

@@ -24,7 +24,7 @@ from seewhy.dense.linear import Affine, Linear, gathered
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.regions import NOTHING, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
+from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, UnknownNameError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
 from seewhy.report.palette import class_colours
@@ -112,6 +112,12 @@ def test_sentences_are_kept_and_engines_are_handed_on(tmp_path: Path, monkeypatc
     assert asked[1][0] == "other"
 
 
+def test_a_misspelt_encoder_is_not_called_damage(tmp_path: Path) -> None:
+    folder = save_segmenter(MaskCLIP(scale=1.0, least=0.9).build(colours(), NAMES), tmp_path / "seg")
+    with pytest.raises(UnknownNameError, match=r"^There is no encoder called 'lite9'\. Did you mean"):
+        load_segmenter(folder, encoder="lite9")
+
+
 def test_what_is_saved_comes_back_with_its_scale_and_engine(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,11 +125,11 @@ def test_what_is_saved_comes_back_with_its_scale_and_engine(
     folder = save_segmenter(made, tmp_path / "seg")
     asked: list[Any] = []
 
-    def saved(about: Any, given: Any, *, engine: str, **more: Any) -> Any:
+    def saved(archive: Any, folder: Path, given: Any, *, engine: str, **more: Any) -> Any:
         asked.append((given, engine))
-        return colours()
+        return archive.load_card(folder), colours()
 
-    monkeypatch.setattr(seewhy.dense.saving, "saved_encoder", saved)
+    monkeypatch.setattr(seewhy.dense.saving, "encoder_in", saved)
     again = load_segmenter(folder, encoder="mine", engine="torch")
     assert asked == [("mine", "torch")]
     assert (again.segment(picture()).mask == NOTHING).all()  # none of three names is that sure at such a scale

@@ -18,7 +18,7 @@ from seewhy.encoders import new
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import BEGINNINGS
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.errors import ForeignFileError, InputError, ModelError, WeightsError
+from seewhy.errors import ForeignFileError, InputError, ModelError, UnknownNameError, WeightsError
 from seewhy.learning.encoders.adapted import CARD, Adaptation, open_adaptation
 from seewhy.learning.encoders.heads import PairedHeads
 from seewhy.learning.encoders.towers import Halves, TunedTowers
@@ -241,6 +241,13 @@ def test_damage_is_named_and_nothing_else_is_raised(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(WeightsError, match=r"is damaged \(its SHA-256 differs from the one in encoder\.json\)\. Copy"):
         open_adaptation(folder, base=on)
+
+
+def test_a_misspelt_base_is_not_called_damage(tmp_path: Path) -> None:
+    on = tiny_cnn()
+    folder = Adaptation(on, random_heads(on)).save(tmp_path / "enc")
+    with pytest.raises(UnknownNameError, match=r"^There is no encoder called 'lite9'\. Did you mean"):
+        open_adaptation(folder, base="lite9")
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:

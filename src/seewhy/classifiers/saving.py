@@ -19,7 +19,7 @@ from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.engines import PRECISIONS
-from ..encoders.find import saved_encoder
+from ..encoders.find import encoder_in
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, WordDecision
@@ -126,25 +126,13 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
-    card = ARCHIVE.load_card(folder)
-    try:
-        base = saved_encoder(
-            card["encoder"],
-            encoder,
-            engine=engine,
-            place=str(folder),
-            command=f"seewhy predict … -m {shlex.quote(str(folder))} --encoder {{}}",
-            again="fit the classifier again",
-        )
-    except (KeyError, TypeError) as error:
-        raise ARCHIVE.damaged(folder, error) from error
+    command = f"seewhy predict … -m {shlex.quote(str(folder))} --encoder {{}}"
+    card, base = encoder_in(ARCHIVE, folder, encoder, engine=engine, command=command)
     tensors = ARCHIVE.checked_tensors(folder, card)
-    try:
+    with ARCHIVE.reading(folder):
         check_finite(tensors)
         # An absolute folder, since the user may go to another one before its explainers are looked for.
         _check(classifier := replace(_assemble(card, tensors, base), folder=folder.absolute()))
-    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
-        raise ARCHIVE.damaged(folder, error) from error
     return classifier
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..encoders.base import Encoder
-from ..encoders.find import saved_encoder
-from ..errors import ModelError, SeeWhyError
+from ..encoders.find import encoder_in
+from ..errors import ModelError
 from ..learning.encoders.image_copy import ImageCopy
 from ..registry import Registry
-from ..storage.archive import DAMAGE, FolderArchive
+from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
 from . import detectors, segmenters
 from .detection.trained import TrainedDetector
@@ -70,23 +70,16 @@ class DenseArchive:
                 f"{folder} must contain a saved {self.what}, got a saved {other.what}. To use the {other.what}: seewhy "
                 f"{other.verb} PICTURE --model {folder}"
             )
-        card = archive.load_card(folder)
+        command = f"seewhy {self.verb} PICTURE -m {folder} --encoder {{}}"
+        card, looks = encoder_in(archive, folder, encoder, engine=engine, command=command)
         tensors = archive.checked_tensors(folder, card)
-        try:
+        with archive.reading(folder):
             cls = self.methods[card["method"]]
             given = {k: tuple(v) if isinstance(v, list) else v for k, v in card["parameters"].items()}
             given = {**getattr(cls, "older", {}), **given}  # as it was before it was a parameter
             if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
                 raise ValueError(f"its method has no parameter {unknown[0]!r}")
-            looks = saved_encoder(
-                card["encoder"], encoder, engine=engine, place=str(folder), again=archive.again,
-                command=f"seewhy {self.verb} PICTURE -m {folder} --encoder {{}}",
-            )  # fmt: skip
             yield cls(**given), looks, card, tensors
-        except ModelError:
-            raise
-        except (SeeWhyError, *DAMAGE) as error:
-            raise archive.damaged(folder, error) from error
 
 
 SEGMENTERS = DenseArchive("segmenter", "masks", "segment", segmenters)

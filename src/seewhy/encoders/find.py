@@ -12,6 +12,7 @@ from typing import Any
 
 from ..arguments import checked
 from ..errors import InputError, ModelError, UnknownNameError
+from ..storage.archive import FolderArchive
 from .base import Encoder
 
 ADAPTED = "encoder.json"
@@ -128,9 +129,7 @@ def saved_encoder(
     The name in the file is used only for embedded encoders and encoders with random weights. The user must name any
     other encoder, because a name decides which files are read and which addresses are called.
     """
-    name, fingerprint = about["encoder"], about["fingerprint"]
-    if not isinstance(name, str) or not isinstance(fingerprint, str):
-        raise TypeError(f"its encoder and fingerprint must be texts, got {name!r} and {fingerprint!r}")
+    name, fingerprint = _name_and_fingerprint(about)
     if given is None:
         if name not in EMBEDDED and name.partition("/")[0] not in BEGINNINGS:
             cure = (
@@ -152,6 +151,25 @@ def saved_encoder(
         given = encoder(given, engine=engine)
     _check(given.fingerprint, given.name, fingerprint, name, place, again)
     return given
+
+
+def encoder_in(
+    archive: FolderArchive, folder: Path, given: Encoder | str | None, *, engine: str, command: str,
+    key: str = "encoder",
+) -> tuple[dict[str, Any], Encoder]:  # fmt: skip
+    """Return the card of a saved folder, and the encoder of :func:`saved_encoder` that it describes under ``key``."""
+    card = archive.load_card(folder)
+    with archive.reading(folder):
+        _name_and_fingerprint(card[key])
+    place, again = str(folder), archive.again
+    return card, saved_encoder(card[key], given, engine=engine, place=place, command=command, again=again, argument=key)
+
+
+def _name_and_fingerprint(about: Any) -> tuple[str, str]:
+    name, fingerprint = about["encoder"], about["fingerprint"]
+    if not isinstance(name, str) or not isinstance(fingerprint, str):
+        raise TypeError(f"its encoder and fingerprint must be texts, got {name!r} and {fingerprint!r}")
+    return name, fingerprint
 
 
 def shown(name: str) -> str:

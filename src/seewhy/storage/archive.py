@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,10 +156,8 @@ class FolderArchive:
         return card
 
     def checked_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
-        try:
+        with self.reading(folder):
             file = folder / self.tensors_file(card)
-        except ValueError as error:
-            raise self.damaged(folder, error) from error
         try:
             data = read_tensor_bytes(file)
             if hashlib.sha256(data).hexdigest() != card["tensors"]:
@@ -170,7 +168,13 @@ class FolderArchive:
                 f"{file} is damaged ({reason(error)}). Copy the whole folder again, or {self.again}."
             ) from error
 
-    def damaged(self, folder: Path, error: Exception) -> ModelError:
-        said = repr(error)
-        said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
-        return ModelError(f"{folder / self.card} is damaged ({said}). {self.again[:1].upper()}{self.again[1:]}.")
+    @contextlib.contextmanager
+    def reading(self, folder: Path) -> Iterator[None]:
+        """Say that the card is damaged if what it says causes an error here; a :class:`ModelError` passes."""
+        try:
+            yield
+        except DAMAGE as error:
+            said = repr(error)
+            said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
+            again = self.again[:1].upper() + self.again[1:]
+            raise ModelError(f"{folder / self.card} is damaged ({said}). {again}.") from error

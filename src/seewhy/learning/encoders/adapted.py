@@ -19,12 +19,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ...encoders.base import Encoder
-from ...encoders.find import ADAPTED, saved_encoder
-from ...errors import InputError, ModelError, WeightsError
+from ...encoders.find import ADAPTED, encoder_in
+from ...errors import InputError
 from ...storage.archive import FolderArchive
 from ...storage.marks import Facts
 from ...storage.parts import check_axes, check_finite
-from ...storage.reading import reason
 from ...storage.tensors import marked_tensors
 from .heads import PairedHeads
 from .image_copy import ImageCopy
@@ -120,19 +119,11 @@ def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) 
 def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder | str | None = None) -> Adaptation:
     """Open a folder that :meth:`Adaptation.save` wrote; see :func:`load`."""
     folder = Path(folder)
-    card = ARCHIVE.load_card(folder)
-    try:
-        found = saved_encoder(
-            card["base"],
-            base,
-            engine=engine,
-            place=str(folder),
-            command=f"seewhy … --encoder {shlex.quote(str(folder))}@{{}}",
-            again="adapt the encoder again",
-            argument="base",
-        )
-        tensors = ARCHIVE.checked_tensors(folder, card)
-        own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
+    command = f"seewhy … --encoder {shlex.quote(str(folder))}@{{}}"
+    card, found = encoder_in(ARCHIVE, folder, base, engine=engine, command=command, key="base")
+    tensors = ARCHIVE.checked_tensors(folder, card)
+    own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
+    with ARCHIVE.reading(folder):
         check_finite(own)
         if (form := card["adapted"]["form"]) not in FORMS:
             raise ValueError(f"its form is {form!r}")
@@ -140,9 +131,3 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         check_axes("pictures", tensors["pictures"], UInt8[Tensor, "n digits"], {})
         digests = tuple(bytes(row).hex() for row in tensors["pictures"].tolist())
         return Adaptation(found, trained, float(card["keep"]), dict(card["provenance"]), digests)
-    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise ModelError(
-            f"{folder / CARD} is damaged ({reason(error)}). Copy the whole folder again, or adapt the encoder again."
-        ) from error
