@@ -70,7 +70,7 @@ def schema(name: str) -> dict[str, Any]:
 @cache
 def _schema_of(output: str) -> dict[str, Any]:
     (point,) = entry_points(group="seewhy.outputs", name=output)
-    return _untitled(_adapter(point.load()).json_schema(mode="serialization"))
+    return _untitled(adapter(point.load()).json_schema(mode="serialization"))
 
 
 def _untitled(node: Any) -> Any:
@@ -89,7 +89,7 @@ def restore(kind: type[T], data: Any, what: str) -> T:
 
     wanted: Any = kind
     try:
-        made: T = _adapter(wanted).validate_python(data)
+        made: T = adapter(wanted).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -100,7 +100,8 @@ def restore(kind: type[T], data: Any, what: str) -> T:
 
 
 @cache
-def _adapter(kind: Any) -> Any:
+def adapter(kind: Any) -> Any:
+    """Return pydantic's adapter of a type, which checks data and describes the type as a JSON Schema."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from seewhy.errors import DataError, InputError
-from seewhy.language.annotation.records import DIMENSIONS, Picture, check_author, check_box, check_content
+from seewhy.language.annotation.records import DIMENSIONS, Picture, check_author, check_content
 from seewhy.language.annotation.rounds import text_of
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 
@@ -142,13 +142,13 @@ def test_what_was_answered_for_survives_a_kill(store: AnnotationStore, tmp_path:
         ("caption", []),
         ("colour", {"text": "x"}),
         ("objects", {"objects": {}}),
-        ("objects", {"objects": [{"id": "a b", "box": [0, 0, 1, 1]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0, 0, 1.1, 1]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0.5, 0, 0.5, 1]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0, 0, float("nan"), 1]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0, 0, 1, True]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0, 0, 1, 1], "attributes": ["smell"]}]}),
-        ("objects", {"objects": [{"id": "a", "box": [0, 0, 1, 1]}] * 2}),
+        ("objects", {"objects": [{"id": "a b", "label": "cup", "box": [0, 0, 1, 1]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0, 0, 1.1, 1]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0.5, 0, 0.5, 1]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0, 0, float("nan"), 1]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0, 0, 1, True]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0, 0, 1, 1], "attributes": ["smell"]}]}),
+        ("objects", {"objects": [{"id": "a", "label": "cup", "box": [0, 0, 1, 1]}] * 2}),
     ],
 )
 def test_content_of_another_form_is_refused(store: AnnotationStore, task: str, content: object) -> None:
@@ -163,7 +163,8 @@ def test_text_that_databases_choke_on_is_kept(store: AnnotationStore) -> None:
     assert isinstance(saved, Saved)
     assert text_of(store.versions(KEY, "caption")[0].content) == "ab ? \U0001f431 '; DROP TABLE versions; --\n"
     assert check_content("objects", {}) == {"objects": []}
-    assert check_box((0, 0, 0.333333, 1)) == (0.0, 0.0, 0.33333, 1.0)
+    rounded = {"id": "a", "label": "cup", "box": [0, 0, 0.333333, 1]}
+    assert check_content("objects", {"objects": [rounded]})["objects"][0]["box"] == [0.0, 0.0, 0.33333, 1.0]
     with pytest.raises(InputError, match="must have 1 to 80 characters"):
         check_author("  ")
 

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from ..explanation.outputs import DryRunOutput
 from ..results import Count, Doc, Share
-from .annotation.records import BoxedObject, Version
+from .annotation.records import BoxedObject, Judgement, Version
 from .pairs.checking import Checked
 
 
@@ -50,16 +50,6 @@ class DescribeMatchOutput2(TypedDict):
 
 DescribeMatchOutput = DryRunOutput | DescribeMatchOutput2
 """The JSON object that ``seewhy describe match --json`` prints."""
-
-
-class Judgement(TypedDict):
-    author: Annotated[str, Doc("name of the person who judged")]
-    first: Annotated[str, Doc("name of one text")]
-    second: Annotated[str, Doc("name of the other text")]
-    swapped: Annotated[bool, Doc("whether the second text was on the left")]
-    answers: Annotated[dict[str, int], Doc("for each question, from 2 to −2 for the first text")]
-    seconds: Annotated[float, Doc("active time in seconds")]
-    made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
 class AnnotationOutput(TypedDict):

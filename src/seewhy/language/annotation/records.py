@@ -6,15 +6,17 @@ Two texts are compared on the paper's dimensions and scale (section 4).
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AfterValidator, BeforeValidator, Strict, StringConstraints, ValidationError
 
 from ...errors import InputError
-from ...results import Count, Doc
+from ...results import Count, Doc, adapter
 from ...types import FractionBox
 
 TASKS = ("objects", "caption")
@@ -33,11 +35,61 @@ MAX_OBJECTS = 200
 MAX_LABEL = 200
 MAX_TEXT = 20_000
 MAX_SECONDS = 1e7
-KINDS = ("seed", "round", "merge")
-_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_ID = r"^[A-Za-z0-9_-]{1,40}$"
 
 Content = dict[str, Any]
 """``{"objects": [...]}`` or ``{"text": "..."}``, by task."""
+T = TypeVar("T")
+
+
+def _storable(text: object) -> str:
+    """Return a text in a form that SQLite and JSON can store."""
+    if not isinstance(text, str):
+        raise InputError(f"A text must be given as text, got {type(text).__name__}.")
+    return text.encode("utf-8", "replace").decode().replace("\x00", "").replace("\r\n", "\n")
+
+
+def check_author(name: object) -> str:
+    """Check a person's name and return it without extra spaces."""
+    text = " ".join(_storable(name).split())
+    if not 0 < len(text) <= 80:
+        raise InputError(f"The annotator's name must have 1 to 80 characters, got {len(text)}.")
+    return text
+
+
+def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
+    """Check the scores per dimension; ``turned`` inverts them, because the second text was shown first."""
+    if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
+        raise InputError(f"The answers must have one score each for {', '.join(DIMENSIONS)}, got {answers!r:.120}.")
+    for name, score in answers.items():
+        if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
+            raise InputError(f"The answer to {name} must be 2, 1, 0, -1 or -2, got {score!r:.40}.")
+    return {name: -answers[name] if turned else answers[name] for name in DIMENSIONS}
+
+
+def _in_picture(box: FractionBox) -> FractionBox:
+    left, top, right, bottom = (round(float(v), 5) for v in box)
+    if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
+        return left, top, right, bottom
+    raise InputError(
+        "The box must be [left, top, right, bottom] with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, got "
+        f"{list(box)!r:.80}. Draw it again."
+    )
+
+
+def _in_order(ticked: Sequence[str]) -> tuple[str, ...]:
+    if not set(ticked) <= set(ATTRIBUTES):
+        raise InputError(f"Each attribute must be one of {', '.join(ATTRIBUTES)}, got {list(ticked)!r:.80}.")
+    return tuple(name for name in ATTRIBUTES if name in ticked)
+
+
+Text = Annotated[str, BeforeValidator(_storable), MaxLen(MAX_TEXT)]
+Label = Annotated[str, BeforeValidator(_storable), MaxLen(MAX_LABEL)]
+Author = Annotated[str, BeforeValidator(check_author)]
+Number = Annotated[Count, Strict()]
+Seconds = Annotated[float, Strict(), Ge(0), Le(MAX_SECONDS)]
+Side = Annotated[float, Strict()]
+Box = Annotated[tuple[Side, Side, Side, Side], AfterValidator(_in_picture)]
 
 
 @dataclass(frozen=True)
@@ -55,11 +107,11 @@ class Picture:
 class BoxedObject:
     """An object in a picture."""
 
-    id: Annotated[str, Doc("identifier, the same in all versions")]
-    label: Annotated[str, Doc("name of the object")]
-    box: Annotated[FractionBox, Doc("box in fractions of the upright picture")]
-    description: Annotated[str, Doc("description of its appearance")] = ""
-    attributes: Annotated[tuple[str, ...], Doc("attributes that the annotator ticked")] = ()
+    id: Annotated[str, StringConstraints(pattern=_ID), Doc("identifier, the same in all versions")]
+    label: Annotated[Label, Doc("name of the object")]
+    box: Annotated[Box, Doc("box in fractions of the upright picture")]
+    description: Annotated[Text, Doc("description of its appearance")] = ""
+    attributes: Annotated[tuple[str, ...], AfterValidator(_in_order), Doc("attributes that the annotator ticked")] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
@@ -70,135 +122,76 @@ class Version:
     """A saved version of the annotations that a task asks for on a picture; it never changes."""
 
     task: Annotated[str, Doc("task of the annotation")]
-    number: Annotated[Count, Doc("number of the version; 0 is a model's proposal")]
-    author: Annotated[str, Doc("author of the version")]
+    number: Annotated[Number, Doc("number of the version; 0 is a model's proposal")]
+    author: Annotated[Author, Doc("author of the version")]
     kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` if two people began from the same version")]
     content: Annotated[Content, Doc("all `objects`, or the `text`")]
-    seconds: Annotated[float, Doc("active time in seconds")]
-    base: Annotated[Count | None, Doc("number of the version on which it is based")]
+    seconds: Annotated[Seconds, Doc("active time in seconds")]
+    base: Annotated[Number | None, Doc("number of the version on which it is based")]
     made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
-def objects_of(content: Content) -> tuple[BoxedObject, ...]:
-    return tuple(
-        BoxedObject(o["id"], o["label"], tuple(o["box"]), o["description"], tuple(o["attributes"]))
-        for o in content.get("objects", ())
-    )
+@dataclass(frozen=True)
+class Judgement:
+    """A person's comparison of two texts."""
+
+    author: Annotated[Author, Doc("name of the person who judged")]
+    first: Annotated[str, Doc("name of one text")]
+    second: Annotated[str, Doc("name of the other text")]
+    swapped: Annotated[bool, Doc("whether the second text was on the left")]
+    answers: Annotated[
+        dict[str, int], BeforeValidator(check_answers), Doc("for each question, from 2 to −2 for the first text")
+    ]
+    seconds: Annotated[Seconds, Doc("active time in seconds")]
+    made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
-def check_author(name: object) -> str:
-    """Check a person's name and return it without extra spaces."""
-    text = " ".join(_text(name, "The annotator's name", 1000).split())
-    if not 0 < len(text) <= 80:
-        raise InputError(f"The annotator's name must have 1 to 80 characters, got {len(text)}.")
-    return text
+@dataclass(frozen=True)
+class _Objects:
+    objects: Annotated[tuple[BoxedObject, ...], MaxLen(MAX_OBJECTS)] = ()
+
+
+@dataclass(frozen=True)
+class _Caption:
+    text: Text = ""
+
+
+@dataclass(frozen=True)
+class _Decision:
+    decision: Annotated[str, StringConstraints(pattern=f"^({'|'.join((*DECISIONS, OPEN))})$")]
+    label: Label
+    given: Label
+    restores: Number | None = None
+
+
+def read_record(kind: type[T], data: object, what: str) -> T:
+    """Build a record from what a page or a file gives, and check every field."""
+    try:
+        made: T = adapter(cast(Any, kind)).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(own := first.get("ctx", {}).get("error"), InputError):
+            raise own from None
+        place = ".".join(map(str, first["loc"])) or "all of it"
+        raise InputError(f"{what} must be valid, but {place} is not: {first['msg']}.") from None
+    return made
+
+
+def objects_of(content: object) -> tuple[BoxedObject, ...]:
+    made = read_record(_Objects, content, "The content of objects")
+    if len({o.id for o in made.objects}) < len(made.objects):
+        raise InputError("The objects must have different ids.")
+    return made.objects
 
 
 def check_content(task: str, content: object) -> Content:
     if task not in (*TASKS, LABEL):
         raise InputError(f"The task must be one of {', '.join(TASKS)}, got {task!r}.")
-    if not isinstance(content, dict):
-        raise InputError(f"The content of {task} must be a JSON object, got {type(content).__name__}.")
-    if task == LABEL:
-        return _decision(content)
-    if task == "caption":
-        return {"text": _text(content.get("text", ""), "The text", MAX_TEXT)}
-    given = content.get("objects", [])
-    if not isinstance(given, list) or len(given) > MAX_OBJECTS:
-        raise InputError(f"The objects must be a list of at most {MAX_OBJECTS}.")
-    objects = [_object(row) for row in given]
-    if len({o.id for o in objects}) < len(objects):
-        raise InputError("The objects must have different ids.")
-    return {"objects": [o.to_json() for o in objects]}
+    if task == "objects":
+        return {"objects": [one.to_json() for one in objects_of(content)]}
+    made = vars(read_record(_Caption if task == "caption" else _Decision, content, f"The content of {task}"))
+    return {name: value for name, value in made.items() if value is not None}
 
 
-def _decision(content: Content) -> Content:
-    decision, restores = content.get("decision"), content.get("restores")
-    if decision not in (*DECISIONS, OPEN) or not (restores is None or _is_count(restores)):
-        raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
-    kept = {"decision": decision, **{k: _text(content.get(k), "A label", MAX_LABEL) for k in ("label", "given")}}
-    return kept if restores is None else {**kept, "restores": restores}
-
-
-def _object(given: object) -> BoxedObject:
-    if not isinstance(given, dict) or not isinstance(given.get("id"), str) or not _ID.fullmatch(given["id"]):
-        raise InputError("The id of an object must have 1 to 40 letters, digits, - or _.")
-    ticked = given.get("attributes", [])
-    if not isinstance(ticked, list) or not all(isinstance(a, str) and a in ATTRIBUTES for a in ticked):
-        raise InputError(f"Each attribute must be one of {', '.join(ATTRIBUTES)}, got {ticked!r:.80}.")
-    label, box = _text(given.get("label", ""), "A label", MAX_LABEL), check_box(given.get("box"))
-    description = _text(given.get("description", ""), "A description", MAX_TEXT)
-    return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))
-
-
-def check_version(row: dict[str, Any]) -> Version:
-    number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
-    whole = _is_count(number) and (base is None or _is_count(base))
-    if not whole or kind not in KINDS or not isinstance(made, str):
-        raise InputError(
-            f"A version must have whole numbers as number and base, one of {', '.join(KINDS)} as kind, and a text as "
-            f"time, got {number!r:.20}, {base!r:.20}, {kind!r:.20} and {made!r:.40}."
-        )
-    task = str(row.get("task"))
-    content, seconds = check_content(task, row.get("content")), check_seconds(row.get("seconds"))
-    return Version(task, int(number), check_author(row.get("author")), kind, content, seconds, base, made)  # type: ignore[arg-type]
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def check_seconds(seconds: Any) -> float:
-    if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
-        return float(seconds)
-    raise InputError(f"The time must be from 0 to {MAX_SECONDS:.0e} seconds, got {seconds!r:.40}.")
-
-
-def check_box(box: object) -> FractionBox:
-    if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
-        left, top, right, bottom = (round(float(v), 5) for v in box)
-        if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
-            return left, top, right, bottom
-    raise InputError(
-        "The box must be [left, top, right, bottom] with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, got "
-        f"{box!r:.80}. Draw it again."
-    )
-
-
-def _text(given: object, what: str, most: int) -> str:
-    """Check a text and return it in a form that SQLite and JSON can store."""
-    if not isinstance(given, str):
-        raise InputError(f"{what} must be text, got {type(given).__name__}.")
-    if len(given) > most:
-        raise InputError(f"{what} must have at most {most:,} characters, got {len(given):,}.")
-    return given.encode("utf-8", "replace").decode().replace("\x00", "").replace("\r\n", "\n")
-
-
-def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
-    """Check the scores per dimension; ``turned`` inverts them, because the second text was shown first."""
-    if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
-        raise InputError(f"The answers must have one score each for {', '.join(DIMENSIONS)}, got {answers!r:.120}.")
-    for name, score in answers.items():
-        if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
-            raise InputError(f"The answer to {name} must be 2, 1, 0, -1 or -2, got {score!r:.40}.")
-    return {name: -answers[name] if turned else answers[name] for name in DIMENSIONS}
-
-
-def check_judgement(row: object) -> dict[str, Any]:
-    """Check a comparison in the form of the export and return it."""
-    if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
-        raise InputError("A comparison must name two texts, as in the export.")
-    made = row.get("made")
-    return {
-        "author": check_author(row.get("author")),
-        "first": row["first"],
-        "second": row["second"],
-        "swapped": row.get("swapped") is True,
-        "answers": check_answers(row.get("answers")),
-        "seconds": check_seconds(row.get("seconds")),
-        "made": made if isinstance(made, str) else None,
-    }
+def check_version(row: Mapping[str, Any]) -> Version:
+    return read_record(Version, {**row, "content": check_content(row["task"], row["content"])}, "A version")

@@ -22,13 +22,15 @@ from ...storage.reading import json_value, reason
 from .records import (
     TASKS,
     Content,
+    Judgement,
+    Number,
     Picture,
+    Seconds,
     Version,
     check_author,
     check_content,
-    check_judgement,
-    check_seconds,
     check_version,
+    read_record,
 )
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text("utf-8")
@@ -55,13 +57,13 @@ class Conflict:
 class Draft:
     """A person's unsaved text in one browser tab, based on the version ``base``."""
 
-    revision: int
-    base: int
+    revision: Number
+    base: Number
     content: Content
-    seconds: float
+    seconds: Seconds
     made: str
     tab: str
-    sequence: int
+    sequence: Number
 
 
 class AnnotationStore:
@@ -225,10 +227,7 @@ class AnnotationStore:
         """Return a person's drafts, oldest first; ``table`` is ``"drafts"`` or ``"shelved"``."""
 
         def read(row: sqlite3.Row) -> Draft:
-            _, _, _, revision, base, content, seconds, made, tab, sequence = row
-            _check_kinds((revision, base, made, tab, sequence), int, int, str, str, int)
-            kept = check_content(task, json_value(content))
-            return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
+            return read_record(Draft, {**row, "content": check_content(task, json_value(row["content"]))}, "A draft")
 
         return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
@@ -259,15 +258,15 @@ class AnnotationStore:
         """Save a comparison; if a person compares a pair again, only the last comparison counts."""
         with self._writing():
             self.known(key)
-            row = {"picture": key, **check_judgement(row)}
-            self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
+            row = vars(read_record(Judgement, {"made": _now(), **row}, "A comparison"))
+            self._add("judgements", {"picture": key, **row, "answers": json.dumps(row["answers"])})
 
     def judgements(self) -> list[dict[str, Any]]:
         """Return each person's last comparison of every pair, oldest first."""
 
         def read(row: sqlite3.Row) -> dict[str, Any]:
             values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}
-            return {"picture": row["picture"], **check_judgement(values)}
+            return {"picture": row["picture"], **vars(read_record(Judgement, values, "A comparison"))}
 
         last = "SELECT MAX(rowid) FROM judgements GROUP BY picture, author, first, second"
         return self._checked(read, f"SELECT * FROM judgements WHERE rowid IN ({last}) ORDER BY rowid")
@@ -316,14 +315,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _check_kinds(values: Iterable[Any], *kinds: type) -> None:
-    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise ValueError(f"The values must have the types {', '.join(k.__name__ for k in kinds)}.")
-
-
 def _picture(row: sqlite3.Row) -> Picture:
-    _check_kinds(row, str, str, str, int, int)
-    return Picture(*row)
+    return read_record(Picture, {**row}, "A picture")
 
 
 def _version(row: sqlite3.Row) -> Version:
