@@ -45,6 +45,8 @@ class Recipe(Checked, ABC):
     words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}
 
+    n_bank: int | None = None
+
     def parameters(self) -> dict[str, Any]:
         """Return the settings by name, for cards and saved models."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

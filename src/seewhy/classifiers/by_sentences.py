@@ -21,7 +21,7 @@ from ..heads.votes import Reason, Reranking
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier
-from .encoded_set import EncodedSet, HeldOutPart, Split, accuracy_by_words, with_logits
+from .encoded_set import EncodedSet, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.choosing import c_path, choosing_folds
 from .linear.solvers import LinearFit, fit_logistic, share_weight
@@ -217,10 +217,7 @@ class Discriminative(PictureRecipe):
     weight: NotNegative | None = None
     gate: Finite | None = None
     templates: tuple[str, ...] = ()
-    held_out: HeldOutPart = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
@@ -315,10 +312,7 @@ class SparseConcepts(PictureRecipe):
 
     kept: Count = 10
     n_concepts: Count = 200
-    held_out: HeldOutPart = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, store = fitting.encoder, fitting.store

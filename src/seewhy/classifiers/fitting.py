@@ -27,7 +27,7 @@ from ..undisturbed import undisturbed
 from . import Recipe, classifiers
 from .base import Classifier, HeldOut
 from .certainty import common_figures
-from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
+from .encoded_set import EncodedSet, HeldOutPart, HoldOut, Split, encode_samples, spread
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Outcome:
     keep: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
 class PictureRecipe(Recipe):
     """The base class of methods that learn from labelled pictures; a subclass implements :meth:`learn`.
 
@@ -88,15 +89,14 @@ class PictureRecipe(Recipe):
         held_out: fraction of the pictures to hold out for metrics, between 0 and 1.
         split: ``grouped`` keeps pictures of the same object together. ``random`` does not; the metrics are then too
             optimistic.
-        n_bank: maximum number of pictures whose patches are saved as evidence.
-        seed: seed of the splits.
+        n_bank: number of pictures whose patches are stored as evidence; a larger number makes the model file larger.
+        seed: seed of all random numbers: splits, crops, weights and order.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)
 
-    held_out: float = 0.2
+    held_out: HeldOutPart = 0.2
     split: Split = "grouped"
-    n_bank: int | None = None
     seed: int = 0
 
     @abstractmethod

@@ -18,7 +18,7 @@ from ..heads.votes import Votes, class_logits, nearest_scores
 from ..prototypes.voters import measure_removal
 from . import classifiers
 from .base import Classifier
-from .encoded_set import EncodedSet, HeldOutPart, Split, with_logits
+from .encoded_set import EncodedSet, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.jitter import crops_by_name
 
@@ -63,10 +63,7 @@ class Neighbours(PictureRecipe):
     temperature: Positive | None = None
     n_crops: Natural = 0
     power: Positive = 1.0
-    held_out: HeldOutPart = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..bounds import check_fields
 from ..classifiers.base import Classifier
-from ..classifiers.encoded_set import EncodedSet, HeldOut, Split
+from ..classifiers.encoded_set import EncodedSet, HeldOut
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import Network
 from ..heads.head import Head
@@ -15,21 +15,9 @@ from ..heads.head import Head
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe(PictureRecipe):
-    """Method that trains a network for a classifier.
-
-    Args:
-        held_out: fraction of the pictures to hold out for evaluation, 0 to 1.
-        split: ``grouped`` keeps pictures of the same object together. ``random`` does not; the accuracy is then too
-            optimistic.
-        n_bank: number of pictures whose patches are stored as evidence; a larger number makes the model file larger.
-        seed: seed for the split, weights, crops and order.
-    """
+    """Method that trains a network for a classifier."""
 
     stochastic: ClassVar[bool] = True
-
-    held_out: float = 0.2
-    split: Split = "grouped"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)

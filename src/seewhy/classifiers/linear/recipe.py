@@ -19,7 +19,7 @@ from ...pictures.samples import split
 from ...threads import beside
 from .. import classifiers
 from ..base import Classifier
-from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HeldOutPart, Split, evenly
+from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
 from .choosing import c_path, choosing_folds
 from .jitter import crops_by_name
@@ -136,10 +136,7 @@ class Linear(PictureRecipe):
     power: Positive = 0.5
     l2: bool = True
     class_weight: Literal["balanced"] | None = None
-    held_out: HeldOutPart = 0.2
-    split: Split = "grouped"
     n_bank: int = 1000
-    seed: int = 0
 
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(
