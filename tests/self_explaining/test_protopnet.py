@@ -330,7 +330,7 @@ def test_a_place_has_the_prototypes_that_answer_there_the_strongest_first(tmp_pa
     (seen,) = encode_stream(made.encoder, [PHOTO], request=EncodeRequest(features=lambda _i: True, pictures=True))
     assert isinstance(seen, Encoded)
     assert seen.features is not None
-    grid = made.encoder.layout.to_grid(made.network.on.layout.to_grid(seen.features[None]))
+    grid = made.encoder.layout.to_grid(made.network.base.layout.to_grid(seen.features[None]))
     with torch.no_grad():
         answers = similarity(made.network.layer.distances(grid))[0]
     query = Query(EncoderOutput(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])))

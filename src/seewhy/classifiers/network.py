@@ -17,20 +17,18 @@ if TYPE_CHECKING:
     from .base import Classifier
 
 
+@dataclass(frozen=True, eq=False)
 class Network(ABC):
     """Layers that were trained inside, before or after the encoder's trunk.
 
     The classifier uses :meth:`encoder`, so all attribution methods and metrics apply to the trained layers. The head is
     the identity if the network ends in logits. ``where`` is the name of the attribution method that reads the network's
-    own maps.
+    own maps, and ``base`` is the original encoder, loaded by its name.
     """
 
     where: ClassVar[str]
 
-    @property
-    @abstractmethod
-    def base(self) -> Encoder:
-        """The original encoder, loaded by its name."""
+    base: Encoder
 
     @abstractmethod
     def encoder(self) -> Encoder:

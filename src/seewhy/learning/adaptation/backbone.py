@@ -67,13 +67,8 @@ class TunedNetwork(Network):
 
     where: ClassVar[str] = "grad_cam"
 
-    on: Encoder
     image: ImageCopy
     start: Start
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def encoder(self) -> Encoder:
         before = self.start.of(self.base)

@@ -199,19 +199,14 @@ class GISTNetwork(Network):
 
     where: ClassVar[str] = "grad_cam"
 
-    on: Encoder
     trained: Turns | TunedTowers
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def encoder(self) -> Encoder:
         own = self.trained
-        return own.grown(self.on) if isinstance(own, Turns) else grown(own, self.on)
+        return own.grown(self.base) if isinstance(own, Turns) else grown(own, self.base)
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.trained.delta(self.on)
+        return self.trained.delta(self.base)
 
     def facts(self) -> dict[str, Any]:
         own = self.trained

@@ -223,15 +223,10 @@ class PromptNetwork(Network):
 
     where: ClassVar[str] = "grad_cam"
 
-    on: Encoder
     prompt: Prompt
     keep: float
     recipe: str
     parameters: Mapping[str, Any]
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def untrained(self) -> Self:
         return replace(self, keep=0.0)
@@ -249,8 +244,8 @@ class NamingNetwork(PromptNetwork):
     of_names: ClassVar[str]
 
     def words(self) -> PromptedText:
-        digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
-        return PromptedText(opened(self.on), self.prompt, self.keep, digest)
+        digest = weights_digest(self.tensors(), f"{self.base.fingerprint}|{self.keep!r}")
+        return PromptedText(opened(self.base), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         """Return a classifier for classes given by name."""
@@ -268,7 +263,7 @@ class PromptedNetwork(NamingNetwork):
 
     def encoder(self) -> Encoder:
         text = self.words()
-        return seeing_the_same(self.on, self.on.name, text.fingerprint, lambda: text, None)
+        return seeing_the_same(self.base, self.base.name, text.fingerprint, lambda: text, None)
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:

@@ -175,7 +175,7 @@ class TowerPromptedNetwork(NamingNetwork):
     prompt: TowerPrompt
 
     def encoder(self) -> Encoder:
-        on, text = self.on, self.words()
+        on, text = self.base, self.words()
         if not self.keep:
             return seeing_the_same(on, on.name, text.fingerprint, lambda: text, None)
         pictures, own = PromptedPictures(Towers.of(on), self.prompt), on.layout

@@ -114,16 +114,16 @@ class ShiftedNetwork(PromptNetwork):
     classes: tuple[str, ...] = ()
 
     def encoder(self) -> Encoder:
-        return self.on
+        return self.base
 
     def feature(self) -> ShiftedFeature:
-        return ShiftedFeature(self.on, self.prompt, self.keep, self.classes)
+        return ShiftedFeature(self.base, self.prompt, self.keep, self.classes)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         own = replace(self, classes=check_names(classes))
         trained_on = "nothing but the names of the classes, after a learnt prompt that each picture shifts"
-        head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
-        made = Classifier(self.recipe, dict(self.parameters), self.on, own.classes, head, trained_on=trained_on)
+        head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.base.text.logit_scale)
+        made = Classifier(self.recipe, dict(self.parameters), self.base, own.classes, head, trained_on=trained_on)
         return replace(made, network=own)
 
     def facts(self) -> dict[str, Any]:

@@ -173,7 +173,6 @@ class PerceptualNetwork(Network):
 
     where: ClassVar[str] = "hires_cam"
 
-    on: Encoder
     shape: Shape
     loop: Loop
     memory: nn.Sequential = field(repr=False)
@@ -181,10 +180,6 @@ class PerceptualNetwork(Network):
     known: Float[Tensor, "n 1 h w"] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
     labels: Int[Tensor, " n"] = field(repr=False)
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     @cached_property
     def trunk(self) -> nn.Module:

@@ -130,10 +130,6 @@ class COMETNetwork(Network):
     predictor: TunedNetwork
     settings: dict[str, Any]
 
-    @property
-    def base(self) -> Encoder:
-        return self.predictor.base
-
     def encoder(self) -> Encoder:
         plain, own, fill = self.predictor.encoder(), self.base, self.settings["fill"]
         masked = freeze(SelectedTrunk(self.selector, Hide(fill, plain.transform), plain.trunk))
@@ -156,7 +152,7 @@ class COMETNetwork(Network):
         own = {n: t for n, t in tensors.items() if not n.startswith("selector.")}
         settings = {name: facts[name] for name in ("selector", "fill", "frozen")}
         freeze(selector)
-        return cls(selector, TunedNetwork.restore(base, facts, own), settings)
+        return cls(base, selector, TunedNetwork.restore(base, facts, own), settings)
 
 
 @dataclass(frozen=True)

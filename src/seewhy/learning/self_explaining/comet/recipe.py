@@ -196,7 +196,7 @@ class COMET(NetworkRecipe):
     ) -> Outcome:
         settings = {"selector": self.selector, "fill": self._fill, "frozen": self._frozen}
         player = game.predictor
-        network = COMETNetwork(game.selector, TunedNetwork(encoder, player.image, self._start), settings)
+        network = COMETNetwork(encoder, game.selector, TunedNetwork(encoder, player.image, self._start), settings)
         played = watch(game, judge, network.encoder(), pictures, progress)
         found, heat = figures(played), temperature(played)
         head = Head(player.feature, player.weight / heat, player.bias / heat)

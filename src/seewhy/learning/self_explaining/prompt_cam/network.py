@@ -148,19 +148,16 @@ class PromptCAMNetwork(Network):
     where: ClassVar[str] = "prompt_cam"
 
     def __init__(self, base: Encoder, first: int, prompts: Prompts) -> None:
-        self._base, self.first, self.prompts, self.parts = base, first, prompts.eval(), parts_of(base)
+        super().__init__(base)
+        self.first, self.prompts, self.parts = first, prompts.eval(), parts_of(base)
         self._inside = first < self.parts.n_layers - 1
         self._check()
-
-    @property
-    def base(self) -> Encoder:
-        return self._base
 
     @cached_property
     def trunk(self) -> nn.Module:
         """Return the network from pixels to the tokens before the last block."""
         parts, n = self.parts, len(self.prompts.own)
-        stack: Any = self._base.trunk.get_submodule(parts.stack)
+        stack: Any = self.base.trunk.get_submodule(parts.stack)
         changes: dict[str, nn.Module] = {}
         for i, block in enumerate(stack):
             early = i < len(self.prompts.early)
@@ -168,18 +165,18 @@ class PromptCAMNetwork(Network):
                 longer = with_more_prefix(block, n)
                 put = early or i == self.first
                 changes[f"{parts.stack}.{i}"] = Prompted(longer, self.prompts, i if early else None) if put else longer
-        return replaced(self._base.trunk, changes) if changes else self._base.trunk
+        return replaced(self.base.trunk, changes) if changes else self.base.trunk
 
     @cached_property
     def head(self) -> PromptHead:
         """Return the network from the tokens before the last block to class scores."""
         last = self.parts.last
         block = with_more_prefix(last.block, len(self.prompts.own))
-        tail = Scores(self.parts.norm, self.prompts, self._base.layout.prefix > 0)
+        tail = Scores(self.parts.norm, self.prompts, self.base.layout.prefix > 0)
         return PromptHead(LastBlock(block, tail, last.keywords), self.prompts, self._inside, self.first)
 
     def _check(self) -> None:
-        base, n = self._base, len(self.prompts.own)
+        base, n = self.base, len(self.prompts.own)
         try:
             with torch.no_grad():
                 scores = self.head.scores(self.trunk(example_pixels(base.transform.input_size)))
@@ -196,7 +193,7 @@ class PromptCAMNetwork(Network):
             )
 
     def encoder(self) -> Encoder:
-        base, trunk, head, own = self._base, self.trunk, self.head, self._base.layout
+        base, trunk, head, own = self.base, self.trunk, self.head, self.base.layout
         freeze(self.prompts)
         facts = json.dumps(self.facts(), sort_keys=True)
         same = not self._inside and not len(self.prompts.early)  # trunk and looks are the base's

@@ -109,20 +109,15 @@ class ProtoPNetNetwork(Network):
 
     where: ClassVar[str] = "protopnet"
 
-    on: Encoder
     layer: PrototypeLayer
     owner: Int[Tensor, " p"]
     pushed: tuple[Pushed, ...] = field(repr=False)
 
-    @property
-    def base(self) -> Encoder:
-        return self.on
-
     def maps(self, look: EncoderOutput) -> Float[Tensor, "b p h w"]:
-        return self.layer.distances(self.on.layout.to_grid(look.features))
+        return self.layer.distances(self.base.layout.to_grid(look.features))
 
     def encoder(self) -> Encoder:
-        on, head = self.on, NearestSimilarity(self.layer, self.on.layout)
+        on, head = self.base, NearestSimilarity(self.layer, self.base.layout)
         digest = weights_digest(self.tensors(), on.fingerprint)
         module = lambda: nn.Sequential(on.trunk, head)  # noqa: E731
         return on.but(head=freeze(head), fingerprint=digest, module=module, engine=lambda: on.engine, **WITHOUT_WORDS)
