@@ -36,7 +36,6 @@ from seewhy.generation.generator import (
     Reader,
     batched,
     errors,
-    shown_at,
     some,
     unit,
 )
@@ -132,7 +131,7 @@ class FitGenerator:
     def _read(
         self, encoder: Encoder, items: Sequence[Sample], progress: Progress
     ) -> tuple[list[Sample], list[str], UInt8[Tensor, "n h w 3"]]:
-        transform = shown_at(encoder, self.side)
+        transform = encoder.transform.at(self.side)
         kept, digests, pictures = [], [], []
         for item in progress.track(items, "Reading", len(items)):
             try:

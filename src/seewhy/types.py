@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from typing import Annotated, Any
 
@@ -64,6 +64,11 @@ class Transform:
                     f"{'greater than 0 and at most' if above else 'from 0 to'} 1, for R, G and B, got "
                     f"{values!r}. Divide numbers from 0 to 255 by 255."
                 )
+
+    def at(self, side: int) -> Transform:
+        """Return the transform for a square input of another size, with the same margin around the crop."""
+        resize = round(self.resize * side / min(self.input_size)) if isinstance(self.resize, int) else (side, side)
+        return replace(self, input_size=(side, side), resize=resize)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

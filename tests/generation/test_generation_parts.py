@@ -24,7 +24,6 @@ from seewhy.generation.generator import (
     Reader,
     bytes_of,
     load_generator,
-    shown_at,
     unit,
 )
 from seewhy.generation.sampler import JITTER, PPGN, PixelAscent, at_picture, facets_among, noise
@@ -201,8 +200,8 @@ def test_a_reader_brings_pictures_to_its_side_smoothly() -> None:
 
 def test_pictures_are_cut_as_the_encoder_cuts_them() -> None:
     cut: Any = SimpleNamespace(transform=Transform((32, 32), 40, "bilinear", (0.5,) * 3, (0.5,) * 3))
-    assert (shown_at(cut, 16).resize, shown_at(cut, 16).input_size) == (20, (16, 16))
-    assert shown_at(tiny_cnn(), 16).resize == (16, 16)
+    assert (cut.transform.at(16).resize, cut.transform.at(16).input_size) == (20, (16, 16))
+    assert tiny_cnn().transform.at(16).resize == (16, 16)
     shown = bytes_of(torch.tensor([-0.2, 0.4999, 0.999, 1.2]).view(1, 1, 2, 2).expand(1, 3, 2, 2))
     assert shown[0, ..., 0].flatten().tolist() == [0, 127, 255, 255]
 

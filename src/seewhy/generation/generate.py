@@ -28,7 +28,7 @@ from ..report.paging import Page
 from ..results import Doc, Share
 from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
 from .decoders import Bring, Decoder, load_decoder
-from .generator import Generator, Reader, as_read, bytes_of, check_errors, load_generator, shown_at
+from .generator import Generator, Reader, as_read, bytes_of, check_errors, load_generator
 from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
 
 WAYS = {"ppgn": "with the prior", "no_prior": "without the prior (ε1 = 0)", "pixels": "in pixels"}
@@ -77,7 +77,7 @@ class Question:
                 n_units = Reader(on)(torch.zeros(1, 3, *on.transform.input_size)).shape[1]
             return of_neuron(on, self.neuron, n_units)
         assert self.like is not None
-        return of_picture(on, as_read(self.like, shown_at(on, min(on.transform.input_size))), name_of(self.like, 1))
+        return of_picture(on, as_read(self.like, on.transform.at(min(on.transform.input_size))), name_of(self.like, 1))
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
         """Return the picture to start from, or ``None``."""

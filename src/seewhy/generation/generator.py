@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -42,7 +42,7 @@ class Reader:
 
     def cut(self, side: int) -> Transform:
         """Return the transform that crops a picture to the generator's size."""
-        return shown_at(self.encoder, side)
+        return self.encoder.transform.at(side)
 
     def __post_init__(self) -> None:
         if self.side is None:
@@ -78,13 +78,6 @@ class Reader:
     def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         pooled: Tensor = self.encoder.head(self.features(pictures))
         return pooled
-
-
-def shown_at(encoder: Encoder, side: int) -> Transform:
-    """Return the encoder's transform at another size."""
-    own = encoder.transform
-    resize = round(own.resize * side / min(own.input_size)) if isinstance(own.resize, int) else (side, side)
-    return replace(own, input_size=(side, side), resize=resize)
 
 
 def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:

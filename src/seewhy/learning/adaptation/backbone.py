@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from jaxtyping import Float
@@ -137,7 +137,5 @@ def sized(encoder: Encoder, size: int | None) -> Encoder:
             f"`size` must be {own.input_size[0]} for {encoder.name!r}, got {size}. Leave `size` out, or use a "
             "convolutional encoder."
         )
-    resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
-    transform = replace(own, input_size=(size, size), resize=resize)
     own_size = {**WITHOUT_WORDS, "module": None, "text": (lambda: encoder.text) if encoder.has_text else None}
-    return encoder.but(**own_size, transform=transform, fingerprint=f"{encoder.fingerprint}-{size}px")
+    return encoder.but(**own_size, transform=own.at(size), fingerprint=f"{encoder.fingerprint}-{size}px")

@@ -72,12 +72,6 @@ class TunedTowers(EncoderCopy):
         assert self.projection is not None
         return self.trunk, self.pool, self.projection
 
-    def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Return image vectors in the text space, without normalisation."""
-        trunk, pool, projection = self.image_parts()
-        vectors: Tensor = projection(pool(trunk(pixels)))
-        return vectors
-
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """Return the trained encoder; with ``keep`` 0 it equals the original one."""
         if not keep:
