@@ -19,6 +19,7 @@ from torch.nn.functional import conv2d, cross_entropy, interpolate
 from ..errors import InputError
 from ..progress import Progress
 from ..seeded import seeded
+from ..storage import archive
 from ..storage.archive import TensorArchive
 from ..storage.output import make_folder
 from ..storage.reading import MAX_TENSORS, read_file
@@ -172,12 +173,8 @@ def _check_card(card: dict[str, Any]) -> None:
 def find_file(model: Explainable, variant: str, place: str | None) -> Path:
     own: Path | None = getattr(model, "folder", None)
     root = Path(place) if place is not None else own
-    if root is not None:
-        name = f"{variant}.safetensors"
-        # Accept anything with this name, even a pipe or a folder: reading it raises a clear error.
-        for path in (root / name, root / FOLDER / name) if root.is_dir() else (root,):
-            if path.exists():
-                return path
+    if (path := archive.find_file(root, f"{variant}.safetensors", FOLDER)) is not None:
+        return path
     where = f"{root} has none" if root is not None else "this classifier has no folder"
     train = f"seewhy fit --task explainer PICTURES --method {variant}"
     cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --set explainer=FOLDER"

@@ -44,7 +44,7 @@ class HeldOut:
     pooled: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"] | None = None
-    """Out-of-fold logits, whose softmax is calibrated; ``None`` in archives of older versions."""
+    """Out-of-fold logits, whose softmax is calibrated."""
     groups: Int[Tensor, " n"] | None = None
     """Group numbers; pictures with the same number show the same object."""
     before: Float[Tensor, "n e"] | None = None

@@ -48,12 +48,8 @@ class KnownPictures:
         return {"names": list(self.names), "encoder": self.encoder}
 
     @staticmethod
-    def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
-        """Restore the saved pictures; ``None`` if an older version saved the model without them."""
-        if facts is None:
-            return None
+    def restore(facts: dict[str, Any], tensors: dict[str, Tensor]) -> KnownPictures:
         names = tuple(map(str, facts["names"]))
-        tensors = {"known.miniatures": stacked(()), **tensors}
         sizes = {"n": len(names), "w": WIDTH, "s": MINIATURE}
         known = rebuilt(KnownPictures, tensors, "known.", sizes, names=names, encoder=str(facts["encoder"]))
         if len(known.miniatures) not in (0, len(_drawn(len(names)))):

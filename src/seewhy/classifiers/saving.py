@@ -35,7 +35,6 @@ from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
 from ..storage.parts import check_axes, check_finite, check_index, rebuilt, tensors_of
 from ..storage.tensors import compact, tensors_digest
-from ..trust.base import VERSION as TRUST_VERSION
 from ..trust.base import Trust
 from ..trust.measure import trust_features
 from . import classifiers
@@ -141,9 +140,9 @@ def _own(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifier:
-    """Build the classifier from its card and tensors; fields that older versions did not write are optional."""
+    """Build the classifier from its card and tensors."""
     network, classes, words, bank = None, tuple(card["classes"]), None, None
-    if card.get("network") is not None:
+    if card["network"] is not None:
         kind = classifiers[card["recipe"]].network
         if kind is None:
             raise ValueError(f"{card['recipe']} trains no network")
@@ -165,8 +164,11 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         pictures = pictures_of(card["bank"], tensors["bank.thumbnails"])
         bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
         bank = replace(bank, pooled=bank.pooled.float(), vectors=bank.vectors.float())
-    if (fitted_in := card.get("fitted_in", "")) not in ("", *PRECISIONS.values()):
+    if (fitted_in := card["fitted_in"]) not in ("", *PRECISIONS.values()):
         raise ValueError(f"the precision of its fit is {fitted_in!r}")
+    trust = None
+    if card["trust"] is not None and held is not None:
+        trust = Trust.restore(card["trust"], _own(tensors, "trust."), trust_features(held.pooled), len(classes))
     return Classifier(
         recipe=card["recipe"],
         encoder=encoder,
@@ -178,16 +180,16 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         held_out=held,
         words_accuracy=card["words_accuracy"],
         network=network,
-        known=KnownPictures.restore(card.get("known"), tensors),
+        known=None if card["known"] is None else KnownPictures.restore(card["known"], tensors),
         fitted_in=fitted_in,
-        trust=_trust(card.get("trust"), tensors, held, len(classes)),
+        trust=trust,
         **{name: card[name] for name in PLAIN},
     )
 
 
 def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Network | None) -> Head:
     weight, bias, k = tensors["head.weight"], tensors["head.bias"], len(card["classes"])
-    scale, votes, facts = float(card["scale"]), card.get("votes"), card.get("reranking")
+    scale, votes, facts = float(card["scale"]), card["votes"], card["reranking"]
     check_axes("head.weight", weight, Float[Tensor, "r d"], {})
     check_axes("head.bias", bias, Float[Tensor, " k"], {})
     if not math.isfinite(scale):
@@ -229,13 +231,6 @@ def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
     held = rebuilt(HeldOut, tensors, "held_out.", {"k": k})
     check_index("the class indices of the held-out pictures", held.labels, k)
     return replace(held, pooled=held.pooled.float(), logits=None if held.logits is None else held.logits.float())
-
-
-def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None, k: int) -> Trust | None:
-    """Restore the measured reliability; ``None`` if an older version of SeeWhy measured it."""
-    if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
-        return None
-    return Trust.restore(facts, _own(tensors, "trust."), trust_features(held.pooled), k)
 
 
 def _check(c: Classifier) -> None:

@@ -18,6 +18,7 @@ from ..attributions.explainers import classifier_digest
 from ..encoders.stream import file_digest
 from ..errors import InputError, WeightsError
 from ..progress import Progress
+from ..storage import archive
 from ..storage.archive import TensorArchive
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
@@ -89,12 +90,12 @@ class FittedBank(Patches, ABC):
 
         def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
-            if card.get("method", cls.method) != cls.method:
+            if card["method"] != cls.method:
                 raise ValueError(f"`method` must be {cls.method}, got {card['method']}")
             wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
             pictures = pictures_of(card["pictures"], tensors["thumbnails"])
-            about = {name: card[name] for name in ("classifier", "measures")}
-            given = {"pictures": pictures, **about, "made_from": card.get("made_from", ""), **cls.given(wide, card)}
+            about = {name: card[name] for name in ("classifier", "measures", "made_from")}
+            given = {"pictures": pictures, **about, **cls.given(wide, card)}
             bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, **given)
             check_patches(bank, n_classes)
             return bank
@@ -166,13 +167,9 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
     from . import prototypes
 
     root, name = Path(place) if place is not None else getattr(model, "folder", None), file_name(method)
-    if root is None:
-        return None
-    if root.name != name and root.stem in prototypes and root.is_file():
+    if root is not None and root.name != name and root.stem in prototypes and root.is_file():
         return None  # the file of another method
-    # Accept anything with this name, even a pipe or a folder: reading it raises a clear error.
-    found = [root / name, root / FOLDER / name] if root.is_dir() else [root]
-    return next((path for path in found if path.exists()), None)
+    return archive.find_file(root, name, FOLDER)
 
 
 def check_bank(folder: Path, file: str) -> Path:

@@ -37,6 +37,15 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 """Errors that damaged or changed files can cause."""
 
 
+def find_file(root: Path | None, name: str, folder: str) -> Path | None:
+    """Return ``root`` if it is a file, or the file of this name in ``root`` or in its ``folder``.
+
+    Anything with this name is returned, even a pipe or a folder: reading it raises a clear error.
+    """
+    places = [] if root is None else [root / name, root / folder / name] if root.is_dir() else [root]
+    return next((path for path in places if path.exists()), None)
+
+
 @dataclass(frozen=True)
 class TensorArchive:
     """A kind of safetensors file, with an optional card in the header and an optional JSON file next to the file."""

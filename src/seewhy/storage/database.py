@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import ForeignFileError
 from .cache import refuse_address
+from .folders import renamed_first
 from .output import check_apart, check_file, check_single, special, write
 
 _MAGIC = b"SQLite format 3\0"
@@ -226,12 +227,7 @@ def _make(path: Path, kind: DatabaseKind) -> None:
     try:
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
             db.executescript(f"BEGIN; {kind.schema} PRAGMA application_id = {kind.number}; COMMIT;")
-        try:
-            os.link(fresh, target)
-        except FileExistsError:
-            return  # another process made the same database first
-        except OSError:  # a file system without hard links
-            os.replace(fresh, target)
+        renamed_first(fresh, target)
     finally:
         for leftover in (fresh, Path(f"{fresh}-journal")):
             leftover.unlink(missing_ok=True)

@@ -141,6 +141,14 @@ def write_first(path: Path, data: bytes) -> bool:
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         part.write_bytes(data)
+        return renamed_first(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def renamed_first(part: Path, path: Path) -> bool:
+    """Give a file its name unless that exists; return whether it has the name."""
+    try:
         os.link(part, path)
     except FileExistsError:
         return False
@@ -150,8 +158,6 @@ def write_first(path: Path, data: bytes) -> bool:
         if path.exists():
             return False
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return True
 
 
