@@ -20,8 +20,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..learning.outputs import Cost
-    from ..learning.way import Way
+    from ..learning.way import Cost, Way
 
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
 """Options that require ``--method``."""

@@ -10,6 +10,9 @@ from ..explanation.outputs import FailureOutput, Interval, Range
 from ..results import Count, Doc, Share
 
 Drawn = Annotated[tuple[float, float] | None, Doc("95 % bootstrap interval over pictures")]
+Predicted = Annotated[
+    tuple[float, float] | None, Doc("95 % prediction interval for a new set with the same number of pictures")
+]
 
 
 class BoxFigures(TypedDict):
@@ -116,13 +119,9 @@ class CalibratedClass(TypedDict):
     ]
     promised: Annotated[bool | None, Doc("whether the requested precision can be expected on new pictures")]
     precision: Annotated[Share | None, Doc("cross-validated precision")]
-    precision_interval: Annotated[
-        tuple[float, float] | None, Doc("95 % prediction interval for a new set with the same number of pictures")
-    ]
+    precision_interval: Predicted
     recall: Annotated[Share | None, Doc("cross-validated recall")]
-    recall_interval: Annotated[
-        tuple[float, float] | None, Doc("95 % prediction interval for a new set with the same number of pictures")
-    ]
+    recall_interval: Predicted
     ap50: Annotated[Share | None, Doc("cross-validated AP50 of the class; `null` with too few boxes")]
 
 
@@ -133,9 +132,7 @@ class Calibration(TypedDict):
     precision: Annotated[float | None, Doc("requested precision; `null` to maximise F1")]
     classes: Annotated[list[CalibratedClass], Doc("the classes, in the detector's order")]
     ap50: Annotated[float | None, Doc("cross-validated average precision at an IoU threshold of .50")]
-    ap50_interval: Annotated[
-        tuple[float, float] | None, Doc("95 % prediction interval for a new set with the same number of pictures")
-    ]
+    ap50_interval: Predicted
     controls: Annotated[list[BeatenControl], Doc("results of the controls")]
     methods: Annotated[list[dict[str, str | float]], Doc("`name` and cross-validated `ap50` of each method")]
 

@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
 from ..progress import Progress
+from ..results import Doc, Share
 from ..seeded import seeded
 from ..storage.features import FeatureStore
 from ..training.augmentation import TrainingPictures
@@ -41,7 +42,7 @@ from .contrast import (
     ranks,
     read_texts,
 )
-from .encoders.adapted import Adaptation
+from .encoders.adapted import Adaptation, Keep, Named
 from .encoders.delta import halves_of
 from .encoders.heads import WIDTH, PairedHeads
 from .encoders.towers import TunedTowers, trainable
@@ -62,10 +63,10 @@ TRAINED_AT = 0.5
 class Kept:
     """Held-out results for one value of ``keep``."""
 
-    keep: float
-    image_to_text: float
-    text_to_image: float
-    named: float | None
+    keep: Keep
+    image_to_text: Annotated[Share, Doc("R@5 on held-out pictures")]
+    text_to_image: Annotated[Share, Doc("R@5 on held-out pictures")]
+    named: Named
 
     @classmethod
     def of(cls, keep: float, found: Ranks, named: Bool[Tensor, " n"] | None) -> Kept:

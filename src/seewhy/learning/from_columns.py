@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,10 +22,11 @@ from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample, Samples
 from ..pictures.shards import shards_of
 from ..progress import Progress
+from ..results import Doc, Share
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained
-from .encoders.adapted import Adaptation
+from .encoders.adapted import Adaptation, Keep, Named
 from .encoders.heads import place
 from .objectives.contrastive import Contrastive
 from .pooled import PooledSet, Texts, encode_pictures, rows_of
@@ -57,9 +58,9 @@ class Columns:
 class Right:
     """Held-out results for one value of ``keep``."""
 
-    keep: float
-    right: Mapping[str, float]
-    named: float | None
+    keep: Keep
+    right: Annotated[Mapping[str, Share], Doc("accuracy of the nearest value on held-out pictures, for each metric")]
+    named: Named
 
     @property
     def gain(self) -> float:

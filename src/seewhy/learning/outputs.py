@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import with_config
@@ -11,39 +10,17 @@ from typing_extensions import TypedDict
 from ..explanation.outputs import FailureOutput, Failures, Measure, Range
 from ..prototypes.measure import LikenessMeasure
 from ..results import Count, Doc, Share
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Predicted training cost: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
-
-    dry_run: Annotated[Literal[True], Doc("`true`")]
-    n_pictures: Annotated[Count, Doc("number of pictures with texts")]
-    n_texts: Annotated[Count, Doc("number of distinct texts")]
-    n_steps: Annotated[Count, Doc("number of training steps")]
-    n_weights: Annotated[Count, Doc("number of trained weights")]
-    seconds_looking: Annotated[float, Doc("seconds to encode all pictures and texts without cache")]
-    seconds_per_step: Annotated[float, Doc("seconds per training step on this machine")]
-    seconds: Annotated[float, Doc("seconds in total, without the choice of `keep`")]
+from .adapt import Kept
+from .adaptation.prompts import Kept as KeptPrompt
+from .encoders.adapted import Keep
+from .from_columns import Right
+from .way import Cost
 
 
 class Encoder(TypedDict):
     encoder: Annotated[str, Doc("name of the encoder")]
     fingerprint: Annotated[str, Doc("hash of weights and preprocessing")]
     transform: Annotated[dict[str, Any], Doc("preprocessing")]
-
-
-class TriedRow(TypedDict):
-    keep: Annotated[Share, Doc("interpolation weight between original (0) and trained (1)")]
-    image_to_text: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
-    text_to_image: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
-    named: Annotated[
-        Share | None,
-        Doc("share of held-out pictures whose nearest class name is the prediction of the encoder's classifier"),
-    ]
-    right: NotRequired[
-        Annotated[dict[str, Share], Doc("accuracy of the nearest value on held-out pictures, for each metric")]
-    ]
 
 
 class Run(TypedDict):
@@ -53,7 +30,7 @@ class Run(TypedDict):
     ]
     seconds_per_step: Annotated[float, Doc("seconds")]
     tried: Annotated[
-        list[TriedRow], Doc("results for each `keep`, 0 being the original encoder; empty if `keep` is not chosen")
+        list[Kept | Right], Doc("results for each `keep`, 0 being the original encoder; empty if `keep` is not chosen")
     ]
     tried_apart: NotRequired[Annotated[bool, Doc("whether `tried` and `measures` use different held-out pictures")]]
     tried_named: NotRequired[Annotated[str, Doc("name of the entry of `measures` that corresponds to `named`")]]
@@ -108,14 +85,6 @@ PretrainOutput = Cost | PretrainPicturesOutput | RetrievalOutput
 """The JSON object that ``seewhy pretrain --json`` prints."""
 
 
-class TriedPrompt(TypedDict):
-    keep: Annotated[Share, Doc("value of `keep`")]
-    accuracy: Annotated[Share, Doc("accuracy on the learnt classes")]
-    named: Annotated[
-        Share | None, Doc("share of pictures whose nearest class name is the prediction of the encoder's classifier")
-    ]
-
-
 class AdaptNamesOutput(Noted):
     model: Annotated[str, Doc("folder of the classifier")]
     method: Annotated[str, Doc("name of the method")]
@@ -123,8 +92,8 @@ class AdaptNamesOutput(Noted):
     n_held_out: Annotated[Count, Doc("number of held-out pictures of the learnt classes")]
     n_chosen_on: Annotated[Count, Doc("number of other held-out pictures, on which `keep` was chosen")]
     shots: Annotated[int | None, Doc("training pictures per class; `null` for all")]
-    keep: Annotated[Share, Doc("interpolation weight between original (0) and trained (1)")]
-    tried: Annotated[list[TriedPrompt], Doc("results for each `keep`, on the pictures on which it was chosen")]
+    keep: Keep
+    tried: Annotated[list[KeptPrompt], Doc("results for each `keep`, on the pictures on which it was chosen")]
     parameters: Annotated[dict[str, Any], Doc("parameters of the method")]
 
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast, final
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, final
 
 import torch
 
@@ -16,12 +16,12 @@ from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress, shown
+from ..results import Count, Doc
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .encoders.adapted import Adaptation
-from .outputs import Cost
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
@@ -235,6 +235,20 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted training cost: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
+
+    dry_run: Annotated[Literal[True], Doc("`true`")]
+    n_pictures: Annotated[Count, Doc("number of pictures with texts")]
+    n_texts: Annotated[Count, Doc("number of distinct texts")]
+    n_steps: Annotated[Count, Doc("number of training steps")]
+    n_weights: Annotated[Count, Doc("number of trained weights")]
+    seconds_looking: Annotated[float, Doc("seconds to encode all pictures and texts without cache")]
+    seconds_per_step: Annotated[float, Doc("seconds per training step on this machine")]
+    seconds: Annotated[float, Doc("seconds in total, without the choice of `keep`")]
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:

@@ -38,6 +38,11 @@ class Paired:
         low, high = percentiles(self.draws[:, i] - self.draws[:, j], self.level)
         return float(self.values[i] - self.values[j]), (low, high), low > EQUAL or high < -EQUAL
 
+    def change(self, i: int, j: int) -> dict[str, Any]:
+        """Return :meth:`difference` for the JSON."""
+        value, interval, real = self.difference(i, j)
+        return {"difference": round(value, 4), "interval": rounded(interval), "real": real}
+
     def figure(self, i: int) -> dict[str, Any]:
         return figure(self.values[i], self.interval(i))
 

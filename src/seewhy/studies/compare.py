@@ -208,10 +208,9 @@ class CompareStudy:
         expected = read_on_the_other_half(right, done, held.groups, self.seed)
         answers: list[Row] = []
         for i, row in enumerate(done):
-            value, interval, real = resampled.difference(i, best)
             answers.append({
                 **{k: v for k, v in row.items() if k not in ("key", "right", "values", "cell")}, **row["values"],
-                "against": None if i == best else _gap(value, interval, real),
+                "against": None if i == best else resampled.change(i, best),
                 "pareto": not any(_beats(other, row) for other in done if other is not row),
             })  # fmt: skip
         data: Row = {
@@ -358,10 +357,6 @@ def _beats(other: Row, row: Row) -> bool:
     a, b = other["values"], row["values"]
     no_worse = a["accuracy"] >= b["accuracy"] and a["milliseconds"] <= b["milliseconds"]
     return bool(no_worse and (a["accuracy"] > b["accuracy"] or a["milliseconds"] < b["milliseconds"]))
-
-
-def _gap(value: float, interval: Sequence[float], real: bool) -> Row:
-    return {"difference": round(value, 4), "interval": [round(v, 4) for v in interval], "real": real}
 
 
 def sentence(data: Row) -> str:

@@ -57,10 +57,8 @@ class WordsCompared:
 
     def _told(self, sums: Float[Tensor, "n 2 v"], combine: Combine, strata: Tensor | None = None) -> dict[str, Any]:
         found = paired(sums, combine, strata=strata, **asdict(self))
-        value, interval, real = found.difference(1, 0)
         before, after = rounded(found.values.tolist())
-        told = {"before": before, "after": after, "difference": round(value, 4)}
-        return {**told, "interval": rounded(interval), "real": real}
+        return {"before": before, "after": after, **found.change(1, 0)}
 
     def _difference(self, right: Bool[Tensor, "n 2"]) -> dict[str, Any]:
         return self._told(right.double()[..., None], lambda m: m[..., 0])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -23,8 +23,10 @@ from ...encoders.split import freeze, weights_digest
 from ...encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
 from ...errors import InputError, ModelError
 from ...progress import Progress
+from ...results import Doc, Share
 from ...training.batches import Batch
 from ...training.task import Task, classified
+from ..encoders.adapted import Keep, Named
 from ..encoders.delta import seeing_the_same
 
 N_PARTS = 4
@@ -292,9 +294,9 @@ N_READ = 20_000
 class Kept:
     """Held-out results for one value of ``keep``."""
 
-    keep: float
-    accuracy: float
-    named: float | None
+    keep: Keep
+    accuracy: Annotated[Share, Doc("accuracy on the learnt classes")]
+    named: Named
 
     @property
     def gain(self) -> float:

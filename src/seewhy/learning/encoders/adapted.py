@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args
 
 import torch
 from jaxtyping import UInt8
@@ -21,6 +21,7 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.find import ADAPTED, encoder_in
 from ...errors import InputError
+from ...results import Doc, Share
 from ...storage.archive import FolderArchive
 from ...storage.marks import Facts
 from ...storage.parts import check_axes, check_finite
@@ -34,6 +35,11 @@ CARD = ADAPTED
 FORMAT = 1
 DIGITS = 16
 """Number of hexadecimal digits stored of a picture's SHA-256."""
+Keep = Annotated[Share, Doc("interpolation weight between original (0) and trained (1)")]
+Named = Annotated[
+    Share | None,
+    Doc("share of held-out pictures whose nearest class name is the prediction of the encoder's classifier"),
+]
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "adapted", "base")),
