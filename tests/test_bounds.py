@@ -81,3 +81,14 @@ def test_a_bound_in_words(bound: Bound, words: str) -> None:
 def test_what_lies_within_passes() -> None:
     assert Settings(1.0, 0.999, 3, "b") == Settings(1.0, 0.999, 3, "b")
     Settings()
+
+
+def test_each_value_of_a_tuple_is_checked() -> None:
+    @dataclass(frozen=True)
+    class Many:
+        shares: tuple[OpenPart, ...] = ()
+
+    check_fields(Many((0.0, 0.5)), "it")
+    check_fields(Many(), "it")
+    with pytest.raises(InputError, match="`shares` of it must be a number from 0 to below 1, got 1"):
+        check_fields(Many((0.5, 1.0)), "it")

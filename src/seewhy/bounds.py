@@ -63,12 +63,14 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
 
 
 def check_fields(settings: Any, name: str | None = None) -> None:
-    """Check every field against its bound or choices; ``None`` is always allowed."""
+    """Check every field, and each value of a tuple, against its bound or choices; ``None`` is always allowed."""
     kind: Any = type(settings)
     for field, expected, limit in limits(kind):
-        value = getattr(settings, field)
-        if value is not None and not (value in limit if isinstance(limit, tuple) else limit.holds(value)):
-            given = f"{value:g}" if isinstance(value, float) else repr(value)
+        own = getattr(settings, field)
+        values = own if isinstance(own, tuple | list) else () if own is None else (own,)
+        wrong = [v for v in values if not (v in limit if isinstance(limit, tuple) else limit.holds(v))]
+        if wrong:
+            given = f"{wrong[0]:g}" if isinstance(wrong[0], float) else repr(wrong[0])
             preset = next(one.default for one in fields(kind) if one.name == field)
             cure = "" if preset in (MISSING, None) else f" Leave it out to use {preset!r}."
             raise InputError(f"`{field}` of {name or settings.name} must be {expected}, got {given}.{cure}")

@@ -143,8 +143,12 @@ def test_bad_input_is_said_in_a_sentence(folders: Path) -> None:
     for methods in ((), ("coop", "coop"), ("before",)):
         with pytest.raises(InputError, match=r"`methods` must be one or more different names"):
             BaseToNewStudy(methods)
-    with pytest.raises(InputError, match="n_seeds=1"):
+    with pytest.raises(InputError, match="`n_seeds` of the study must be a whole number of at least 2, got 1"):
         BaseToNewStudy(n_seeds=1)
+    with pytest.raises(InputError, match="`shots` of the study must be a whole number of at least 1, got 0"):
+        BaseToNewStudy(shots=(1, 0))
+    with pytest.raises(InputError, match="`shots` must have at least one number"):
+        BaseToNewStudy(shots=())
     with pytest.raises(
         InputError, match="`methods` must learn prompts from a few pictures, such as coop, got 'linear'"
     ):

@@ -257,6 +257,10 @@ def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
         replace(STUDY, libraries=("text",)).run([tiny_cnn()], samples, concepts=["one"])
     with pytest.raises(UnknownNameError, match="prototyp"):
         InterpretabilityStudy(("prototyp",))
+    with pytest.raises(InputError, match="`grid` of the study must be a whole number of at least 1, got 0"):
+        InterpretabilityStudy(grid=0)
+    with pytest.raises(InputError, match="`libraries` must have at least one of prototype, cluster, text, random"):
+        InterpretabilityStudy(())
     with pytest.raises(InputError, match=r"`encoders` must be different, got tiny .* twice"):
         small.run([tiny_cnn(), tiny_cnn()], samples)
     with pytest.raises(InputError, match=r"^`encoders` must have at least one entry"):

@@ -306,8 +306,8 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 def test_settings_that_are_none() -> None:
     for how, says in (
         ({"n_seeds": 1}, "`n_seeds` of the study must be a whole number of at least 2, got 1."),
-        ({"shots": (0,)}, "`shots` must be at least 1, got 0"),
-        ({"parts": (1.0,)}, "`parts` must be between 0 and 1, got 1."),
+        ({"shots": (4, 0)}, "`shots` of the study must be a whole number of at least 1, got 0. Leave it out"),
+        ({"parts": (1.0,)}, "`parts` of the study must be a number above 0 and below 1, got 1."),
     ):  # fmt: skip
         with pytest.raises(InputError) as error:
             replace(STUDY, **how)

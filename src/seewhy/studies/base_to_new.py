@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import Bound, Count, check_fields
 from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses
@@ -84,8 +85,8 @@ class BaseToNewStudy:
     """
 
     methods: tuple[str, ...] = ("coop",)
-    shots: tuple[int, ...] = (1, 4, 16)
-    n_seeds: int = 3
+    shots: tuple[Count, ...] = (1, 4, 16)
+    n_seeds: Annotated[int, Bound(2)] = 3
     held_out: float = 0.2
     level: float = 0.95
     seed: int = 0
@@ -96,11 +97,9 @@ class BaseToNewStudy:
             raise InputError(
                 f"`methods` must be one or more different names, such as coop, got {', '.join(self.methods) or 'none'}."
             )
-        if self.n_seeds < 2 or not self.shots or min(self.shots) < 1:
-            raise InputError(
-                f"`n_seeds` must be at least 2 and `shots` at least 1, got n_seeds={self.n_seeds} and "
-                f"shots={self.shots}."
-            )
+        if not self.shots:
+            raise InputError("`shots` must have at least one number, got none.")
+        check_fields(self, "the study")
 
     @shown("Working out the answer")
     def run(

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import Count, check_fields
 from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
@@ -74,8 +75,8 @@ class InterpretabilityStudy:
     n_concepts: int = 200
     mask: Mask = "hard"
     layer_norm: bool = True
-    grid: int = 4
-    n_random: int = 3
+    grid: Count = 4
+    n_random: Count = 3
     seed: int = 0
     raw_reference: bool = False
     training: HeadTraining = field(default_factory=HeadTraining)
@@ -86,11 +87,9 @@ class InterpretabilityStudy:
         for name in self.libraries:
             if name not in LIBRARIES:
                 raise UnknownNameError("concept library", name, list(LIBRARIES))
-        if not self.libraries or self.grid < 1 or self.n_random < 1:
-            raise InputError(
-                f"`libraries`, `grid` and `n_random` must be at least 1, got {len(self.libraries)} libraries, "
-                f"grid={self.grid} and n_random={self.n_random}."
-            )
+        if not self.libraries:
+            raise InputError(f"`libraries` must have at least one of {', '.join(LIBRARIES)}, got none.")
+        check_fields(self, "the study")
         for sparsity in SPARSITIES:
             n_kept(self.n_concepts, sparsity, self.mask)
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..bounds import Bound, Natural, check_fields
+from ..bounds import Bound, Checked, Count, InnerPart, Natural
 from ..classifiers.encoded_set import evenly
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
@@ -302,7 +302,7 @@ def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_
 
 
 @dataclass(frozen=True)
-class TransferStudy:
+class TransferStudy(Checked):
     """Compares several encoders on the same pictures and tests which differences are significant.
 
     The study measures linear classifiers on few pictures per class, on fractions of the labels and on all labels, k
@@ -324,22 +324,16 @@ class TransferStudy:
         seed: seed of the split and the draws.
     """
 
-    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
-    parts: tuple[float, ...] = (0.01, 0.1)
+    noun = "the study"
+
+    shots: tuple[Count, ...] = (1, 2, 4, 8, 16)
+    parts: tuple[InnerPart, ...] = (0.01, 0.1)
     n_seeds: Annotated[int, Bound(2)] = 5
     n_corrupted: Natural = 300
     recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
     held_out: float = 0.2
     level: float = 0.95
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "the study")
-        if min(self.shots, default=1) < 1:
-            raise InputError(f"`shots` must be at least 1, got {min(self.shots)}. Use --set shots=1,4, for example.")
-        for part in self.parts:
-            if not 0 < part < 1:
-                raise InputError(f"`parts` must be between 0 and 1, got {part:g}. Use --set parts=0.1, for example.")
 
     @shown("Working out the answer")
     def run(
