@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..bounds import Bound, Count, InnerPart, Part, check_fields
+from ..bounds import Count, check_fields
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import named, names_of
 from ..encoders.region_heads import HeadSizes, RegionHeads
@@ -91,21 +91,14 @@ class Adapt(Way[PooledPairs, Kept]):
         objective: name of the loss.
         train: what to train: ``"heads"`` on top of the frozen encoder, the ``"image"`` encoder, the ``"text"`` encoder,
             or both (``"towers"``).
-        keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
-            pictures within the limit ``may_forget``.
-        epochs: number of passes over the pictures.
-        batch_size: number of pairs per step; larger batches need more memory.
         micro_batch: number of pairs per forward pass; default: as many as fit into memory. Lower it if memory runs out.
         lr: highest learning rate; default: 1.5e-3 for heads, otherwise set by the encoder.
-        weight_decay: weight decay, at least 0; not applied to biases and the temperature.
         width: output dimensions of the heads.
         refit: with ``"heads"``, whether to refit the encoder's regression from sentences to pictures, if it has one.
         guard: with ``"heads"``, whether a sentence keeps its original vector if it is nearer to one of the encoder's
             class names than to the training texts.
         may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
             value forgets less. With ``"heads"``, each of these class names is treated as a new name.
-        held_out: fraction of the pictures on which ``keep`` is chosen, 0 to 1.
-        seed: seed for weights, order and drawn texts.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
@@ -114,18 +107,10 @@ class Adapt(Way[PooledPairs, Kept]):
 
     objective: str = "clip"
     train: Literal["heads", "image", "text", "towers"] = "heads"
-    keep: Part | None = None
-    epochs: Count = 12
-    batch_size: Annotated[int, Bound(2)] = 512
     micro_batch: int | None = None
-    lr: float | None = None
-    weight_decay: float = 0.1
     width: Count = WIDTH
     refit: bool = True
     guard: bool = True
-    may_forget: Part = 0.1
-    held_out: InnerPart = 0.1
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self, "adapt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, overload
 
 import numpy as np
@@ -118,8 +118,6 @@ class ByInstructions(FromColumns):
         n_asked: number of instructions per picture in a batch.
         n_through: number of pictures per batch that pass through the layers that depend on the instruction, at least 0.
             With 0, only the projection is trained, which is fastest.
-        epochs: number of passes over the pictures.
-        batch_size: pictures per step.
         lr: highest learning rate.
     """
 
@@ -133,8 +131,8 @@ class ByInstructions(FromColumns):
     n_layers: Count = LAYERS
     n_asked: Count = 3
     n_through: Annotated[int, Bound(0)] = 16
-    epochs: int = 12
-    batch_size: int = 128
+    _: KW_ONLY
+    batch_size: Annotated[int, Bound(2)] = 128
     lr: float = 1.5e-3
 
     @classmethod
@@ -230,10 +228,7 @@ class ByClassesAndCaptions(FromColumns):
             both class names and captions.
         learn: what to train: ``"words"`` for the prefixes and the text encoder, or ``"prefixes"`` for the prefixes
             only.
-        epochs: number of passes over the pictures.
-        batch_size: pairs per step.
         micro_batch: texts per forward pass; lower it if memory runs out.
-        lr: highest learning rate of the text encoder; default: depends on the encoder.
         prefix_lr: learning rate of the prefixes, as a multiple of ``lr``.
     """
 
@@ -245,11 +240,11 @@ class ByClassesAndCaptions(FromColumns):
     text: str | Sequence[str] | None = None
     objective: Prefix = field(default_factory=Prefix, kw_only=True)
     learn: Literal["words", "prefixes"] = "words"
-    epochs: int = 4
-    batch_size: int = 64
     micro_batch: int | None = None
-    lr: float | None = None
     prefix_lr: float = 10.0
+    _: KW_ONLY
+    epochs: Count = 4
+    batch_size: Annotated[int, Bound(2)] = 64
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..bounds import InnerPart, Part, check_fields
+from ..bounds import check_fields
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError, InputError
@@ -93,13 +93,6 @@ class FromColumns(Way[PooledSet, Right]):
 
     Args:
         objective: loss to train with.
-        weight_decay: weight decay, at least 0; not applied to biases, the temperature and prefixes.
-        seed: seed for weights, order and drawn texts.
-        keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
-            pictures within the limit ``may_forget``.
-        may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
-            value forgets less.
-        held_out: fraction of the pictures to hold out, for the choice of ``keep`` and for evaluation, 0 to 1.
     """
 
     taught_by: ClassVar[type[Contrastive]]
@@ -109,11 +102,6 @@ class FromColumns(Way[PooledSet, Right]):
     result: ClassVar[type[Finished[Any, Any]]] = Taught
 
     objective: Contrastive
-    weight_decay: float = 0.1
-    seed: int = 0
-    keep: Part | None = None
-    may_forget: Part = 0.1
-    held_out: InnerPart = 0.1
 
     def __post_init__(self) -> None:
         if not next(iter(self.columns_read().values()), None):

@@ -6,7 +6,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..bounds import Bound, Count, InnerPart, check_fields
+from ..bounds import Bound, Count, check_fields
 from ..encoders.base import Encoder, GlobalAverage, Layout, TrainableText
 from ..encoders.split import example_pixels
 from ..errors import DataError, InputError, UnknownNameError
@@ -61,14 +61,8 @@ class Pretrain(Way[PooledSet, Any]):
         keep_head: whether to save the projection head with the encoder.
         pyramid: whether to train a feature pyramid on the trunk's stages and save it as the new trunk.
         augmentation: name of the augmentation.
-        epochs: number of passes over the pictures.
-        batch_size: number of pictures per step; larger batches need more memory.
         micro_batch: number of pictures per forward pass; default: as many as fit into memory. Lower it if memory runs
             out.
-        lr: highest learning rate; default: depends on the encoder.
-        weight_decay: weight decay, at least 0; not applied to biases and scales.
-        held_out: fraction of the pictures to hold out for evaluation, 0 to 1.
-        seed: seed for weights, order and views.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "label", "group")
@@ -87,13 +81,11 @@ class Pretrain(Way[PooledSet, Any]):
     keep_head: bool = False
     pyramid: bool = False
     augmentation: Augmentation | str = "simclr"
+    micro_batch: int | None = None
+    _: KW_ONLY
     epochs: Count = 20
     batch_size: Annotated[int, Bound(2)] = 256
-    micro_batch: int | None = None
-    lr: float | None = None
     weight_decay: float = 1e-4
-    held_out: InnerPart = 0.1
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self, "pretrain")

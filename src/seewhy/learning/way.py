@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, ca
 
 import torch
 
+from ..bounds import Bound, InnerPart, Part
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
@@ -66,11 +67,24 @@ class Finished(Generic[S, T]):
         return self.adaptation.save(folder)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Way(ABC, Generic[S, T]):
     """Base class of the two kinds of encoder training: adaptation and pretraining.
 
     ``columns`` are the columns that a user may name. ``all_of_it`` are the default settings of :func:`seewhy.pretrain`,
     and ``stays`` is a note about weights that are not trained.
+
+    Args:
+        keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
+            pictures within the limit ``may_forget``.
+        may_forget: largest allowed loss of agreement with the original encoder on its own classes, 0 to 1; a lower
+            value forgets less.
+        epochs: number of passes over the pictures.
+        batch_size: number of pictures, or of pairs, per step; larger batches need more memory.
+        lr: highest learning rate; default: depends on the encoder.
+        weight_decay: weight decay, at least 0; not applied to biases, scales, the temperature and prefixes.
+        held_out: fraction of the pictures to hold out, for the choice of ``keep`` and for evaluation, 0 to 1.
+        seed: seed for weights, order, views and drawn texts.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -79,10 +93,14 @@ class Way(ABC, Generic[S, T]):
     by_class: ClassVar[bool] = False
     result: ClassVar[type[Finished[Any, Any]]]
 
-    keep: float | None
-    may_forget: float
-    held_out: float
-    seed: int
+    keep: Part | None = None
+    may_forget: Part = 0.1
+    epochs: Annotated[int, Bound(1)] = 12
+    batch_size: Annotated[int, Bound(2)] = 512
+    lr: float | None = None
+    weight_decay: float = 0.1
+    held_out: InnerPart = 0.1
+    seed: int = 0
 
     @classmethod
     def takes(cls) -> set[str]:
@@ -92,7 +110,7 @@ class Way(ABC, Generic[S, T]):
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
         """Return the training with these settings and columns."""
-        return cls(objective, **settings)  # type: ignore[call-arg]
+        return cast(Any, cls)(objective, **settings)
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
