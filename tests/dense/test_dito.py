@@ -19,7 +19,7 @@ from seewhy.dense.detection import dito
 from seewhy.dense.detection.dito import DITO, WordedBoxes
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
-from seewhy.dense.detection.trunk import at_size, training
+from seewhy.dense.detection.trunk import at_size
 from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_detector, save_detector
 from seewhy.dense.two_stage import Found, box_coder
@@ -221,7 +221,7 @@ def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.Monke
     assert f"a step of {n} samples takes about {own:.2g} seconds" in said
     assert said.endswith(f", 6 trainings of 300 steps about {duration(1800 * own)}; {looks}")
     task, given = how._prepared(reader, data, Progress())
-    learns = training(how, given, how.trunk_lr)
+    learns = how.training(given, how.trunk_lr)
     assert (learns.n_steps, learns.part_lr, learns.part_decay) == (300, (("trunk", 0.6),), (("trunk", 0.0),))
     assert {n.split(".")[0] for n, p in task.named_parameters() if p.requires_grad} == {"network", "trunk"}
     assert DITO(**SMALL).cost_of(reader, data, 6) is None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from ...bounds import Checked, Count, NotNegative, Positive
+from ...bounds import NotNegative, Positive
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...heads.head import Head
@@ -28,10 +27,10 @@ from .. import detectors
 from ..cells import joint_cells
 from ..parts import NOTHING, PooledScore, rest_names
 from ..pixel_text import PixelText, Texts, texts_for
-from ..reader import LARGEST, Looked, Reader
+from ..reader import Looked, Reader
 from ..two_stage import Found, TwoStage, TwoStageLearning
 from .trained import Regions
-from .trunk import looked_once, training
+from .trunk import TwoStageMethod, looked_once
 
 FINER = 8
 """Upsampling factor of the score map for its loss, as in the authors' code."""
@@ -41,7 +40,7 @@ TEMPERATURE = 0.1
 
 @detectors.register
 @dataclass(frozen=True)
-class DenseCLIPBoxes(Checked):
+class DenseCLIPBoxes(TwoStageMethod):
     """A two-stage detector trained on feature maps and text score maps.
 
     The input of the two stages is the map ``[features; s / τ]``. The loss is that of Faster R-CNN plus ``BCE(s / τ)``.
@@ -69,22 +68,12 @@ class DenseCLIPBoxes(Checked):
         gamma: initial weight of post-model prompting (authors: 1e-4).
         tau: temperature of the score map (authors: .07).
         auxiliary: weight of the score map's loss (authors: 1).
-        n_proposed: number of proposed boxes per picture.
-        n_steps: number of training steps.
-        batch_size: number of pictures per step; lower it if memory runs out.
-        lr: highest learning rate.
-        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
-            and takes longer.
-        seed: seed for weights, order, sampled boxes and random texts.
     """
 
     name: ClassVar[str] = "denseclip_boxes"
     spelt: ClassVar[str] = "DenseCLIP for boxes"
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
-    needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
     cost: ClassVar[str] = "one per window"
-    takes_folder: ClassVar[bool] = False
-    needs_words: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
 
     texts: Texts = "names"
@@ -92,12 +81,6 @@ class DenseCLIPBoxes(Checked):
     gamma: float = 1e-4
     tau: Positive = 0.07
     auxiliary: NotNegative = 1.0
-    n_proposed: Count = 100
-    n_steps: int = 300
-    batch_size: int = 8
-    lr: float = 1e-3
-    zoom: float = LARGEST
-    seed: int = 0
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
@@ -108,9 +91,8 @@ class DenseCLIPBoxes(Checked):
             network = BoxNetwork(maps.shape[1], texts_for(encoder, data.classes, self.texts, self.seed)[1], self)
         network.scale_to(maps.mean((0, 2, 3)), maps.transpose(0, 1).flatten(1).std(1))
         given = TrainingData(len(maps), columns)
-        what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [p.image for p in data.pictures]])
-        kept = None if checkpoint is None else (checkpoint, what)
-        train(BoxLearning(network, self.auxiliary), given, training(self, given), checkpoint=kept, progress=progress)
+        task, kept = BoxLearning(network, self.auxiliary), self.seal(checkpoint, reader, data)
+        train(task, given, self.training(given), checkpoint=kept, progress=progress)
         return MappedBoxes(self, network, data.classes)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:

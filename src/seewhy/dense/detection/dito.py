@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...bounds import Checked, Count, NotNegative, Part, Positive, SomePart
+from ...bounds import NotNegative, Part, Positive, SomePart
 from ...encoders.base import Encoder
 from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...heads.head import Head
@@ -30,10 +29,10 @@ from .. import detectors
 from ..cells import CHANNELS, joint_cells
 from ..maskclip import TEMPLATES, texts_of
 from ..parts import NOTHING, PooledScore, rest_names
-from ..reader import LARGEST, LONGEST, Looked, Reader, box_means
+from ..reader import LONGEST, Looked, Reader, box_means
 from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
 from .trained import Regions
-from .trunk import MergedMaps, cut, looked_once, training
+from .trunk import MergedMaps, TwoStageMethod, cut, looked_once
 
 BACKGROUND = "background"
 FAINT = 1e-12
@@ -42,7 +41,7 @@ FAINT = 1e-12
 
 @detectors.register
 @dataclass(frozen=True)
-class DITO(Checked):
+class DITO(TwoStageMethod):
     """An open-vocabulary detector that combines its class probabilities with those of the frozen encoder.
 
         p = softmax(cos(head(box), t) / temperature)
@@ -85,23 +84,13 @@ class DITO(Checked):
         words_temperature: temperature of the frozen encoder's cosines; default: the temperature of the encoder (.01 for
             CLIP).
         template: a sentence with ``{}`` for a name; default: the mean over several.
-        n_proposed: number of proposals per picture.
-        n_steps: number of training steps.
-        batch_size: pictures per step; lower it if memory runs out.
-        lr: highest learning rate.
         trunk_lr: learning rate of the trunk, as a fraction of ``lr`` (authors: .6); 0 freezes the trunk (F-VLM).
-        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
-            and takes longer.
-        seed: seed for weights, order and sampled boxes.
     """
 
     name: ClassVar[str] = "dito"
     spelt: ClassVar[str] = "DITO"
     paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
-    needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
     cost: ClassVar[str] = "one per window; two if the trunk learnt"
-    takes_folder: ClassVar[bool] = False
-    needs_words: ClassVar[bool] = True
 
     older: ClassVar[Mapping[str, Any]] = {"words_at": "moved"}
 
@@ -113,13 +102,7 @@ class DITO(Checked):
     temperature: Positive = 0.01
     words_temperature: Positive | None = None
     template: str | None = None
-    n_proposed: Count = 100
-    n_steps: int = 300
-    batch_size: int = 8
-    lr: float = 1e-3
     trunk_lr: NotNegative = 0.0
-    zoom: float = LARGEST
-    seed: int = 0
 
     @property
     def blend(self) -> Blend:
@@ -135,9 +118,8 @@ class DITO(Checked):
         """Train both stages and, if requested, the trunk."""
         progress = progress or Progress()
         task, given = self._prepared(reader, data, progress)
-        what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
-        kept = None if checkpoint is None else (checkpoint, what)
-        train(task, given, training(self, given, self.trunk_lr), checkpoint=kept, progress=progress)
+        how, kept = self.training(given, self.trunk_lr), self.seal(checkpoint, reader, data)
+        train(task, given, how, checkpoint=kept, progress=progress)
         trunk = None if task.trunk is None else cast(MergedMaps, task.trunk).still.network
         return WordedBoxes(self, task.network, data.classes, data.classes, trunk)
 
@@ -146,7 +128,7 @@ class DITO(Checked):
         if not self.trunk_lr:
             return None
         task, given = self._prepared(reader, data, Progress())
-        said = training_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
+        said = training_cost(task, given, self.training(given, self.trunk_lr), n_trainings)
         return (
             f"the trunk is trained too: {said}; each picture then takes two passes, one of them through the frozen "
             f"encoder for the words"

@@ -1,12 +1,14 @@
-"""Training data of two-stage detectors."""
+"""Settings and training data of two-stage detectors."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from ...bounds import Checked, Count
 from ...encoders.base import Encoder, Layout
 from ...errors import DataError, ImageError
 from ...learning.contrast import Still
@@ -23,7 +26,7 @@ from ...progress import Progress
 from ...training.batches import N_THREADS, TrainingData
 from ...training.loop import Training
 from ...types import Failure
-from ..reader import LONGEST, CutPicture, Looked, Reader
+from ..reader import LARGEST, LONGEST, CutPicture, Looked, Reader
 from .trained import boxes_on, check_usable
 
 Grids = Mapping[str, Float[Tensor, "_c _h _w"]]
@@ -120,8 +123,39 @@ def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
     return {"boxes": torch.stack(boxes), "labels": torch.stack(labels)}
 
 
-def training(how: Any, data: TrainingData, trunk_lr: float = 0.0) -> Training:
-    return Training(
-        how.n_steps, min(how.batch_size, data.n_samples), lr=how.lr, weight_decay=1e-4, schedule="cosine",
-        warmup=min(20, how.n_steps // 5), seed=how.seed, part_lr=(("trunk", trunk_lr),), part_decay=(("trunk", 0.0),),
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class TwoStageMethod(Checked):
+    """The settings and the training that two-stage detectors share.
+
+    Args:
+        n_proposed: number of proposals per picture.
+        n_steps: number of training steps.
+        batch_size: number of pictures per step; lower it if memory runs out.
+        lr: highest learning rate.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        seed: seed for weights, order, sampled boxes and random texts.
+    """
+
+    needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
+    takes_folder: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = True
+
+    n_proposed: Count = 100
+    n_steps: int = 300
+    batch_size: int = 8
+    lr: float = 1e-3
+    zoom: float = LARGEST
+    seed: int = 0
+
+    def training(self, data: TrainingData, trunk_lr: float = 0.0) -> Training:
+        return Training(
+            self.n_steps, min(self.batch_size, data.n_samples), lr=self.lr, weight_decay=1e-4, schedule="cosine",
+            warmup=min(20, self.n_steps // 5), seed=self.seed, part_lr=(("trunk", trunk_lr),),
+            part_decay=(("trunk", 0.0),),
+        )  # fmt: skip
+
+    def seal(self, checkpoint: Path | None, reader: Reader, data: BoxData) -> tuple[Path, str] | None:
+        """Return the checkpoint with the values that must match when it is resumed."""
+        what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
+        return None if checkpoint is None else (checkpoint, what)
