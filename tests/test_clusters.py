@@ -23,14 +23,19 @@ def test_lloyd_is_scikit_learns_from_the_same_start() -> None:
 
 def test_rounds_are_limited() -> None:
     x = _points()
+    near = torch.cdist(x, x[:5]).argmin(1)
     centres, owner = lloyd(x, x[:5], 1)
-    assert torch.allclose(centres[2], x[owner == 2].mean(0), atol=1e-6)
-    assert not torch.equal(centres, lloyd(x, x[:5], 2)[0])
+    assert torch.equal(owner, near)
+    assert torch.allclose(centres, torch.stack([x[near == k].mean(0) for k in range(5)]), atol=1e-6)
 
 
 def test_a_centre_without_rows_stays() -> None:
     x = torch.tensor([[0.0], [1.0]])
     assert lloyd(x, torch.tensor([[0.5], [9.0]]))[0].tolist() == [[0.5], [9.0]]
+
+
+def test_a_centre_of_one_row_is_that_row() -> None:
+    assert lloyd(torch.tensor([[0.0], [1.0], [8.0]]), torch.tensor([[0.0], [9.0]]))[0].tolist() == [[0.5], [8.0]]
 
 
 def test_spherical_centres_are_unit_vectors_and_never_zero() -> None:
@@ -48,6 +53,7 @@ def test_k_means_is_deterministic() -> None:
 
 
 def test_components_join_what_any_numbering_joins() -> None:
+    assert links(numbered(["a", "b", "a"])).tolist() == [[0, 0], [1, 1], [0, 2]]
     names, sizes = ["a", "b", "a", "c", "d"], [1, 2, 3, 3, 9]
     joined = connected(5, links(numbered(names)), links(numbered(sizes)))
     assert joined.tolist() == [0, 1, 0, 0, 2]
