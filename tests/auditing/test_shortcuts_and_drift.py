@@ -139,6 +139,14 @@ def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> No
         assert not audit(fitted(), seen(0.4), contract=asked(name), n_explained=0).passed
 
 
+def test_training_pictures_among_the_new_ones_are_named_first() -> None:
+    again = [Sample("renamed", c, pixels=picture(c, i)) for c in LABELS for i in range(3)]
+    found = DriftTest(n_permutations=199).run(fitted(), [*seen().items, *again])
+    assert found.data["n_fitted_on"] == 3 * len(LABELS)
+    assert found.sentence.startswith(f"{3 * len(LABELS)} of the {found.data['n']} new pictures are training pictures")
+    assert "Leave out the training pictures, and test again." in found.to_html()
+
+
 def test_one_class_more_often_than_before_is_named() -> None:
     found = DriftTest(n_permutations=199).run(fitted(), [s for s in seen().items if s.label == "sky"])
     top = found.data["classes"][0]
@@ -188,7 +196,7 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
             Image.fromarray(picture("moss", i)).save(row["image"])
     classes = [{"label": "moss", "n": n, "share": 1.0, "expected": 0.5, "p": 0.5}]
     data = {
-        "drift": "no", "n": n, "n_known": 30, "p": 0.4, "classes": classes, "pictures": rows,
+        "drift": "no", "n": n, "n_known": 30, "n_fitted_on": 0, "p": 0.4, "classes": classes, "pictures": rows,
         "far": {"value": 1 / n, "interval": [0.0, 0.2], "expected": FAR}, "settings": asdict(DriftTest()),
     }  # fmt: skip
     found = Drift({"sentence": sentence(data), **data}, read=small_picture)
@@ -208,9 +216,11 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
 def test_what_to_do_depends_on_what_was_found() -> None:
     far = {"value": 0.5, "interval": [0.0, 0.6]}
     data: dict[str, Any] = {"drift": "no", "classes": [{"p": None}], "far": far, "settings": {"alpha": 0.01}}
+    data["n_fitted_on"] = 0
     assert todo(data) == "No action is needed."
     assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than expected are unlike")
     assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes have become")
+    assert todo({**data, "n_fitted_on": 1}) == "Leave out the training pictures, and test again."
     assert todo({**data, "drift": "yes"}).startswith("Look at the most unusual pictures.")
 
 

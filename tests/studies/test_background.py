@@ -19,6 +19,7 @@ from backgrounds import CHOSEN, Known, planted
 from planting import CLASSES, TRANSFORM, reader
 from schemas import check
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.dense.by_words import SegmenterMasks, WordMasks
 from seewhy.dense.finders import Segmenter
@@ -79,6 +80,18 @@ def test_a_clean_model_is_not_accused() -> None:
     assert version(data["all"], "background alone") < 0.9
     assert abs(data["all"]["difference"]["value"]) < LEAST
     assert data["masks"]["check"]["hit"]
+
+
+def test_pictures_that_the_model_was_fitted_on_are_counted() -> None:
+    samples, masks = planted(12, 0, "around")
+    model = Linear(n_crops=0).fit(reader("cnn", False).encoder, samples)
+    fresh, others = planted(12, 1, "around")
+    data = STUDY.run(model, samples, Known(masks))
+    assert data.data["n_fitted_on"] == 24
+    assert "The classifier was fitted on 24 of these pictures, so its accuracy is too high." in data.sentence
+    new = STUDY.run(model, fresh, Known(others))
+    assert new.data["n_fitted_on"] == 0
+    assert "fitted on" not in new.sentence
 
 
 def test_what_is_found_is_as_its_schema_says_and_its_page_shows_the_versions() -> None:

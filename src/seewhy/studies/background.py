@@ -18,9 +18,11 @@ from torch import Tensor
 
 from ..bounds import Bound, Checked, Count
 from ..classifiers.base import Classifier
+from ..classifiers.known_pictures import KnownPictures
 from ..errors import DataError, ImageError
 from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
+from ..pictures.miniatures import miniature
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress, shown
@@ -106,7 +108,8 @@ class BackgroundStudy(Checked):
         area = round(float(torch.stack([m.float().mean() for m in scenes.masks]).mean()), 4)
         covered = None if boxes is None else scenes.covered(boxes)
         data: dict[str, Any] = {
-            "study": "background", "n": len(scenes.items), "verdict": overall(rows), "all": rows[-1],
+            "study": "background", "n": len(scenes.items),
+            "n_fitted_on": scenes.n_known(classifier.known), "verdict": overall(rows), "all": rows[-1],
             "classes": rows[:-1],
             "masks": {
                 "source": masks.told, "by_hand": masks.by_hand, "area": area, "check": check, "boxes": covered,
@@ -202,6 +205,13 @@ class Scenes:
     def grounds(self) -> list[Pixels]:
         return [filled(p.pixels, m) for p, m in zip(self.pictures, self.masks, strict=True)]
 
+    def n_known(self, known: KnownPictures | None) -> int | None:
+        """Return how many pictures the classifier was fitted on, or copies of these; ``None`` if these are unknown."""
+        if known is None:
+            return None
+        small = [miniature(view.pixels, view.original_size) for view in self.pictures]
+        return sum(twin is not None for twin in known.twins([view.digest for view in self.pictures], small, None))
+
     def versions(self, i: int, lent: Sequence[int], seed: int) -> list[Pixels]:
         """Return all versions of a picture; the versions that need no other picture come first."""
         pixels, mask = self.pictures[i].pixels, self.masks[i]
@@ -265,8 +275,10 @@ def sentence(data: dict[str, Any]) -> str:
     named = {v: [c["label"] for c in data["classes"] if c["verdict"] == v] for v in ("yes", "no", "undecided")}
     classes = "; ".join(f"{v} ({some(names, 3)})" for v, names in named.items() if names)
     doubt = ""
+    if n := data["n_fitted_on"]:
+        doubt = f"The classifier was fitted on {n} of these pictures, so its accuracy is too high. "
     if not masks["by_hand"] and not masks["check"]["hit"]:
-        doubt = (
+        doubt += (
             "The masks may miss the object: painting over them lowers the score no more than painting over other "
             "places. "
         )

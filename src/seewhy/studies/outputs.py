@@ -98,6 +98,9 @@ class StudyBackgroundOutput(Study):
     """JSON output of ``seewhy study background --json``."""
 
     study: Literal["background"]
+    n_fitted_on: Annotated[
+        Count | None, Doc("number of pictures that the model was fitted on, or copies of these; `null` if unknown")
+    ]
     verdict: Verdict
     all: Annotated[BackgroundRow, Doc("the row of all pictures")]
     classes: Annotated[list[BackgroundRow], Doc("a row for each class")]
@@ -387,6 +390,7 @@ class DriftOutput(Study):
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
     n_known: Annotated[Count, Doc("number of training pictures")]
+    n_fitted_on: Annotated[Count, Doc("number of new pictures whose file is a training picture")]
     p: Annotated[Share, Doc("p value of the permutation test")]
     energy: Annotated[float, Doc("energy distance between new and training pictures")]
     far: Annotated[

@@ -114,7 +114,7 @@ class DriftTest:
         """Compare new pictures, which need no labels, with the training pictures of a classifier."""
         progress = progress or Progress()
         known = known_of(classifier)
-        items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
+        items, logits, pooled, files = look_at(classifier, pictures, store, None, progress)
         if min(len(known.names), len(items)) < 10:
             raise DataError(
                 f"At least 10 new pictures and 10 training pictures are needed, got {len(items)} and "
@@ -131,7 +131,9 @@ class DriftTest:
         ]  # fmt: skip
         data = {
             "drift": "yes" if found.p < self.alpha else "no",
-            "n": len(items), "n_known": len(known.names), "p": round(found.p, 5), "energy": round(found.energy, 5),
+            "n": len(items), "n_known": len(known.names),
+            "n_fitted_on": sum(file.digest in known.by_digest for file in files),
+            "p": round(found.p, 5), "energy": round(found.energy, 5),
             "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
             "classes": _classes(classifier, decided), "pictures": farthest,
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
@@ -160,11 +162,14 @@ def known_of(classifier: Classifier) -> KnownPictures:
 def sentence(data: dict[str, Any]) -> str:
     far, (low, high) = data["far"], data["far"]["interval"]
     new, known = f"the {data['n']:,} new pictures", f"the {data['n_known']:,} training pictures"
-    said = [
+    said = [f"{data['n_fitted_on']:,} of {new} are training pictures, so they hide differences."] * bool(
+        data["n_fitted_on"]
+    )
+    said.append(
         f"T{new[1:]} differ from {known}."
         if data["drift"] == "yes"
         else f"No difference was found between {new} and {known}."
-    ]
+    )
     said.append(
         f"{points(far['value'])} % of the new pictures ({points(low)} to {points(high)} %) are unlike the training "
         f"pictures; {FAR * 100:.0f} % would be expected."
@@ -184,6 +189,8 @@ def _changed(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def todo(data: dict[str, Any]) -> str:
+    if data["n_fitted_on"]:
+        return "Leave out the training pictures, and test again."
     if data["drift"] == "yes":
         return (
             "Look at the most unusual pictures. If they show your classes, label some of them and fit again. "
