@@ -256,7 +256,8 @@ def test_names_that_do_not_fit_are_said_not_to_first() -> None:
     assert decision.sentence.startswith(f"Best guess: {wrong.prediction.label}, with a score of only ")
     page = render_html(wrong)
     assert page.index("None of these names fits well") < page.index("<h1")
-    assert next(iter(card_lines(wrong))).startswith("picture 1: None of these names fits well. Best guess: ")
+    assert next(iter(card_lines(wrong))).startswith(f"picture 1: {wrong.prediction.label} or ")
+    assert next(iter(card_lines(wrong))).endswith("? None of these names fits well")
     assert "None of these names" not in render_html(right)
     assert "fits_poorly" not in wrong.to_json()["decision"]
 

@@ -62,7 +62,9 @@ def test_all_say_one_number(case: tuple[Explanation, str | None], monkeypatch: p
     for page in tiles:
         assert numbers(re.findall(r'<h3>(<span class="name">.*?)</h3>', page, re.DOTALL)[-1]) == one
     (line,) = _text_lines(iter([p]), "predictions")
-    assert line.split("\t")[2].strip() == ("–" if said is None else f"{said}%")
+    assert line.split("\t")[2].strip() == (
+        "–" if said is None else f"{'score ' * (p.decision is not None and not p.is_measured)}{said}%"
+    )
     assert numbers(next(iter(card_lines(why))).partition(", then")[0]) == one
     drawn: list[str] = []
     plain = Canvas.text
@@ -81,9 +83,10 @@ def test_the_own_score_is_called_so_wherever_another_stands_above_it(case: tuple
     own = re.search(r"the classifier's own score: ([^<]*)<", card)
     small = re.search(r'class="second">own score (.*?)</p>', tile)
     printed = [line for line in card_lines(why) if line.strip().startswith("own score")]
-    assert bool(own) == bool(small) == bool(printed) == p.is_measured
+    assert bool(own) == bool(small) == bool(printed) == (p.decision is not None)
     if own and small:
         assert numbers(own[1]) == numbers(small[1]) == numbers(printed[0]) == list(OWN)
+        assert p.is_measured or f"{p.label}?" in card, "a score that nobody measured stands under a question"
         assert not re.search(r"rather than [^<]*\d", card)
     else:
         assert "rather than red fox, which has" in card

@@ -385,7 +385,7 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     poorly = why.by_names and best < HALF
     sentence = f"SeeWhy cannot say how often a score of {_part(best)} is right, because {why.reason}."
     if why.by_names:
-        sentence = f"SeeWhy has not measured how often a score of {_part(best)} is right."
+        sentence = "SeeWhy never measured how often this score is right."
     if poorly:
         sentence = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:

@@ -165,8 +165,9 @@ def _decision_line(result: Prediction) -> str:
     from ..explanation.prediction import UNKNOWN
 
     label, right, d = UNKNOWN if result.rejected else result.label, result.probability, result.decision
-    judged = ""
+    figure, judged = "–" if right is None else percent(right), ""
     if d is not None:
+        figure = f"score {figure}" if d.verdict == "not measured" else figure
         is_several = d.verdict == "not sure" and len(result.names) > 1
         judged = f"\t{d.verdict}" + (f": {printable(listed(result.names))}" if is_several else "")
-    return f"{printable(result.image)}\t{printable(label)}\t{'–' if right is None else percent(right)}{judged}\n"
+    return f"{printable(result.image)}\t{printable(label)}\t{figure}{judged}\n"

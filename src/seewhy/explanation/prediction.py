@@ -128,8 +128,8 @@ class Decision(Result):
 
     @property
     def is_open(self) -> bool:
-        """Whether the decision is a question: it is not sure, or no name fits well."""
-        return self.verdict == "not sure" or self.fits_poorly
+        """Whether the decision is a question: it is not sure, was not measured, or no name fits well."""
+        return self.verdict in ("not sure", "not measured") or self.fits_poorly
 
     @property
     def doubt(self) -> float | None:
@@ -182,13 +182,15 @@ class Prediction:
     @property
     def names(self) -> tuple[str, ...]:
         """The classes between which the decision is. An open decision names at least the two with the highest scores,
-        unless the first is as probable as promised.
+        unless the first is as probable as promised; an unmeasured one names the first.
         """
         d = self.decision
         if d is None or not d.is_open:
             return (self.label,)
         if d.narrows:
             return d.classes
+        if not (self.is_measured or d.fits_poorly):
+            return (self.label,)
         is_lone = len(d.classes) == 1 and (d.if_known or d.probability or 0.0) >= d.level
         return tuple(r.label for r in self.top[: 1 if is_lone else 2])
 

@@ -37,7 +37,7 @@ from .blocks import (
 from .evidence import evidence_of, heat_title, place_of, regions_of
 from .page import file_name, level_text, linked, percent, render, terms_of
 
-N_TOP, N_OPEN = 5, 3
+N_TOP, N_OPEN = 5, 2
 """Number of classes listed, and number shown before the first click."""
 HALF = 0.5
 """Share of a picture; if the network looks at less, the card says so before the first click."""
@@ -140,8 +140,8 @@ def _next(e: Explanation) -> tuple[Text, str]:
 
 
 def own_scores(p: Prediction, space: str = " ") -> str:
-    """Return the classifier's scores of the first two classes, for decisions with a measured probability."""
-    if not p.is_measured or p.n_classes == 1:
+    """Return the classifier's scores of the first two classes, beside a decision."""
+    if p.decision is None or p.n_classes == 1:
         return ""
     return ", ".join(f"{r.label} {percent(r.score, space)}" for r in p.top[:2])
 
@@ -245,9 +245,8 @@ def card_lines(e: Explanation) -> Iterator[str]:
     p, d = e.prediction, e.prediction.decision
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
     word = "" if d is None else sign_of(d)[1]
-    if d is None or not p.is_measured:
+    if d is None:
         nearly = f", then {p.top[1].label} {percent(p.top[1].score, ' ')}" if len(p.top) > 1 else ""
-        label = f"{word}. Best guess: {label}" if d is not None and d.fits_poorly else label
         yield f"{p.image}: {label}{nearly}"
     else:
         sure = f"{p.title} {word}" if d.is_open else f"{label}, {word.lower()}"
