@@ -197,10 +197,17 @@ def commands(page: Path) -> str:
     import typer.main
 
     from seewhy.cli import app
-    from seewhy.cli.verbs import shared_options
 
-    shared = table(("option", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
-    return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(typer.main.get_command(app), "seewhy")])
+    group: Any = typer.main.get_command(app)
+    shared = table(("option", "meaning", "default"), _rows(group.commands["fit"], of_every=True))
+    return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(group, "seewhy")])
+
+
+def _rows(verb: Any, of_every: bool) -> list[tuple[str, str, str]]:
+    from seewhy.cli.verbs import EVERY
+
+    shown = [p for p in verb.params if not p.hidden and (p.rich_help_panel == EVERY) is of_every]
+    return [(_called(p), p.help or "", _preset(p)) for p in shown]
 
 
 def _verbs(group: Any, before: str) -> Iterator[str]:
@@ -213,7 +220,7 @@ def _verbs(group: Any, before: str) -> Iterator[str]:
 
 def _verb(verb: Any, name: str) -> str:
     """One verb: what it does, its arguments and options, what ``--set`` sets, and examples to copy."""
-    rows = [(_called(p), p.help or "", _preset(p)) for p in verb.params if not p.hidden]
+    rows = _rows(verb, of_every=False)
     examples = [line.strip() for line in (verb.epilog or "").splitlines() if line.strip() and "Examples:" not in line]
     parts = [f"## {name}\n", f"{inspect.cleandoc(verb.help or '')}\n", table(("option", "meaning", "default"), rows)]
     settings = loads(SETTINGS.read_text("utf-8")).get(name.removeprefix("seewhy "), [])
@@ -382,10 +389,11 @@ def setting_rows(part: Any) -> list[dict[str, str]]:
     """Of a class by its full name, or of settings that are fields of nothing."""
     from pkgutil import resolve_name
 
-    from seewhy.parameters import documented, in_words, settings_of, written
+    from seewhy.bounds import typed
+    from seewhy.parameters import documented, settings_of, written
 
     if isinstance(part, dict):
-        rows = [(name, in_words(own.kind), written(own.preset), own.help) for name, own in part.items()]
+        rows = [(name, typed(own.kind), written(own.preset), own.help) for name, own in part.items()]
     else:
         cls = resolve_name(part)
         meanings = documented(cls)[1]

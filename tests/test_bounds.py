@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 
-from seewhy.bounds import Bound, Count, OpenPart, Positive, check_fields
+from seewhy.bounds import Bound, Count, OpenPart, Positive, check_fields, expected, typed
 from seewhy.errors import InputError
 
 
@@ -40,6 +42,9 @@ class Settings:
             "`part` of it must be a number from 0 to below 1, got 1. Leave it out to use 0.0.",
         ),
         ({"n": 0}, "`n` of it must be a whole number of at least 1, got 0."),
+        ({"n": 2.5}, "`n` of it must be a whole number of at least 1, got 2.5."),
+        ({"n": True}, "`n` of it must be a whole number of at least 1, got True."),
+        ({"rate": "0.1"}, "`rate` of it must be a number above 0, got '0.1'. Leave it out to use 0.1."),
         ({"form": "c"}, "`form` of it must be 'a' or 'b', got 'c'."),
     ],
 )
@@ -76,6 +81,24 @@ def test_a_field_without_a_default_cannot_be_left_out() -> None:
 )
 def test_a_bound_in_words(bound: Bound, words: str) -> None:
     assert str(bound) == words
+
+
+def test_alike_alternatives_are_named_once() -> None:
+    assert expected(tuple[str, ...] | Sequence[str] | None) == "a list of strings or None"
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (Count | None, "a whole number of at least 1 or none"),
+        (tuple[int, ...] | None, "whole numbers separated by commas or none"),
+        (Literal["a", "b"], "a or b"),
+        (bool | Path, "true or false or a path"),
+        (dict[str, str], "a value made in Python"),
+    ],
+)
+def test_a_type_in_the_words_of_the_command_line(hint: object, words: str) -> None:
+    assert typed(hint) == words
 
 
 def test_what_lies_within_passes() -> None:

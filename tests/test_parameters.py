@@ -42,6 +42,7 @@ def test_none_and_whole_numbers() -> None:
     assert configured(GradCAM, {"layer": "none"}) == GradCAM()
     assert configured(GradCAM, {"layer": "blocks.4"}) == GradCAM(layer="blocks.4")
     assert configured(GradCAM, {}) == GradCAM()
+    assert type(configured(Occlusion, {"fill": 1}).fill) is float
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_counterfactual_map_is_named_and_measured_as_what_it_is() -> None:
 
 
 def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(InputError, match="must be a whole number above 0"):
+    with pytest.raises(InputError, match="must be a whole number of at least 1"):
         configured(AttentionRollout, {"batch_size": "0"})
 
 
@@ -137,5 +138,5 @@ def test_what_an_error_says_to_see_is_there() -> None:
             value_of(f"seewhy {command}", "n", "many", int)
         assert str(error.value).endswith(f" See: seewhy {command} --help")
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
-    with pytest.raises(InputError, match=r"whole number above 0, got 0\.$"):
+    with pytest.raises(InputError, match=r"whole number of at least 1, got 0. Leave it out to use 32\.$"):
         configured(Embed, {"batch_size": "0"})

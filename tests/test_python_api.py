@@ -705,8 +705,7 @@ def parameters_of(function: Any) -> list[str]:
     """Its own and those it passes on."""
     if not hasattr(inspect.unwrap(function), "__wrapped__") and function is inspect.unwrap(function):
         return [p for p in inspect.signature(function).parameters if p != "source"]
-    hints, options, _ = _hints(getattr(function, "__func__", function))
-    return [*hints, *options]
+    return [*_hints(getattr(function, "__func__", function))]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,17 +8,16 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .bounds import alternatives, fits, plain, typed
 from .errors import InputError, UnknownNameError
 from .registry import is_registered
 
-_WORDS = {
-    bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none", Path: "a path",
-}  # fmt: skip
 _UNSET = object()
 
 
@@ -43,11 +42,12 @@ class _Names(dict[str, Any]):
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
+    """Return the types of a class's fields, without bounds, which the class itself checks."""
     hints: dict[str, Any] = {}
     for kind in reversed(cls.__mro__):
         names = _Names(vars(sys.modules[kind.__module__]))
         own = type("Own", (), {"__annotations__": inspect.get_annotations(kind)})
-        hints |= get_type_hints(own, {}, names, include_extras=True)
+        hints |= get_type_hints(own, {}, names)
     return hints
 
 
@@ -60,7 +60,7 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
     """
     hints = hints_of(method)
     return tuple(
-        Setting(f.name, in_words(hints[f.name]), "" if f.default is MISSING else written(f.default))
+        Setting(f.name, typed(hints[f.name]), "" if f.default is MISSING else written(f.default))
         for f in fields(method)
         if f.init
     )
@@ -98,12 +98,11 @@ def configured(method: Any, given: Mapping[str, Any], command: str = "") -> Any:
 
 
 def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
-    for kind in _alternatives(hint):
-        converted = _as(value, kind)
-        if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
+    for kind in sorted(alternatives(hint), key=lambda kind: kind is str):  # every value is a text
+        converted = _as(value, plain(kind))
+        if converted is not _UNSET and fits(converted, hint):
             return converted
-    above = " above 0" if name == "batch_size" else ""
-    raise InputError(f"`{name}` of {owner} must be {in_words(hint)}{above}, got {written(value)}.{_see(owner)}")
+    raise InputError(f"`{name}` of {owner} must be {typed(hint)}, got {written(value)}.{_see(owner)}")
 
 
 def _see(owner: str) -> str:
@@ -114,68 +113,27 @@ def _see(owner: str) -> str:
 
 
 def _as(value: Any, kind: Any) -> Any:
-    kind = _plain(kind)
-    text = value.strip() if isinstance(value, str) else None
-    origin = get_origin(kind) or kind
-    if origin is Literal:
-        return next((c for c in get_args(kind) if value == c or text == str(c)), _UNSET)
-    if kind is NoneType:
-        return None if value is None or (text or "").lower() == "none" else _UNSET
-    if kind is bool:
-        words = {"true": True, "false": False}
-        return value if isinstance(value, bool) else words.get((text or "").lower(), _UNSET)
+    value = _parsed(value.strip(), kind) if isinstance(value, str) and kind is not str else value
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        parts = tuple(_as(part, get_args(kind)[0]) for part in value)
+        return _UNSET if any(part is _UNSET for part in parts) else parts
+    if not fits(value, kind) or (kind is float and not math.isfinite(value)):
+        return _UNSET
+    return float(value) if kind is float else value
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    """Return the value of this type that a text stands for, or the text."""
+    if get_origin(kind) is Literal:
+        return {str(choice): choice for choice in get_args(kind)}.get(text, text)
+    if kind in (bool, NoneType):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
     if kind in (int, float):
-        return _number(value if text is None else text, kind)
-    if origin is tuple:
-        values = value if text is None else text.split(",")
-        parts = [_as(part, get_args(kind)[0]) for part in values] if isinstance(values, list | tuple) else [_UNSET]
-        return _UNSET if any(part is _UNSET for part in parts) else tuple(parts)
+        with suppress(ValueError):
+            return kind(text)
     if kind is Path and text:
         return Path(text)
-    return value if not isinstance(origin, type) or isinstance(value, origin) else _UNSET
-
-
-def _number(value: Any, kind: type) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return _UNSET
-    try:
-        number = float(value)
-        if kind is int:
-            return int(value) if not isinstance(value, float) or value == int(value) else _UNSET
-        return number if math.isfinite(number) else _UNSET
-    except (ValueError, OverflowError):
-        return _UNSET
-
-
-def _plain(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a field's type, with text last because every value is a text."""
-    hint = _plain(hint)
-    if get_origin(hint) in (Literal, tuple):
-        return (hint,)
-    return tuple(sorted(get_args(hint) or (hint,), key=lambda kind: kind is str))
-
-
-def in_words(hint: Any) -> str:
-    """Describe a field's type in words.
-
-    >>> in_words(int | None), in_words(tuple[float, ...])
-    ('a whole number or none', 'numbers separated by commas')
-    """
-    words, hint = [], _plain(hint)
-    for kind in (hint,) if get_origin(hint) in (Literal, tuple) else map(_plain, get_args(hint) or (hint,)):
-        if get_origin(kind) is Literal:
-            words += [str(choice) for choice in get_args(kind)]
-        elif get_origin(kind) is tuple and _plain(get_args(kind)[0]) in _WORDS:
-            words.append(_WORDS[_plain(get_args(kind)[0])].removeprefix("a ") + "s separated by commas")
-        elif kind in _WORDS:  # other types can be passed in Python but not on the command line
-            words.append(_WORDS[kind])
-    if not words:
-        return "a value made in Python"
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    return text.split(",") if get_origin(kind) is tuple else text
 
 
 def written(value: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_origin
+
 import pytest
 import torch
 
 from registered import check_class, small
-from seewhy.bounds import limits
+from seewhy.bounds import expected, limits
 from seewhy.errors import InputError
 from seewhy.learning.objectives import Contrastive, objectives
 from seewhy.learning.objectives.contrastive import Regional
@@ -29,13 +31,13 @@ def test_class_attributes_and_file_name(name: str) -> None:
 @pytest.mark.parametrize("name", [*objectives])
 def test_a_setting_outside_its_bounds_is_refused(name: str) -> None:
     bounded = limits(objectives[name])
-    assert {field for field, *_ in bounded} >= {"temperature"} & {*objectives[name].__dataclass_fields__}  # type: ignore[attr-defined]
-    for field, expected, limit in bounded:
-        wrong = "nothing of it" if isinstance(limit, tuple) else float("nan")
+    assert {*bounded} >= {"temperature"} & {*objectives[name].__dataclass_fields__}  # type: ignore[attr-defined]
+    for field, hint in bounded.items():
+        wrong = "nothing of it" if get_origin(hint) is Literal else float("nan")
         with pytest.raises(InputError) as caught:
             objectives[name](**{field: wrong})
-        given = repr(wrong) if isinstance(limit, tuple) else "nan"
-        told = f"`{field}` of the objective {name} must be {expected}, got {given}."
+        given = repr(wrong) if isinstance(wrong, str) else "nan"
+        told = f"`{field}` of the objective {name} must be {expected(hint)}, got {given}."
         assert str(caught.value).startswith(told)
 
 

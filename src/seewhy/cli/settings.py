@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bounds import Count
+
 KINDS: dict[str, Any] = {str(kind): kind for kind in (int | None, float | None, str | None, tuple[int, ...])}
-KINDS["Path | None"] = Path | None
+KINDS |= {"Path | None": Path | None, "Count": Count}
 
 
 class Own(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Bound, NotNegative, Positive, check_fields
+from ..bounds import Bound, Count, NotNegative, Positive, check_fields
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..heads.head import Head
@@ -109,7 +109,7 @@ class DenseCLIP:
     needs_words: ClassVar[bool] = True
 
     n_steps: int = 300
-    batch_size: int = 4
+    batch_size: Count = 4
     lr: float = 2e-3
     width: int = 64
     levels: Annotated[int, Bound(1, MOST)] = 2

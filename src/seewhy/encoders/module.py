@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..arguments import article, checked
+from ..arguments import checked
+from ..bounds import article
 from ..errors import InputError, ModelError, UnknownNameError
 from ..types import Transform
 from .base import Encoder, Layout

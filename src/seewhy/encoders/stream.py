@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..arguments import article, fits
+from ..bounds import article, fits
 from ..errors import ImageError, InputError
 from ..pictures.images import MAX_BYTES, Picture, read_views
 from ..pictures.miniatures import miniature

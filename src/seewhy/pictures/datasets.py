@@ -10,7 +10,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from ..arguments import article
+from ..bounds import article
 from ..errors import DataError, InputError
 from .samples import Sample, Samples, gathered, load_pictures, load_samples
 from .sources import InMemory, list_pictures, name_of, several

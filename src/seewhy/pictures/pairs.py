@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..arguments import article
+from ..bounds import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_text, reason
 from .datasets import column_of, one_at_a_time, sample_of

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from PIL import Image
 
-from ..arguments import article
+from ..bounds import article
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..storage.output import PICTURES, WRITTEN, is_written
 from .dicom import is_dicom

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..bounds import Checked
+from ..bounds import Checked, Count
 from ..errors import needs
 from ..types import Failure
 
@@ -84,7 +84,7 @@ class Embed(Checked, Work):
     engine: str = "auto"
     space: Literal["features", "words"] = "features"
     dtype: Literal["float32", "float16"] = "float32"
-    batch_size: int = 32
+    batch_size: Count = 32
 
     verb = "embed"
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ....bounds import Bound, NotNegative, OpenPart
+from ....bounds import Bound, Count, NotNegative, OpenPart
 from ....classifiers import classifiers
 from ....classifiers.base import HeldOut
 from ....classifiers.encoded_set import EncodedSet, spread
@@ -116,7 +116,7 @@ class COMET(NetworkRecipe):
     detector_norm: Norm = "frozen"
     size: Annotated[int, Bound(32)] | None = None
     n_steps: int = 300
-    batch_size: int = 16
+    batch_size: Count = 16
     lr: float = 2e-3
     encoder_lr: float = 0.1
     weight_decay: float = 0.03
