@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.verbs import shared_options
 from seewhy.evaluation.figures import FURTHER
 from seewhy.evidence.explain import agree
 from seewhy.explanation.similar import Like, Likeness
@@ -126,7 +125,7 @@ def test_commands_and_options_shown_exist() -> None:
                     continue
                 verb = verbs.commands[words[1]]
                 verb = verb.commands[words[2]] if hasattr(verb, "commands") else verb
-                known = {o for p in (*verb.params, *shared_options()) for o in (*p.opts, *p.secondary_opts)}
+                known = {o for p in verb.params for o in (*p.opts, *p.secondary_opts)}
                 wrong += [(page.name, line, w) for w in words[2:] if re.match(r"--?\w", w) and w not in known]
     assert wrong == []
 
@@ -141,19 +140,8 @@ def test_options_named_in_the_text_exist() -> None:
     known = {
         o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
     }
-    known |= {"--check", "--version", "--debug", "--help"} | {o for p in shared_options() for o in p.opts}
-    known |= {
-        "--n-classes",
-        "--n-chosen",
-        "--n-texts",
-        "--search-networks",
-        "--k",
-        "--m",
-        "--reads",
-        "--help-all",
-        "--count",
-        "--generator",
-    }
+    known |= {"--check", "--version", "--debug", "--help", "--n-classes", "--n-chosen", "--n-texts", "--count"}
+    known |= {"--search-networks", "--k", "--m", "--reads", "--generator"}
     for page in (page for page in PAGES if page.name != "CHANGELOG.md"):  # which names what is gone
         named = {
             n for code in re.findall(r"`(--[^`]+)`", page.read_text("utf-8")) for n in re.findall(r"--[\w-]+", code)

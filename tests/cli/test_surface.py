@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from seewhy.cli import app
 from seewhy.cli.session import settings
 from seewhy.cli.settings import SETTINGS
-from seewhy.cli.verbs import N_SHOWN, shared_options
+from seewhy.cli.verbs import EVERY, N_SHOWN
 from seewhy.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src/seewhy/cli"
@@ -39,8 +39,13 @@ def verbs(group: Any = ROOT, before: str = "") -> Iterator[tuple[str, Any]]:
             yield before + name, verb
 
 
-def options(verb: Any) -> list[Any]:
-    return [p for p in verb.params if p.param_type_name == "option"]
+def options(verb: Any, shared: bool = False) -> list[Any]:
+    found = [p for p in verb.params if p.param_type_name == "option"]
+    return [p for p in found if (p.rich_help_panel == EVERY) is shared]
+
+
+def shared_options() -> list[Any]:
+    return options(dict(verbs())["fit"], shared=True)
 
 
 def test_it_is_small() -> None:
@@ -98,6 +103,10 @@ def test_settings_are_pairs() -> None:
 def test_what_nothing_takes_is_refused() -> None:
     done = CliRunner().invoke(app, ["predict", "x.png", "--set", "batch_sise=3"])
     assert str(done.exception).startswith("There is no setting of seewhy predict called 'batch_sise'. Did you mean")
+    done = CliRunner().invoke(app, ["predict", "x.png", "--set", "batch_size=0"])
+    assert str(done.exception) == (
+        "`batch_size` of seewhy predict must be a whole number of at least 1, got 0. See: seewhy predict --help"
+    )
     done = CliRunner().invoke(app, ["predict", "x.png", "--set", "model=m"])
     assert str(done.exception).endswith(" model is an option: --model.")
     done = CliRunner().invoke(app, ["adapt", "x", "-o", "m", "--set", "epochs=2"])

@@ -126,7 +126,8 @@ def _go_on(session: Session) -> NoReturn:
             session.ready()
             say(f"{len(earlier['findings'])} findings at {url} (stop with Ctrl-C)")
 
-        serve_desk(page, settings, corrections.decisions.store, told, "decide")
+        with closing(corrections.decisions.store):
+            serve_page(page, settings, told, "decide")
     else:
         export_corrected(session, o.export, corrections.data, corrections.decisions)
     raise typer.Exit
@@ -171,8 +172,8 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
         )
 
 
-def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None], what: str) -> None:
-    """Serve a page, and close its store of decisions at the end."""
+def serve_page(page: Any, settings: Any, told: Callable[[str], None], what: str) -> None:
+    """Serve a page; ``what`` says what everybody can do who reaches it."""
     with needs("app", "The page"):
         from ..service.app.serving import run
 
@@ -180,12 +181,12 @@ def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None]
         told(url)
         if settings.is_open:
             say(
-                f"seewhy: anybody on this network can read this page and {what}, because it has no password",
+                f"seewhy: other machines can reach {settings.host}, and everybody who does can read this page and "
+                f"{what}: it has no passwords. Leave out --host to serve only this machine.",
                 file=sys.stderr,
             )
 
-    with closing(store):
-        run(page, settings, ready)
+    run(page, settings, ready)
 
 
 def _texts(session: Session) -> NoReturn:

@@ -85,10 +85,12 @@ def evaluate(
     if cards is not None and check_output(cards):
         raise DataError(f"--cards must be a folder, got {cards}. Leave the ending out.")
     run = _retrieval if retrieval else _boxes if boxed else _masks if masked else _decisions
-    run(session, place, path)
+    report, n = run(session, place, path)
+    session.report(report, output, None if path == output else "evaluation")
+    session.end(n)
 
 
-def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
+def _decisions(session: Session, place: Path, path: Path | None) -> tuple[Page, int]:
     from ..classifiers.linear.jitter import predict_views
     from ..evaluation import evaluate as run
     from ..evaluation.report import address, write_cards
@@ -105,19 +107,12 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
     if o.cards is not None:
         made = write_cards(report, classifier, o.cards, **session.kept)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
-    _report(session, report, path)
-    session.end(report.data["n"])
+    return report, report.data["n"]
 
 
 def _page_in(output: Path) -> Path | None:
     """Return the page's place if the output is a folder."""
     return output / "evaluation.html" if output.is_dir() or not output.suffix else None
-
-
-def _report(session: Session, report: Page, path: Path | None) -> None:
-    """Print a report and save it: as one file, or as a page and its JSON in the folder of ``--output``."""
-    output = session.given.output
-    session.report(report, output, None if path == output else "evaluation")
 
 
 def _only(data: Sequence[str]) -> str:
@@ -199,7 +194,7 @@ def _drift(session: Session) -> NoReturn:
     raise typer.Exit(int(drift.data["drift"] == "yes"))
 
 
-def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
+def _retrieval(session: Session, place: Path, path: Path | None) -> tuple[Page, int]:
     from ..learning.encoders.adapted import is_adapted, open_adaptation
     from ..pictures.pairs import load_pairs
     from ..studies.adapting import measure_retrieval
@@ -214,11 +209,10 @@ def _retrieval(session: Session, place: Path, path: Path | None) -> NoReturn:
     if is_adapted(folder):
         trained_on = open_adaptation(folder, engine=session.engine, base=encoder.base).trained_on
     report = measure_retrieval(encoder, pairs, also=others, trained_on=trained_on, seed=session.seed, **session.kept)
-    _report(session, report, path)
-    session.end(report.data["n_pictures"])
+    return report, report.data["n_pictures"]
 
 
-def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
+def _masks(session: Session, place: Path, path: Path | None) -> tuple[Page, int]:
     from ..dense.evaluation import evaluate_segmenter
     from ..dense.maskclip import MaskCLIP
     from ..dense.saving import load_segmenter
@@ -235,8 +229,7 @@ def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
     else:
         segmenter = MaskCLIP().build(session.encoder(), masked.classes, session.store)
     report = evaluate_segmenter(segmenter, masked, train=others, seed=session.seed, progress=session.terminal)
-    _report(session, report, path)
-    session.end(report.data["n"])
+    return report, report.data["n"]
 
 
 def _is_of_boxes(model: str | None, detector: str | None) -> bool:
@@ -247,7 +240,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
     return detector is not None or (model is not None and (is_detector(model) or has_boxes(Path(model))))
 
 
-def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
+def _boxes(session: Session, place: Path, path: Path | None) -> tuple[Page, int]:
     """Evaluate boxes by average precision, compared with simpler boxes."""
     from ..dense import detectors
     from ..dense.by_words import detector_for
@@ -276,8 +269,7 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
         boxes = load_boxes(o.model or "", pictures=o.pictures)
     chosen = [] if o.novel is None else [n.strip() for n in o.novel.split(",")]
     report = evaluate_boxes(truth, boxes, novel=chosen, seed=session.seed)
-    _report(session, report, path)
-    session.end(len(truth))
+    return report, len(truth)
 
 
 def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:

@@ -55,7 +55,6 @@ def explain(
 
     With a saved segmenter or detector, or with --parts and --labels, each object found gets a card.
     """
-    from ..classifiers.words import measured_on
     from ..evidence.batch import Batch
 
     strengths, explainer, judge, most_cards = session.take("strengths", "explainer", "judge", "most_cards")
@@ -82,9 +81,7 @@ def explain(
     if _are_parts_wanted(session):
         _explain_parts(session, how, most_cards)
     _check(output, png, session.force)
-    classifier = session.classifier(model, labels, descriptions, follow_up)
-    if validation is not None:
-        classifier = measured_on(classifier, session.samples(validation), *session.kept.values())
+    classifier = session.classifier(model, labels, descriptions, follow_up, validation)
     names: Iterable[str] = session.pictures(pictures, output)
     names = list(names) if masks else names  # which may come one by one, for as long as somebody types them
     objects, _ = options.objects_of(session, classifier, names)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 from ..errors import InputError, ModelError
 from ..parameters import settings_of
 from ..printable import printable
-from ..storage.marks import CHECKPOINT
-from ..storage.output import check_checkpoint, make_folder, remove
 from ..types import Failure
 from . import options
 from .session import Session
@@ -105,8 +103,6 @@ def _fit_classifier(session: Session) -> None:
     words = options.read_descriptions(o.descriptions)
     samples = session.samples(o.data, group=session.group)
     chosen_on = None if o.validation is None else session.samples(o.validation)
-    if output.parent.is_dir():
-        check_checkpoint(output.parent / f".{output.name}.checkpoint")
     texts = None if o.captions is None else read_captions(o.captions)
     recipe.check_given(descriptions=words, captions=texts)
     with session.checkpoint(output) if "checkpoint" in recipe.takes else nullcontext() as checkpoint:
@@ -157,11 +153,9 @@ def _fit_explainer(session: Session) -> None:
     pictures = [s.image for s in session.samples(data).items] if is_table else list(list_pictures([data]))
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, session.seed) if paper else fit.training(n_steps, batch_size, session.seed, lr)
-    checkpoint = check_checkpoint(make_folder(check_explainer(folder, method)) / f".{method}.checkpoint")
-    session.resumes.append(checkpoint)
-    explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, progress=session.terminal)
-    path = explainer.save(folder)
-    remove(checkpoint, CHECKPOINT)
+    with session.checkpoint(check_explainer(folder, method) / method) as checkpoint:
+        explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, progress=session.terminal)
+        path = explainer.save(folder)
     final = explainer.trained["final"]
     session.say(
         {"explainer": str(path), **explainer.trained},
@@ -272,11 +266,8 @@ def _fit_prototypes(session: Session) -> NoReturn:
     folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
         raise InputError("The classifier has no folder for its prototypes. Give one with -o.")
-    path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
+    path = folder / file_name(cls.name)
     check_bank(folder, path.name)
-    session.resumes.append(checkpoint)
-    if folder.is_dir():
-        check_checkpoint(checkpoint)
     pictures = _pictures(session, o.data, classifier)
     seal = fit.seal(classifier, pictures)
     bank: FittedBank | None = None
@@ -285,10 +276,10 @@ def _fit_prototypes(session: Session) -> NoReturn:
             bank = cls.kept_as.load(path)
     is_kept = bank is not None and bank.made_from == seal
     if bank is None or not is_kept:
-        bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
-        bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
-        bank.save(folder)
-        remove(checkpoint, CHECKPOINT)
+        with session.checkpoint(folder / cls.name) as checkpoint:
+            bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
+            bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
+            bank.save(folder)
     first, *rest = bank.lines()
     lines = [f"{path}: {first}", *rest]
     if is_kept:

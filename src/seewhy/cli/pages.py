@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -12,9 +13,8 @@ import typer
 from ..bounds import Bound
 from ..errors import DataError, InputError, needs
 from . import options
-from .check import export_corrected, label_columns, note_links, serve_desk
+from .check import export_corrected, label_columns, note_links, serve_page
 from .session import Session
-from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -62,12 +62,6 @@ def app(
     settings = _web_settings(session, measure=measure)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     _check(place, by, decisions)
-    if settings.is_open:
-        say(
-            f"seewhy: other machines can reach {host}, and everybody who does can use the page: it "
-            "has no passwords. Leave out --host to serve only this machine.",
-            file=sys.stderr,
-        )
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
     for note in () if samples is None else samples.notes:
         session.terminal.note(note)
@@ -80,9 +74,8 @@ def app(
         classifier, settings, data=samples, store=session.store, corrections=corrections, unlabelled=others,
         sources=[one for one in (place, session.given.unlabelled) if one is not None],
     )  # fmt: skip
-    from ..service.app.serving import run
-
-    run(served, settings, lambda url: session.ready(f"SeeWhy is at {url} (Ctrl-C stops it)"))
+    told = "SeeWhy is at {} (Ctrl-C stops it)"
+    serve_page(served, settings, lambda url: session.ready(told.format(url)), "use it")
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -204,7 +197,8 @@ def _annotate(session: Session) -> NoReturn:
         session.ready()
         session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
 
-    serve_desk(make_annotation_app(desk, settings), settings, store, told, "write")
+    with closing(store):
+        serve_page(make_annotation_app(desk, settings), settings, told, "write")
     raise typer.Exit
 
 

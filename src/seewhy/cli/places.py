@@ -76,23 +76,16 @@ def _paths(values: Any) -> Iterator[Path]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield a file, and the files that are read with it: pictures of a folder or table, or the files of a model."""
-    from ..pictures.sources import is_picture, list_files
-    from ..pictures.tables import TABLES, rows_of
+    """Yield a file, or the files of a model or index; pictures and files of others are kept where they are written."""
+    from ..pictures.sources import list_files
 
-    if path.is_dir():
-        endings: tuple[str, ...] | None = MODEL_FILES if _is_own(path) else None
-        if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
-            endings = ("",)  # weights from elsewhere: any file may be read
+    is_bare = (path / "config.json").exists() or (path / "open_clip_config.json").exists()
+    endings = ("",) if is_bare else MODEL_FILES if _is_own(path) else ()  # of weights from elsewhere, any may be read
+    if endings:
         with contextlib.suppress(SeeWhyError):
-            wanted = is_picture if endings is None else lambda name, _: name.lower().endswith(endings)
-            yield from map(Path, list_files(path, wanted))
-        return
-    yield path
-    if path.suffix.lower() in TABLES:
-        with contextlib.suppress(SeeWhyError):
-            for row in rows_of(path):
-                yield from (path.parent / cell for cell in row.values() if isinstance(cell, str) and cell)
+            yield from map(Path, list_files(path, lambda name, _: name.lower().endswith(endings)))
+    elif not path.is_dir():
+        yield path
 
 
 def _is_own(folder: Path) -> bool:

@@ -49,7 +49,6 @@ def predict(
     """Classify pictures: one line per picture, in order. A broken picture never stops the others."""
     from ..classifiers.certainty import check_level
     from ..classifiers.linear.jitter import predict_views
-    from ..classifiers.words import measured_on
 
     (batch_size,) = session.take("batch_size")
     if parquet:
@@ -69,9 +68,7 @@ def predict(
     check_level(level)
     if output is not None:
         check_file(output, force=session.force)
-    classifier = session.classifier(model, labels, None, follow_up)
-    if validation is not None:
-        classifier = measured_on(classifier, session.samples(validation), *session.kept.values())
+    classifier = session.classifier(model, labels, None, follow_up, validation)
     if reject and classifier.measured_trust is None:
         from ..classifiers.certainty import why_unmeasured
 

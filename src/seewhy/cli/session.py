@@ -188,11 +188,18 @@ class Session:
         labels: str | None = None,
         descriptions: Path | None = None,
         follow_up: Path | None = None,
+        validation: Path | None = None,
     ) -> Classifier:
         from . import options
 
+        named = (model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
         with self.terminal.doing(f"Loading {model or f'the encoder {self.encoder_name}'}"):
-            return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
+            found = options.resolve(*named)
+        if validation is None:
+            return found
+        from ..classifiers.words import measured_on
+
+        return measured_on(found, self.samples(validation), *self.kept.values())
 
     def samples(self, place: Any, **more: Any) -> Samples:
         from ..pictures.samples import load_samples

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,18 +26,24 @@ if TYPE_CHECKING:
     from ..pictures.samples import Samples
 
 
-def _check(session: Session, name: str) -> None:
-    output = session.given.output
-    check_report(output, name, session.force)
-    if output is not None:
-        from ..studies.study import PROGRESS
+def _reported(study: Callable[..., Any]) -> Callable[..., None]:
+    """Make a verb of a study: check its folder before, and write and print its report after."""
+    name = study.__name__.replace("_", "-")
+    page = "study" if name == "faithfulness" else name
 
-        session.resumes.append(output / PROGRESS)
+    @wraps(study)
+    def verb(session: Session, **given: Any) -> None:
+        output = session.given.output
+        check_report(output, page, session.force)
+        if output is not None:
+            from ..studies.study import PROGRESS
 
+            session.resumes.append(output / PROGRESS)
+        findings = study(session, **given)
+        session.report(findings, output, page)
+        session.end(findings.data["n"])
 
-def _finish(session: Session, findings: Any, output: Path | None, name: str) -> NoReturn:
-    session.report(findings, output, name)
-    session.end(findings.data["n"])
+    return verb
 
 
 def _learnt_and_tested(session: Session, data: Path, test: Path | None) -> tuple[Samples, Samples | None]:
@@ -55,19 +62,17 @@ def faithfulness(
     n_pictures: Count | None = None,
     masks: Path | None = None,
     output: Path | None = None,
-) -> None:
+) -> Any:
     """Which explanations of this model can you believe? Resumes a stopped run."""
     from ..studies.faithfulness import FaithfulnessStudy
 
-    _check(session, "study")
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=session.seed)
     classifier = session.classifier(model, labels)
     # In random order, so that what is measured on the first few is measured on a sample.
     names = list(session.pictures(pictures))
     random.Random(session.seed).shuffle(names)
     with working_folder(output) as folder:
-        findings = study.run(classifier, names[:n_pictures], folder, session.terminal)
-    _finish(session, findings, output, "study")
+        return study.run(classifier, names[:n_pictures], folder, session.terminal)
 
 
 def background(
@@ -79,20 +84,18 @@ def background(
     masks: list[str] | None = None,
     object_: str | None = None,
     output: Path | None = None,
-) -> None:
+) -> Any:
     """Does the model rely on the background? Give pictures that it was not fitted on. Resumes a stopped run."""
     from ..dense.by_words import WordMasks
     from ..studies.background import BackgroundStudy
 
-    _check(session, "background")
     study = session.make(BackgroundStudy)
     classifier = session.classifier(model, labels)
     samples = session.samples(data).labelled()
     names = [s.image for s in samples.items]
     source, boxes = options.objects_of(session, classifier, names)
     source = source or WordMasks(classifier.encoder, store=session.store)
-    findings = study.run(classifier, samples, source, output, boxes=boxes, progress=session.terminal)
-    _finish(session, findings, output, "background")
+    return study.run(classifier, samples, source, output, boxes=boxes, progress=session.terminal)
 
 
 def interpretability(
@@ -103,19 +106,17 @@ def interpretability(
     judge: str = "lite0",
     test: Path | None = None,
     output: Path | None = None,
-) -> None:
+) -> Any:
     """How much of an encoder's knowledge do a few concepts express? Resumes a stopped run."""
     from ..studies.interpretability import InterpretabilityStudy
 
-    _check(session, "interpretability")
     study = session.make(InterpretabilityStudy)
     samples, others = session.samples(data), None if test is None else session.samples(test)
     encoders = list(session.encoders().values())
     words: dict[str, Any] = {}
     if "text" in study.libraries:
         words = {"concepts": _texts(concepts), "judge": _judge(session, judge, encoders)}
-    findings = study.run(encoders, samples, output, test=others, **words, **session.kept)
-    _finish(session, findings, output, "interpretability")
+    return study.run(encoders, samples, output, test=others, **words, **session.kept)
 
 
 def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder | None:
@@ -145,12 +146,11 @@ def scaling(
     model: str | None = None,
     test: Path | None = None,
     output: Path | None = None,
-) -> None:
+) -> Any:
     """How many more pictures does a target accuracy need? Resumes a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.scaling import ScalingStudy
 
-    _check(session, "scaling")
     (n_crops,) = session.take("n_crops")
     recipe: Any = Linear()
     encoders: dict[str, Encoder] = {}
@@ -166,34 +166,29 @@ def scaling(
         encoders |= session.encoders()
     study = session.make(ScalingStudy, target=target, recipe=replace(recipe, n_crops=n_crops, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(encoders, samples, output, test=tested, **session.kept)
-    _finish(session, findings, output, "scaling")
+    return study.run(encoders, samples, output, test=tested, **session.kept)
 
 
-def transfer(session: Session, data: Path, *, test: Path | None = None, output: Path | None = None) -> None:
+def transfer(session: Session, data: Path, *, test: Path | None = None, output: Path | None = None) -> Any:
     """Would another encoder be better? Compares several encoders on the same pictures. Resumes a stopped run."""
     from ..classifiers.linear.recipe import Linear
     from ..studies.transfer import TransferStudy
 
-    _check(session, "transfer")
     study = session.make(TransferStudy, recipe=Linear(n_crops=0, seed=session.seed))
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(session.encoders(), samples, output, test=tested, **session.kept)
-    _finish(session, findings, output, "transfer")
+    return study.run(session.encoders(), samples, output, test=tested, **session.kept)
 
 
 def base_to_new(
     session: Session, data: Path, *, method: str = "coop", test: Path | None = None, output: Path | None = None
-) -> None:
+) -> Any:
     """How much does prompt learning gain on its training classes, and lose on new classes? Resumes a stopped run."""
     from ..studies.base_to_new import BaseToNewStudy
 
-    _check(session, "base-to-new")
     methods = tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(BaseToNewStudy, methods=methods)
     samples, tested = _learnt_and_tested(session, data, test)
-    findings = study.run(session.encoder(), samples, output, test=tested, **session.kept)
-    _finish(session, findings, output, "base-to-new")
+    return study.run(session.encoder(), samples, output, test=tested, **session.kept)
 
 
 def compare(
@@ -205,17 +200,15 @@ def compare(
     descriptions: Path | None = None,
     minutes: float | None = None,
     output: Path | None = None,
-) -> None:
+) -> Any:
     """Which method suits your pictures? Fits all applicable ones within a time limit. Resumes a stopped run."""
     from ..studies.compare import CompareStudy
 
-    _check(session, "compare")
     names = None if method is None else tuple(name.strip() for name in method.split(",") if name.strip())
     study = session.make(CompareStudy, only=names, minutes=minutes)
     samples, tested = _learnt_and_tested(session, data, test)
     texts = options.read_descriptions(descriptions)
-    findings = study.run(session.encoders(), samples, output, test=tested, descriptions=texts, **session.kept)
-    _finish(session, findings, output, "compare")
+    return study.run(session.encoders(), samples, output, test=tested, descriptions=texts, **session.kept)
 
 
 def claims(
@@ -232,14 +225,13 @@ def claims(
     instruction: list[str] | None = None,
     device: str = "auto",
     output: Path | None = None,
-) -> None:
+) -> Any:
     """Which claims of papers hold for your weights? Lists your result beside the paper's. Resumes a stopped run."""
     from ..language.questions import read_pairs
     from ..pictures.pairs import load_pairs
     from ..pictures.pixel_classes import load_masks
     from ..studies.claims import ClaimData, ClaimsStudy
 
-    _check(session, "claims")
     study = session.make(ClaimsStudy, only=tuple(only or ()))
     samples, tested = _learnt_and_tested(session, data, test)
     given = ClaimData(
@@ -255,8 +247,7 @@ def claims(
     study.asked(given)
     options.check_device(device)
     typed = shlex.join(["seewhy", *sys.argv[1:]])
-    findings = study.run(session.encoder(), given, output, command=typed, **session.kept)
-    _finish(session, findings, output, "claims")
+    return study.run(session.encoder(), given, output, command=typed, **session.kept)
 
 
 def generate(
@@ -301,5 +292,6 @@ def generate(
 
 
 app = typer.Typer(help="Answer questions about a model on many pictures.", no_args_is_help=True)
-for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, compare, claims, generate):
-    register(app, verb)
+for study in (faithfulness, background, interpretability, scaling, transfer, base_to_new, compare, claims):
+    register(app, _reported(study))
+register(app, generate)

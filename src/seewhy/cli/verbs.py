@@ -6,7 +6,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
+from functools import reduce
 from math import isfinite
 from operator import or_
 from pathlib import Path
@@ -43,11 +43,15 @@ def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -
     """Register a function as a command; its first parameter is the session, and positional parameters are arguments."""
     name = function.__name__.replace("_", "-")
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    parameters = [context, *parameters_of(function)[1:]]
+    shared = parameters_of(Session)[2:]
+    parameters = [context, *parameters_of(function)[1:], *shared, HELP_ALL]
 
     def run(context: typer.Context, **given: Any) -> None:
-        context.obj.given = SimpleNamespace(**given)
-        function(context.obj, **given)
+        session = Session(verb_of(context), context, **{p.name: given.pop(p.name) for p in shared})
+        del given["help_all"]
+        session.given = SimpleNamespace(**given)
+        with session.working():
+            function(session, **given)
 
     # What typer reads.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -64,12 +68,14 @@ def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
     told |= documented(function)[1]
     return [
-        p if p.name in ("session", "context", "verb") else _parameter(p, *told.get(p.name, ("", "")))
+        p
+        if p.name in ("session", "context", "verb")
+        else _parameter(p, EVERY if function is Session else PANELS.get(p.name), *told.get(p.name, ("", "")))
         for p in inspect.signature(function, eval_str=True).parameters.values()
     ]
 
 
-def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Parameter:
+def _parameter(p: inspect.Parameter, panel: str | None, metavar: str, help: str) -> inspect.Parameter:
     """Return one argument or option; the trailing underscore of a Python keyword is dropped."""
     name, (kind, bound) = p.name.rstrip("_"), _without_bound(p.annotation)
     shown = p.default not in (None, "", False, inspect.Parameter.empty)
@@ -83,7 +89,7 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
         ends = {} if bound is None else {"min": bound.least, "max": bound.most}
         limits: dict[str, Any] = {name: value for name, value in ends.items() if isfinite(value)}
         declared = typer.Option(
-            *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=PANELS.get(name), **limits
+            *names, help=help, show_default=shown, metavar=metavar or None, rich_help_panel=panel, **limits
         )
     return p.replace(annotation=Annotated[kind, declared], kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -105,40 +111,19 @@ def _show_all(context: typer.Context, wanted: bool) -> None:
         context.exit()
 
 
-def _help_all(
-    help_all: Annotated[
-        bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Every option, and all settings.")
-    ] = False,
-) -> None:
-    pass
-
-
-@cache
-def shared_options() -> tuple[TyperOption, ...]:
-    """Return the options of every command; the last is ``--help-all``."""
-
-    def all_of_them(**given: Any) -> None:
-        pass
-
-    parameters = parameters_of(Session)[2:]
-    all_of_them.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    all_of_them.__annotations__ = {p.name: p.annotation for p in parameters}
-    made: list[Any] = []
-    for function in (all_of_them, _help_all):
-        lone = typer.Typer(add_completion=False)
-        lone.command()(function)
-        made += typer.main.get_command(lone).params
-    for option in made:
-        option.rich_help_panel = EVERY
-    return tuple(made)
+HELP_ALL = inspect.Parameter(
+    "help_all", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False,
+    annotation=Annotated[
+        bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Every option, and all settings.",
+                           rich_help_panel=EVERY)],
+)  # fmt: skip
 
 
 class Verb(TyperCommand):
     """A command with the shared options, which checks that no output is also an input."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        own_help = super().get_params(ctx)[len(self.params) :]
-        everything = [*self.params, *shared_options(), *own_help]
+        everything = super().get_params(ctx)
         return _shown(everything) if ctx.meta.get(SHORT) else everything
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -159,17 +144,13 @@ class Verb(TyperCommand):
             if ADDRESS not in (option.metavar or ""):
                 refuse_addresses(ctx.params.get(option.name))
         check_options(ctx.params, keeps=self.name == "fit")
-        values = {option.name: ctx.params.pop(option.name) for option in shared_options()}
-        del values["help_all"]
-        ctx.obj = Session(verb_of(ctx), ctx, **values)
-        with ctx.obj.working():
-            return super().invoke(ctx)
+        return super().invoke(ctx)
 
 
 def _shown(params: Sequence[Any]) -> list[Any]:
     options = [p for p in params if isinstance(p, TyperOption)]
     own = [p for p in options if p.rich_help_panel != EVERY]
-    *shared, more = shared_options()
+    *shared, more = (p for p in options if p.rich_help_panel == EVERY)
     always = [*shared[:2], more, *options[-1:]]
     first = [p for p in own if p not in always][: N_SHOWN - len(always)]
     rest = [p for p in shared if p not in always][: N_SHOWN - len(always) - len(first)]

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BeforeValidator
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -28,6 +28,7 @@ from ...errors import InputError, SeeWhyError
 from ...language.annotation.records import DECISIONS, OPEN
 from ...report.page import environment
 from ...storage.reading import parse_json
+from ..outputs import ErrorOutput
 from .guard import Guard, Refuse
 from .settings import Settings
 from .worker import BusyError
@@ -50,25 +51,25 @@ MOST_JSON_BYTES = 4_000_000
 LONGEST_NAME = 120
 
 
-class Problem(BaseModel):
-    error: str
-
-
 JPEG, CSV, JSON_LINES, SCRIPT = "image/jpeg", "text/csv", "application/jsonl", "text/javascript"
 _HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
+REFUSALS = {
+    403: "The request came from another site.",
+    404: "There is no such page, picture or model, or the picture is no longer in memory.",
+    408: "The body arrived too slowly.",
+    413: "The body is too large.",
+    421: "The server does not answer under this host name.",
+    422: "The input is not valid; the message says why.",
+    503: "Too many requests are waiting, or the server is stopping; `retry-after` says when to try again.",
+    504: "The answer took too long.",
+}
+"""What a status means, for pages and the service."""
 ERRORS: Documented = {
-    status: {"model": Problem, "description": text, "content": _HTML}
+    status: {"model": ErrorOutput, "description": text, "content": _HTML}
     for status, text in {
         303: "Done, or a name is missing; `location` is the page to go to.",
-        403: "The request would change something and came from another site.",
-        404: "There is no such page, or its picture is no longer in memory.",
-        408: "The body arrived too slowly.",
         409: "Somebody else saved first. Nothing was changed; the answer has the current state.",
-        413: "The body is too large.",
-        421: "The page does not answer under this host name.",
-        422: "The input is not valid; the message says why.",
-        503: "Too many requests are waiting.",
-        504: "The answer took too long.",
+        **REFUSALS,
     }.items()
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}

@@ -25,10 +25,11 @@ from ...errors import InputError, UnknownNameError
 from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 from ...types import Failure
-from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, interface, read_uploads, render
+from ..app.base import FIELD, REFUSALS, add_data, answer_errors, form_with, interface, read_uploads, render
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
+from ..outputs import ErrorOutput
 from .entrance import VISIT, WELCOME, AccessLog, Door, Entrance, Metrics, refuse, wants_page
 from .kserve import PARTS, router
 from .service import ClientGone, Model, Models, Service, state, unless_gone
@@ -54,18 +55,11 @@ Label = Annotated[str | None, Query(max_length=500, description="One of the clas
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
+    status: {"model": ErrorOutput, "description": text}
     for status, text in {
         401: "The token is missing or wrong.",
-        403: "The request came from another site.",
-        404: "There is no such model.",
-        408: "The body arrived too slowly.",
-        413: "The body is too large.",
-        421: "The service does not answer under this host name.",
-        422: "The input is not valid; the message says why.",
         429: "Too many requests from this address; `retry-after` says when to try again.",
-        503: "The queue is full, or the service is stopping; `retry-after` says when to try again.",
-        504: "The answer took too long.",
+        **REFUSALS,
     }.items()
 }
 PICTURES: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}}
