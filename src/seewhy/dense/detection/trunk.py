@@ -143,7 +143,7 @@ class TwoStageMethod(Checked):
 
     n_proposed: Count = 100
     n_steps: int = 300
-    batch_size: int = 8
+    batch_size: Count = 8
     lr: float = 1e-3
     zoom: float = LARGEST
     seed: int = 0
