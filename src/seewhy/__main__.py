@@ -1,17 +1,19 @@
 """Run ``seewhy`` as ``python -m seewhy``."""
 
+from .processes import leave_current_folder
+
+leave_current_folder()  # before modules that Python has not loaded are looked for in it
+
 import gc
 import io
 import sys
 from contextlib import nullcontext
 
-from .processes import leave_current_folder
 from .progress import LINE, Step
 
 
 def run() -> None:
     """Run the command line, with less frequent garbage collection."""
-    leave_current_folder()
     gc.set_threshold(20_000, 20, 20)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.errors import DataError, InputError
+from seewhy.errors import DataError, ForeignFileError, InputError
 from seewhy.language.annotation.records import DIMENSIONS, Picture, check_author, check_content
 from seewhy.language.annotation.rounds import text_of
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
@@ -30,6 +30,14 @@ def store(tmp_path: Path) -> AnnotationStore:
     made = AnnotationStore(tmp_path / "a.sqlite")
     made.add_pictures([Picture(KEY, KEY * 4, "cat.jpg", 40, 30)])
     return made
+
+
+def test_a_file_that_gets_a_second_name_meanwhile_takes_no_version(store: AnnotationStore, tmp_path: Path) -> None:
+    os.link(store.path, tmp_path / "backup.sqlite")
+    with pytest.raises(ForeignFileError, match=r"a\.sqlite is a hard link, so writing would change another file too"):
+        store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1)
+    (tmp_path / "backup.sqlite").unlink()
+    assert isinstance(store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1), Saved)
 
 
 def test_versions_go_on_top_of_one_another(store: AnnotationStore) -> None:

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,27 @@ def test_the_command_line_hands_on_no_entry_for_the_current_folder(
     path, handed_on = json.loads(done.stdout)
     assert handed_on == [full(entry) for entry in expected]
     assert (str(tmp_path) in path) == ("HERE:" in given)
+
+
+@pytest.mark.parametrize("path", [None, ":", "."])
+def test_the_command_itself_loads_nothing_from_the_current_folder(tmp_path: Path, path: str | None) -> None:
+    """Python loads a few modules itself before SeeWhy begins: of ``python -m seewhy``, those of runpy."""
+    for name in ("json", "numpy", "typer", "multiprocessing", "gc", "PIL"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'a').write(__name__)\n")
+    more = {} if path is None else {"PYTHONPATH": path}
+    whole = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    arguments = ["-m", "seewhy"] if path is None else [shutil.which("seewhy", path=Path(sys.executable).parent)]
+    if arguments[0] is None:
+        pytest.skip("The command seewhy is not installed beside this Python")
+    done = subprocess.run(
+        [sys.executable, *arguments, "--version"],
+        cwd=tmp_path,
+        env=whole | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, (tmp_path / "ran").exists()) == (0, False), done.stderr
 
 
 def test_processes_that_share_a_run(data: Path, tmp_path: Path) -> None:

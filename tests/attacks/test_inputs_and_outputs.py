@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from seewhy import Descriptions, FeatureStore, load_samples
+from seewhy import Descriptions, FeatureStore, load_samples, zero_shot
 from seewhy.cli import app
 from seewhy.dense.regions import SegmentFolder
-from seewhy.errors import ForeignFileError, SeeWhyError
+from seewhy.errors import ForeignFileError, ImageError, SeeWhyError
 from seewhy.evidence.batch import CardFolder
+from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_pictures
 from seewhy.pictures.sources import list_pictures
 from seewhy.storage.database import DatabaseKind, connect
@@ -108,6 +111,21 @@ def test_force_replaces_another_programs_text_but_no_input(tmp_path: Path) -> No
     assert table.read_text() == "image,label\n"
 
 
+def test_force_replaces_no_file_behind_standard_input(photos: Path) -> None:
+    """``seewhy predict - -o list.txt --force < list.txt``."""
+    list_ = photos.parent / "list.txt"
+    list_.write_text(f"{photos / 'cat' / '0.jpg'}\n")
+    with list_.open() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "seewhy", "predict", "-", "--labels", "cat,dog", "-o", list_, "--force", "-q"],
+            stdin=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2, f"seewhy: {list_} is also an input, and would be overwritten. Choose another name; --force does not help.\n"
+    )  # fmt: skip
+    assert list_.read_text() == f"{photos / 'cat' / '0.jpg'}\n"
+
+
 def test_python_replaces_no_input_either(tmp_path: Path) -> None:
     file = tmp_path / "words.json"
     file.write_text(json.dumps({"cat": ["with whiskers"], "dog": ["with a lead"]}))
@@ -152,6 +170,29 @@ def test_the_command_names_what_it_left_out(photos: Path, caplog: pytest.LogCapt
     shown = CliRunner().invoke(app, ["predict", str(photos), "--labels", "cat,dog", "--json"])
     assert f"{photos / 'made'} was left out, because SeeWhy wrote it." in caplog.text
     assert len([line for line in shown.stdout.splitlines() if line.startswith("{")]) == 6
+
+
+def test_a_folder_with_notes_gets_the_mark_and_one_with_pictures_below_does_not(photos: Path) -> None:
+    for made in (photos / "masks", photos / "cat" / "cards"):
+        made.mkdir()
+        (made / "notes.txt").write_text("of the user")
+    picture(SegmentFolder(photos / "masks", ("cat",)).path / "0.png")
+    picture(output_folder(photos / "cat" / "cards") / "0.png")
+    (photos / "dog" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(9))
+    CardFolder(photos).close()
+    CardFolder(photos / "dog").close()
+    assert load_samples(photos).classes == ("cat", "dog")
+    assert len(list(list_pictures([photos]))) == 7
+
+
+def test_a_card_among_pictures_is_no_picture(photos: Path) -> None:
+    """``seewhy explain photos/cat/0.jpg -o photos/cat/why.png``."""
+    card = photos / "cat" / "why.png"
+    explanation = zero_shot(["cat", "dog"]).explain(photos / "cat" / "0.jpg")
+    explanation.save(card)
+    for given in (card, card.read_bytes()):
+        with pytest.raises(ImageError, match="is a card that SeeWhy wrote, not a photograph; leave it out"):
+            read_picture(given, zero_shot(["cat", "dog"]).encoder.transform)
 
 
 def test_masks_are_not_mixed_with_pictures(photos: Path) -> None:

@@ -46,9 +46,9 @@ def run(classifier: Classifier, *names: str, output: str = "why", **options: Any
     return [(f.record["card"], f.explanation is None) for f in found if isinstance(f, Done)]
 
 
-def refused(classifier: Classifier, *names: str, output: str) -> str:
+def refused(classifier: Classifier, *names: str, output: str, force: bool = False) -> str:
     with pytest.raises(DataError) as caught:
-        list(Batch(classifier, QUICK, Path(output)).run(names))
+        list(Batch(classifier, QUICK, Path(output), force=force).run(names))
     return str(caught.value)
 
 
@@ -94,9 +94,9 @@ def test_an_index_of_the_user_is_never_written_over(classifier: Classifier, name
     Path("site").mkdir()
     Path("site", name).write_text("mine")
     assert refused(classifier, "x/a.png", output="site") == (
-        f"site/{name} already exists and was not written by seewhy explain. Give another folder with -o, or "
-        "overwrite the file with --force."
+        f"site/{name} already exists and was not written by seewhy explain. Give another folder with -o."
     )
+    assert refused(classifier, "x/a.png", output="site", force=True).startswith(f"site/{name} already exists and was")
     assert [p.name for p in Path("site").iterdir()] == [name]
     assert Path("site", name).read_text() == "mine"
 

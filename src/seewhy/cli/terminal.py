@@ -17,6 +17,7 @@ from typing import TextIO, TypeVar
 
 from ..printable import printable
 from ..progress import LINE, Bars
+from ..storage.output import note_input
 from ..types import Failure
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ def take_standard_input() -> None:
     except (AttributeError, OSError, ValueError):  # standard input is missing or not a file
         return
     _own[:] = [os.fdopen(copy, encoding=sys.stdin.encoding, errors="surrogateescape")]
+    note_input("/dev/stdin", os.fstat(copy))  # which may be a file
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, number)
     os.close(nothing)

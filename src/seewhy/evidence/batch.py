@@ -51,7 +51,7 @@ class CardFolder:
     """An output folder of cards, in which only files that SeeWhy wrote are overwritten."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
-        self.path = output_folder(path)
+        self.path = path
         self._real = os.path.realpath(path)
         self._owners = {"index": ""}
         self._own: dict[str, set[str]] = defaultdict(set)
@@ -64,11 +64,11 @@ class CardFolder:
             there = path / taken
             # Earlier versions did not write these two to the journal.
             own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
-            if os.path.lexists(there) and not own and not force:
+            if os.path.lexists(there) and not own:
                 raise ForeignFileError(
-                    f"{there} already exists and was not written by seewhy explain. Give another folder with -o, or "
-                    "overwrite the file with --force."
+                    f"{there} already exists and was not written by seewhy explain. Give another folder with -o."
                 )
+        output_folder(path)
 
     def _take(self, line: dict[str, Any]) -> None:
         """Read a line of the journal; file names outside this folder are ignored."""

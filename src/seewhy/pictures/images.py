@@ -29,6 +29,7 @@ from PIL import (
 )
 
 from ..errors import ImageError, InputError
+from ..storage.output import CARD
 from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import flatten, note_depth, say_once, to_bytes
@@ -191,6 +192,8 @@ def read_picture(source: One, transform: Transform) -> Picture:
 def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
     """Decode a picture once, and return several views; ``None`` is the transform's resize and centre crop."""
     with opening(given) as (name, opened, data):
+        if opened.info.get("Software") == CARD:
+            raise ImageError(name, "is a card that SeeWhy wrote, not a photograph; leave it out")
         if opened.width * opened.height > MAX_PIXELS:
             raise ImageError(name, _too_many(opened.width * opened.height))
         pixels: dict[int, np.ndarray] = {}

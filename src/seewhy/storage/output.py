@@ -32,6 +32,8 @@ _PICTURE = re.compile(
 """The first bytes of pictures."""
 WRITTEN = ".seewhy"
 """File that marks a folder of pictures which SeeWhy wrote."""
+CARD = "SeeWhy card"
+"""The ``Software`` of a PNG that is a card."""
 _inputs: dict[tuple[int, int], tuple[int, int, str]] = {}
 """Size, time and name of each file that this process has read, by device and inode; another file may get its inode."""
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -87,11 +89,16 @@ def check_replaceable(path: Path, mark: Mark | None = None) -> None:
     status = path.stat()
     *known, name = _inputs.get((status.st_dev, status.st_ino), (None, None, None))
     is_input = known == [status.st_size, status.st_mtime_ns] or name == os.path.realpath(path)
-    with open(path, "rb") as file:
-        is_picture = path.name.lower().endswith(PICTURES) or _PICTURE.match(file.read(132)) is not None
-    if is_input or is_picture:
+    if is_input or _is_picture(path):
         what = "is also an input" if is_input else "is a picture that SeeWhy did not write"
         raise ForeignFileError(f"{path} {what}, and would be overwritten. Choose another name; --force does not help.")
+
+
+def _is_picture(path: Path) -> bool:
+    if path.name.lower().endswith(PICTURES):
+        return True
+    with open(path, "rb") as file:
+        return _PICTURE.match(file.read(132)) is not None
 
 
 def check_checkpoint(path: Path) -> Path:
@@ -241,10 +248,10 @@ def make_folder(path: str | Path) -> Path:
 def output_folder(path: Path) -> Path:
     """Create a folder for pictures that SeeWhy writes; its mark keeps them from being read as data.
 
-    A folder that has files already gets no mark, because they may be the user's pictures.
+    A folder that has pictures already gets no mark, because they may be the user's.
     """
     make_folder(path)
-    if not os.listdir(path):
+    if not (path / WRITTEN).exists() and not any(_is_picture(p) for p in path.rglob("*") if p.is_file()):
         write_atomic(path / WRITTEN, "SeeWhy wrote the pictures in this folder, so they are not read with others.\n")
     return path
 

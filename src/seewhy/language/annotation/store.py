@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...storage.database import DatabaseKind, backup, connect
+from ...storage.output import check_single
 from ...storage.reading import json_value, reason
 from .records import (
     TASKS,
@@ -293,6 +294,7 @@ class AnnotationStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._db.lock, self._disk_errors():
+            check_single(self.path)  # a link may be new
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
