@@ -21,6 +21,7 @@ def test_the_interface_of_the_service_is_a_page(client: Callable[..., TestClient
     service = client(fitted, token="a-token-of-30-characters-or-so")
     page = service.get("/docs", headers=BROWSER, follow_redirects=False)
     assert page.status_code == 200
+    assert service.get("/docs").text == page.text, "to curl too"
     for part in ("POST /predict", "picture", "list of file", "default 5", "retry-after", "PictureTensor", "moss"):
         assert (part in page.text) == (part != "moss"), part
     assert "<script" not in page.text

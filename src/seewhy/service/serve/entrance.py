@@ -130,8 +130,8 @@ def refuse(request: Request, status: int, text: str) -> JSONResponse:
 
 
 def wants_page(request: Request) -> bool:
-    """Return whether a browser sent the request; other clients get JSON."""
-    return "text/html" in request.headers.get("accept", "")
+    """Return whether to answer with a page: at ``/docs``, and to browsers elsewhere; other clients get JSON."""
+    return request.url.path == "/docs" or "text/html" in request.headers.get("accept", "")
 
 
 class Entrance:
