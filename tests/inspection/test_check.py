@@ -337,7 +337,8 @@ def test_faults_of_the_picture_itself() -> None:
     white[:2, :30] = 0
     assert faults(white) == ["overexposed"]
     smooth = np.asarray(Image.fromarray(scene(9)).resize((224, 224)).filter(ImageFilter.GaussianBlur(6)))
-    assert faults(smooth) == ["blurred"]
+    assert faults(smooth, (100, 96)) == ["blurred"]
+    assert faults(smooth, (100, 95)) == [], "enlarged so much that nothing can be said"
     assert faults(plain, (128, 127)) == []
     assert faults(plain, (128, 128)) == faults(plain, (32, 32)) == ["size"]
     assert faults(plain, (128, 32)) == faults(plain, (32, 128)) == ["shape"]
