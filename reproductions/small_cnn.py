@@ -139,7 +139,7 @@ class SmallCNNNetwork(Network):
     """Trained convolutions and dense layers.
 
     Attributes:
-        on: the encoder that the recipe was given, which is not looked through.
+        base: the encoder that the recipe was given, which is not looked through.
         topology: of the network.
         side: of the pictures.
         standardise: whether each picture is brought to mean 0 and spread 1 first.
@@ -149,16 +149,11 @@ class SmallCNNNetwork(Network):
 
     where: ClassVar[str] = "grad_cam"
 
-    on: Encoder
     topology: Topology
     side: int
     standardise: bool
     trunk: nn.Sequential = field(repr=False)
     head: nn.Sequential = field(repr=False)
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def encoder(self) -> Encoder:
         transform = transform_of(self.side)

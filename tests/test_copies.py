@@ -79,10 +79,9 @@ def test_it_is_saved_and_read_and_small(fitted: Classifier, tmp_path: Path) -> N
     )
 
 
-def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Path) -> None:
+def test_a_classifier_without_known_pictures_says_nothing_of_them(fitted: Classifier, folders: Path) -> None:
     from dataclasses import replace
 
-    assert KnownPictures.restore(None, {}) is None
     report = evaluate(replace(fitted, known=None), folders, n_explained=0)
     assert report.data["fitted_on"] is None
     assert "as the same file" not in report.to_html()

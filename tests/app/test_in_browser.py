@@ -186,13 +186,13 @@ def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, p
 
 def test_edited_words_move_the_decision_on_the_page(tab: Browser, card: str) -> None:
     tab.open(card, 1200)
-    odds = tab.run("document.querySelector('h1').textContent")
+    odds = tab.run("document.querySelector('h1').parentElement.textContent")
     tab.run(
         "(() => { const area = document.querySelector('form.words textarea'); area.value = 'a steel bridge at night';"
         " area.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
     until(tab, "!!document.querySelector('#moved table')")
-    until(tab, f"document.querySelector('h1').textContent !== {odds!r}")
+    until(tab, f"document.querySelector('h1').parentElement.textContent !== {odds!r}")
     scores = tab.run(
         "[...document.querySelectorAll('#moved tbody td.num')].slice(0, 2).map((cell) => cell.textContent)"
     )

@@ -89,5 +89,5 @@ def test_ready_detectors_pad_no_strip_to_a_square_of_its_length(tmp_path: Path) 
     assert "20,000 by 3 pixels" in refused.error
     assert shapes == [(100, READ, 3)]
     assert isinstance(long, Detections)
-    assert long.found[0].box == (0, 0, 8192, 200)
+    assert long.regions[0].box == (0, 0, 8192, 200)
     assert part_of(strip(tmp_path, 40, 20), (40, 20), WHOLE).shape == (20, 40, 3)

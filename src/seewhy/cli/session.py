@@ -6,7 +6,7 @@ import json as JSON
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields
 from functools import cached_property
 from itertools import chain, islice
@@ -284,10 +284,17 @@ class Session:
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
         """Yield the checkpoint file next to the output; it is deleted when the output is complete."""
+        is_new = not output.parent.exists()
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
         self.resumes.append(checkpoint)
-        yield checkpoint
+        try:
+            yield checkpoint
+        except BaseException:
+            with suppress(OSError):  # it is not empty
+                if is_new:
+                    output.parent.rmdir()
+            raise
         remove_checkpoints(checkpoint)
 
     def results(self, stream: Iterable[T | Failure], what: str, total: int | None = None) -> Iterator[T]:

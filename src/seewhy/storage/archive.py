@@ -183,7 +183,7 @@ class FolderArchive:
         try:
             yield
         except DAMAGE as error:
-            said = repr(error)
+            said = reason(error) if isinstance(error, ValueError) else repr(error)
             said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
             again = self.again[:1].upper() + self.again[1:]
             raise ModelError(f"{folder / self.card} is damaged ({said}). {again}.") from error
