@@ -161,6 +161,7 @@ def test_what_a_person_edited_is_refused(
         '{"image": "photos/wren/1.png", "description": "A small brown wren on a mossy stone wall."}\n'
         '{"image": "photos/robin/2.png", "description": "Red."}\n'
     )
+    shutil.copy("photos/wren/1.png", "photos/wren/copy.png")  # which check finds
     quiet = ("--store", "none", "-q")
     for _ in range(2):  # as it left it, it is written over
         monkeypatch.setattr(sys, "argv", ["seewhy", *arguments, *quiet])
