@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from importlib import import_module
 from typing import TypeVar
 
 from .errors import InputError
@@ -17,6 +18,7 @@ FEW = 1000
 """Number of vectors up to which one thread is about as fast as several."""
 _bound: list[int] = []
 _forks: list[int] = [0]
+_importing = threading.RLock()
 
 
 def n_forks() -> int:
@@ -33,6 +35,17 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def import_libraries(*names: str) -> None:
+    """Import those of the libraries that are installed, in one thread at a time.
+
+    Of two threads that import modules which need each other, Python hands one a module that is half made.
+    """
+    with _importing:
+        for name in names:
+            with suppress(ImportError):
+                import_module(name)
 
 
 def n_cores() -> int:

@@ -25,6 +25,7 @@ from .split import Split, UntilLayer, fingerprint, freeze, weights_digest
 from .weights import WeightsFile, check_folder, local_folder, read_config
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
+LIBRARIES = ("diffusers",)
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
 MOST_STEPS, MOST_DRAWS = 100_000, 64
 

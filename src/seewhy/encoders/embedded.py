@@ -25,6 +25,7 @@ from ..errors import MissingExtraError, UnknownNameError, WeightsError
 from ..seeded import seeded
 from ..storage.reading import read_tensors
 from ..storage.tensors import cached_tensors
+from ..threads import import_libraries
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower
 from .minilm import MINILM_SHA256, load_minilm
@@ -95,6 +96,7 @@ def _transform(source: _Source) -> Transform:
 
 
 def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
+    import_libraries("timm")
     import timm
 
     with seeded(0):
@@ -105,6 +107,7 @@ def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
 
 def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     """Read the package's checkpoint and rename its tensors to timm's names."""
+    import_libraries("timm")
     import timm
 
     spec = importlib.util.find_spec(source.package)

@@ -13,6 +13,7 @@ from typing import Any
 from ..arguments import checked
 from ..errors import InputError, ModelError, UnknownNameError
 from ..storage.archive import FolderArchive
+from ..threads import import_libraries
 from .base import Encoder
 
 ADAPTED = "encoder.json"
@@ -33,7 +34,8 @@ def schemes() -> dict[str, str]:
     """Return, for each scheme such as ``timm:``, the full name of the module that loads it.
 
     A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names a module with a function
-    ``load`` and optionally ``names``. A package cannot replace a built-in scheme.
+    ``load`` and optionally ``names`` and ``LIBRARIES``, the modules to import before it. A package cannot replace a
+    built-in scheme.
     """
     theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
@@ -80,6 +82,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in schemes())])
     else:
         module = importlib.import_module(schemes()[scheme])
+    import_libraries(*getattr(module, "LIBRARIES", ()))
     try:
         found: Encoder = module.load(rest, engine=engine, **options)
     except TypeError as error:

@@ -33,6 +33,7 @@ from .split import (
 from .text_tokens import ClipText, Given, Sentence, TokenEmbeddings, Tokenised, TokenVectors
 from .weights import fetch, weights_in
 
+LIBRARIES = ("timm", "transformers")
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 BESIDE = ("*.json", "*.txt", "*.model")

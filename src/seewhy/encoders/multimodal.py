@@ -17,6 +17,7 @@ from .huggingface import check_saved, processor_of, transform_of
 from .split import Part, Split, example_pixels, fingerprint, freeze, prove, replaced, weights_digest
 from .weights import local_folder
 
+LIBRARIES = ("timm", "transformers")
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 """The prompt of LLaVA-1.5; a template in the model's folder is never run."""
 

@@ -35,6 +35,7 @@ from .weights import check_file, fetch, is_offline, read_config, weights_in
 
 log = logging.getLogger("seewhy")
 
+LIBRARIES = ("open_clip",)
 EXAMPLE = (
     '{"preprocess_cfg": {"size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
     '"interpolation": "bicubic", "resize_mode": "squash"}}'

@@ -33,6 +33,7 @@ from .split import (
 )  # fmt: skip
 from .weights import WeightsFile, fetch, fetch_url, read_config, weights_in
 
+LIBRARIES = ("timm",)
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 

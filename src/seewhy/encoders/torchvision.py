@@ -14,6 +14,8 @@ from .module import split_module
 from .split import freeze
 from .weights import EXAMPLE, WeightsFile, fetch_url
 
+LIBRARIES = ("torchvision.models",)
+
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
     """Load a torchvision classifier.

@@ -27,6 +27,7 @@ from .base import Encoder
 from .fence import FenceError, Stored, building, check_kinds, check_numbers, fenced
 from .split import freeze
 
+LIBRARIES = ("timm",)
 EXAMPLE = (
     '{"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], "transform": {"input_size": '
     '[224, 224], "resize": 256, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], '
