@@ -314,6 +314,31 @@ def test_what_does_not_fit_together_is_refused(folder: Path, how: str, monkeypat
     assert message.endswith("). Fit the classifier again.")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.int16, torch.int32])
+def test_a_tensor_of_another_precision_is_read_or_refused(
+    folder: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never met by torch's own error, at a prediction."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    before, names = (folder / CARD).read_bytes(), list(load_file(tensors_of(folder)))
+    right = load(folder, encoder=ENCODER).predict(picture("moss", 0)).label
+    file = tensors_of(folder)
+    tensors = file.read_bytes()
+    for name in names:
+        if load_file(file)[name].is_floating_point() is not dtype.is_floating_point:
+            continue
+        tamper(folder, lambda c, t, name=name: t.update({name: t[name].to(dtype)}))
+        try:
+            label = load(folder, encoder=ENCODER).predict(picture("moss", 0)).label
+        except ModelError as error:
+            label = right if f"{name.rpartition('.')[2]} is {dtype}" in str(error) else str(error)
+        assert label == right, name
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
+        file.write_bytes(tensors)
+        (folder / CARD).write_bytes(before)
+
+
 def test_a_head_of_another_width_says_so(folder: Path) -> None:
     """Where nothing else in the folder tells how wide features are."""
     keys = ("bank", "held_out", "words")

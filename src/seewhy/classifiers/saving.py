@@ -168,7 +168,8 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         raise ValueError(f"the precision of its fit is {fitted_in!r}")
     trust = None
     if card["trust"] is not None and held is not None:
-        trust = Trust.restore(card["trust"], _own(tensors, "trust."), trust_features(held.pooled), len(classes))
+        own = {n: t.float() if t.is_floating_point() else t for n, t in _own(tensors, "trust.").items()}
+        trust = Trust.restore(card["trust"], own, trust_features(held.pooled), len(classes))
     return Classifier(
         recipe=card["recipe"],
         encoder=encoder,
@@ -212,7 +213,7 @@ def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Net
         raise ValueError(f"{k} classes, but {len(bias)} biases")
     if len(weight) != n_rows:
         raise ValueError(f"weights of shape {tuple(weight.shape)}, but {n_rows} rows")
-    return Head(_feature(card["feature"], encoder, network), weight, bias, scale, decides)
+    return Head(_feature(card["feature"], encoder, network), weight.float(), bias.float(), scale, decides)
 
 
 def _feature(facts: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:

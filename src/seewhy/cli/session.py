@@ -6,7 +6,7 @@ import json as JSON
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from functools import cached_property
 from itertools import chain, islice
@@ -22,7 +22,7 @@ from ..errors import InputError, UnknownNameError
 from ..parameters import configured, settings_of, value_of
 from ..progress import LINE, Step
 from ..storage.marks import CHECKPOINT
-from ..storage.output import check_checkpoint, make_folder, remove
+from ..storage.output import check_checkpoint, made_folder, make_folder, remove
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
 
@@ -284,18 +284,11 @@ class Session:
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
         """Yield the checkpoint file next to the output; it is deleted when the output is complete."""
-        is_new = not output.parent.exists()
-        make_folder(output.parent)
-        checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
-        self.resumes.append(checkpoint)
-        try:
+        with made_folder(output.parent) as folder:
+            checkpoint = check_checkpoint(folder / f".{output.name}.checkpoint")
+            self.resumes.append(checkpoint)
             yield checkpoint
-        except BaseException:
-            with suppress(OSError):  # it is not empty
-                if is_new:
-                    output.parent.rmdir()
-            raise
-        remove_checkpoints(checkpoint)
+            remove_checkpoints(checkpoint)
 
     def results(self, stream: Iterable[T | Failure], what: str, total: int | None = None) -> Iterator[T]:
         return self.terminal.readable(stream, what, self.as_json, total)

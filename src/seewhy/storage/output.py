@@ -245,6 +245,19 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def made_folder(path: Path) -> Iterator[Path]:
+    """Create a folder if it is missing; if an error ends the block and the new folder is empty, remove it."""
+    is_new = not path.exists()
+    try:
+        yield make_folder(path)
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+        raise
+
+
 def output_folder(path: Path) -> Path:
     """Create a folder for pictures that SeeWhy writes; its mark keeps them from being read as data.
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+SAVED = {"float16", "float32", "int64"}
+
 
 def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
     found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
@@ -40,9 +42,12 @@ def rebuilt(
 
 
 def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) -> None:
-    """Check the dtype and shape of a tensor; axes of the same name must have the same length."""
-    axes = hint.dim_str.split()
-    if str(tensor.dtype).removeprefix("torch.") not in hint.dtypes or tensor.ndim != len(axes):
+    """Check the dtype and shape of a tensor; axes of the same name must have the same length.
+
+    Of the dtypes that ``Float`` and ``Int`` allow, SeeWhy saves only those of :data:`SAVED`.
+    """
+    axes, dtypes = hint.dim_str.split(), set(hint.dtypes)
+    if str(tensor.dtype).removeprefix("torch.") not in (dtypes & SAVED or dtypes) or tensor.ndim != len(axes):
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
     for axis, length in zip(axes, tensor.shape, strict=True):
         expected = int(axis) if axis.isdecimal() else lengths.setdefault(axis, length)
