@@ -56,6 +56,8 @@ ARCHIVE = FolderArchive(
 )
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
 """Fields of the card that are stored unchanged, with their types."""
+HALVES = ("gaussian.within", "gaussian.among", "strangeness.posteriors")
+"""Tensors of the trust measures that may be float16; they are computed with as float32."""
 Tensors = dict[str, Tensor]
 
 
@@ -168,7 +170,9 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         raise ValueError(f"the precision of its fit is {fitted_in!r}")
     trust = None
     if card["trust"] is not None and held is not None:
-        own = {n: t.float() if t.is_floating_point() else t for n, t in _own(tensors, "trust.").items()}
+        own = {
+            n: t if n in HALVES or not t.is_floating_point() else t.float() for n, t in _own(tensors, "trust.").items()
+        }
         trust = Trust.restore(card["trust"], own, trust_features(held.pooled), len(classes))
     return Classifier(
         recipe=card["recipe"],
