@@ -165,12 +165,10 @@ def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Cl
 
 def lines_of(path: Path, what: str) -> list[str]:
     """Return the lines of a text file, with one ``what`` per line."""
-    from ..storage.reading import read_text, reason
+    from ..storage.reading import read_text, readable
 
-    try:
+    with readable(path, f"Write one {what} per line, in UTF-8."):
         return read_text(path).splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} per line, in UTF-8.") from error
 
 
 def names_in(text: str) -> list[str]:

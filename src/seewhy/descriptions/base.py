@@ -22,7 +22,7 @@ from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..storage.features import FeatureStore
 from ..storage.output import write
-from ..storage.reading import json_value, read_text, reason
+from ..storage.reading import json_value, read_text, readable
 
 APART = r"[\s_-]+"
 """Pattern between the words of a name."""
@@ -45,12 +45,8 @@ class Descriptions:
     @checked
     def read(cls, path: str | Path) -> Descriptions:
         """Read a file of ``{"class": ["text", …], …}``; a class with an empty list is described by its name."""
-        try:
+        with readable(path, 'It must contain {"class": ["text", …], …}.'):
             pairs = json_value(read_text(path), list)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f'{path} cannot be read: {reason(error)}. It must contain {{"class": ["text", …], …}}.'
-            ) from error
         named = pairs
         if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):
             named = [(label, [label] if lines == [] else lines) for label, lines in pairs]

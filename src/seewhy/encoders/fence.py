@@ -25,7 +25,7 @@ from torch.nn.modules import module as registration
 
 from ..errors import ModelError, WeightsError
 from ..seeded import seeded
-from ..storage.reading import read_json, read_layout, reason
+from ..storage.reading import read_json, read_layout, readable, reason
 from ..threads import Together
 from .split import NotFiniteError, example_pixels
 
@@ -200,12 +200,10 @@ class Stored:
     def in_files(cls, name: str, files: Iterable[Path], config: Any = None) -> Stored:
         """Count the parameters in safetensors headers, or estimate them from the sizes of other files."""
         layout: dict[str, Kind] = {}
-        try:
+        with readable(f"The weights of {name!r}", "Copy them again.", WeightsError):
             for file in files:
                 whole = ("F16", (file.stat().st_size // 2,))
                 layout |= read_layout(file) if file.suffix == ".safetensors" else {file.name: whole}
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"The weights of {name!r} cannot be read: {reason(error)}. Copy them again.") from error
         if not isinstance(config, dict) or config.get("quantization_config") is None:
             check_kinds(name, layout)
         check_counts(name, config)
@@ -213,15 +211,11 @@ class Stored:
 
     @classmethod
     def beside(cls, name: str, folder: Path) -> Stored:
-        try:
+        cure = "It must have the files that save_pretrained writes. Copy them again."
+        with readable(repr(name), cure, WeightsError):
             config = read_json(folder / "config.json")
             for index in sorted(folder.glob("*.index.json")):
                 _check_index(name, folder, index)
-        except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"{name!r} cannot be read: {reason(error)}. It must have the files that save_pretrained writes. Copy "
-                "them again."
-            ) from error
         return cls.in_files(name, sorted(folder.glob("*.safetensors")), config)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError, ModelError, UnknownNameError, WeightsError
 from ..storage.output import make_folder
-from ..storage.reading import check_regular, file_sha256, parse_json, read_json, reason
+from ..storage.reading import check_regular, file_sha256, parse_json, read_json, readable, reason
 from ..types import Transform
 from .base import Encoder
 from .fence import FenceError, Stored, building, check_kinds, check_numbers, fenced
@@ -288,12 +288,8 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
             )
         make_folder(path.parent)
         torch.hub.download_url_to_file(url, str(path), said and said[1], progress=True)
-    try:
+    with readable(path, "Delete it, and SeeWhy downloads it again.", WeightsError):
         digest = file_sha256(path)
-    except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read: {reason(error)}. Delete it, and SeeWhy downloads it again."
-        ) from error
     if said is not None and not digest.startswith(said[1]):
         raise WeightsError(
             f"{path} is not the published file: its SHA-256 begins with {digest[:8]}, not {said[1]}. Delete it, and "
@@ -313,12 +309,10 @@ def local_folder(name: str, folder: Path) -> Path:
 
 def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
     """Read the JSON configuration of a model."""
-    try:
+    with readable(f"The {file.name} of {name!r}", cure, ModelError):
         data = read_json(file)
         if not isinstance(data, dict):
             raise ValueError(f"it must be a JSON object, got {type(data).__name__}")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The {file.name} of {name!r} cannot be read: {reason(error)}. {cure}") from error
     return data
 
 
@@ -337,12 +331,8 @@ def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
 
 def check_folder(name: str, folder: Path) -> None:
     """Check that a model's folder has only regular files and folders."""
-    try:
+    with readable(f"The folder of {name!r}", "Check the path.", WeightsError):
         files = sorted(folder.iterdir())
-    except OSError as error:
-        raise WeightsError(
-            f"The folder of {name!r} cannot be read: {error.strerror or error}. Check the path."
-        ) from error
     for file in files:
         if not file.is_dir():
             check_file(name, file)
@@ -350,9 +340,5 @@ def check_folder(name: str, folder: Path) -> None:
 
 def check_file(name: str, file: Path) -> None:
     """Check that a model's file is a regular file."""
-    try:
+    with readable(f"The file {file.name!r} of {name!r}", "Copy it again.", WeightsError):
         check_regular(file)
-    except OSError as error:
-        raise WeightsError(
-            f"The file {file.name!r} of {name!r} cannot be read: {reason(error)}. Copy it again."
-        ) from error

@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.output import check_file, write
-from ..storage.reading import json_value, read_text, reason
+from ..storage.reading import json_value, read_text, readable
 from ..types import Failure
 from .writers import Prompt, WriterSession
 
@@ -31,10 +31,8 @@ FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:
     """Read captions from a ``.jsonl`` file; ``text`` may replace ``texts``."""
-    try:
+    with readable(path, f"It must have one object per line: {FORM}."):
         lines = read_text(path).split("\n")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. It must have one object per line: {FORM}.") from error
     found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not found:
         raise DataError(f"{path} must have at least one line: {FORM}.")

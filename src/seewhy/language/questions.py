@@ -16,7 +16,7 @@ from ..descriptions.base import Descriptions, Difference, Pair
 from ..errors import DataError
 from ..explanation.prediction import Prediction
 from ..storage.output import write
-from ..storage.reading import json_value, read_text, reason
+from ..storage.reading import json_value, read_text, readable
 from ..types import Failure
 from .writers import Prompt, WriterError, WriterSession
 
@@ -150,10 +150,8 @@ FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "
 
 def read_pairs(path: str | Path) -> list[Pair]:
     """Read a file of pairs, which may repeat the same two classes in either order."""
-    try:
+    with readable(path, f"It must contain {FORM}."):
         rows = json_value(read_text(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. It must contain {FORM}.") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} must have at least one pair of classes: {FORM}.")
     return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]

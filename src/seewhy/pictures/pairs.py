@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bounds import article
 from ..errors import DataError, InputError
-from ..storage.reading import read_text, reason
+from ..storage.reading import read_text, readable
 from .datasets import column_of, one_at_a_time, sample_of
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
@@ -196,17 +196,11 @@ def _from_folder(root: Path, parts: Parts) -> None:
     has_texts = any(path.is_file() for path in beside.values())
     for name, path in beside.items():
         if has_texts:
-            parts.add(Sample(name), [_text_of(path)] if path.is_file() else [])
+            with readable(path, "Save it as UTF-8 text."):
+                parts.add(Sample(name), [read_text(path)] if path.is_file() else [])
         else:
             label, *_ = (*Path(name).relative_to(root).parts[:-1], "")
             parts.add(Sample(name, label), [label.replace("_", " ")])
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return read_text(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Save it as UTF-8 text.") from error
 
 
 def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:

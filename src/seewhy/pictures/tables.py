@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ..errors import DataError, InputError, needs
 from ..printable import from_spreadsheet
 from ..spelling import first_repeated, nearest
-from ..storage.reading import json_value, open_lines, open_regular, reason
+from ..storage.reading import json_value, open_lines, open_regular, readable, reason
 
 ROOM = 1 << 26
 """Maximum bytes of a column that are read at once."""
@@ -94,7 +94,7 @@ _NOT_A_NUMBER = ("nan", "<na>", "nat")
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table as dictionaries by column name."""
     suffix = path.suffix.lower()
-    try:
+    with readable(path, "Save it as a table in UTF-8."):
         if suffix == ".parquet":
             with open_regular(path) as (file, _):
                 for batch in parquet_batches(file, path, lambda names: _check_columns(path, names)):
@@ -106,8 +106,6 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                 heading = next(lines, "")
                 between = "\t" if suffix == ".tsv" else _delimiter(heading)
                 yield from _separated(path, csv.reader(chain([heading], lines), delimiter=between, strict=True))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Save it as a table in UTF-8.") from error
 
 
 def _delimiter(heading: str) -> str:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from ..errors import SeeWhyError
+from ..errors import DataError, SeeWhyError
 from ..spelling import first_repeated
 from .output import note_input
 
@@ -65,6 +65,17 @@ def reason(error: Exception) -> str:
     """Return the reason of a read error in one line, without the file name."""
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     return text.rstrip(".") if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+@contextmanager
+def readable(what: object, cure: str, kind: type[SeeWhyError] = DataError) -> Iterator[None]:
+    """Raise an error of this kind, with the reason, if ``what`` cannot be read inside this context."""
+    try:
+        yield
+    except SeeWhyError:
+        raise
+    except (OSError, ValueError) as error:
+        raise kind(f"{what} cannot be read: {reason(error)}. {cure}") from error
 
 
 def check_regular(path: str | Path) -> None:

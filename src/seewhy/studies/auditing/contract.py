@@ -23,7 +23,7 @@ from ...pictures.samples import Sample
 from ...progress import Progress
 from ...spelling import nearest
 from ...storage.features import FeatureStore
-from ...storage.reading import read_text, reason
+from ...storage.reading import read_text, readable, reason
 
 Bound = Literal["worst", "value", "best"]
 BOUNDS: tuple[str, ...] = get_args(Bound)
@@ -210,13 +210,8 @@ class Contract:
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        try:
+        with readable(f"The contract {path}", "Write one with seewhy evaluate --write-contract FILE."):
             text = read_text(path, LARGEST)
-        except OSError as error:
-            raise DataError(
-                f"The contract {path} cannot be read: {reason(error)}. Write one with seewhy evaluate --write-contract "
-                "FILE."
-            ) from None
         try:
             tables = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # ValueError: a number with too many digits for Python
