@@ -24,7 +24,7 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic.rotation import Rotation
+from seewhy.prototypes.epic.rotation import Matrix
 from seewhy.prototypes.epic.training import choose, compare
 from seewhy.storage.features import FeatureStore
 
@@ -47,7 +47,7 @@ def cells(model: Classifier, folder: Path, seed: int = 0) -> CellMaps:
     return maps
 
 
-def ours(train: CellMaps, n: int) -> tuple[Rotation, dict[str, Any]]:
+def ours(train: CellMaps, n: int) -> tuple[Matrix, dict[str, Any]]:
     """Its setting chosen on a fifth of the first ``n`` pictures, then fitted to all of them."""
     begun = time.process_time()
     found = choose(train.part(range(n * 4 // 5)), train.part(range(n * 4 // 5, n)), {}, Progress())

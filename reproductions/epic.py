@@ -40,7 +40,7 @@ from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
 from seewhy.prototypes.epic.method import EPIC, EPICBank, contributions
-from seewhy.prototypes.epic.rotation import Maps, Rotation, peaks, strongest
+from seewhy.prototypes.epic.rotation import Maps, Matrix, peaks, random_rotation, strongest
 from seewhy.prototypes.epic.training import FitEPIC, PurityTable, choose, compare
 from seewhy.storage.features import FeatureStore
 
@@ -59,10 +59,10 @@ class Setting:
     maps: CellMaps
     seconds: float
 
-    def rotations(self, seed: int) -> dict[str, Rotation]:
+    def rotations(self, seed: int) -> dict[str, Matrix]:
         width = self.maps.pooled.shape[1]
-        fitted = self.bank.rotation
-        return {"fitted": fitted, "none": Rotation.identity(width), "random": Rotation.random(width, seed)}
+        fitted = self.bank.matrix
+        return {"fitted": fitted, "none": torch.eye(width), "random": random_rotation(width, seed)}
 
 
 def main() -> None:
@@ -177,7 +177,7 @@ def _features(seen: Encoded) -> Tensor:
 def examine(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
     """Every claim on one set of pictures."""
     rotations, found = one.rotations(args.seed), one.bank.measures
-    held = compare(one.maps, one.bank.rotation, args.seed)
+    held = compare(one.maps, one.bank.matrix, args.seed)
     shares = {k: top_shares(one, r) for k, r in rotations.items()}
     alike = {k: likeness(one.maps, r) for k, r in rotations.items()}
     falls = hidden(one, args, store)
@@ -244,7 +244,7 @@ def examine(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
     return {"claims": claims, "numbers": numbers, "data": data}
 
 
-def top_shares(one: Setting, rotation: Rotation) -> list[float]:
+def top_shares(one: Setting, rotation: Matrix) -> list[float]:
     """Part of what speaks for the decision that the four strongest channels have, picture by picture."""
     pooled = one.maps.pooled
     with torch.no_grad():
@@ -253,11 +253,11 @@ def top_shares(one: Setting, rotation: Rotation) -> list[float]:
     return (parts.topk(N_SHOWN, dim=1).values.sum(1) / parts.sum(1).clamp(min=1e-12)).tolist()
 
 
-def likeness(maps: Maps, rotation: Rotation, m: int = 5) -> list[float]:
+def likeness(maps: Maps, rotation: Matrix, m: int = 5) -> list[float]:
     """Mean cosine between the features at the peaks of a channel's prototypes, channel by channel."""
     width = maps.pooled.shape[1]
     vectors = torch.zeros(width, m, width)
-    for at in peaks(maps, rotation.matrix, strongest(maps.pooled, rotation.matrix, m)):
+    for at in peaks(maps, rotation, strongest(maps.pooled, rotation, m)):
         vectors[at.channels, at.ranks] = normalize(at.vectors, dim=1)
     total = vectors.sum(1).square().sum(1)
     return ((total - m) / (m * (m - 1))).tolist()
@@ -327,7 +327,7 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
         rotation = AdamSchedule(max_steps=steps).fit(train, after=lambda _n, _loss, done=done: done.update(["step"]))
         adam_seconds, taken = time.process_time() - begun, done["step"]
         print(f"ours {seconds:.1f} s; Adam {adam_seconds:.1f} s, {taken} steps", flush=True)
-    kinds = {"ours": choice.rotation, "adam": rotation, "none": Rotation.identity(args.n_channels)}
+    kinds = {"ours": choice.rotation, "adam": rotation, "none": torch.eye(args.n_channels)}
     purity = {k: PurityTable.of(test, r).by_channel().tolist() for k, r in kinds.items()}
     more = lead(purity["ours"], purity["adam"])
     claim = Claim(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seewhy.progress import Progress
-from seewhy.prototypes.epic.rotation import FLOOR, Maps, Rotation, strongest
+from seewhy.prototypes.epic.rotation import FLOOR, Maps, Matrix, strongest
 
 Form = Literal["orthogonal", "invertible"]
 
@@ -51,7 +51,6 @@ class AdamSchedule:
     Slow at many channels, for every step exponentiates a ``d × d`` matrix and differentiates through it.
 
     Args:
-        form: of the matrix.
         learning_rate: of Adam, with its usual betas.
         weight_decay: added to the gradient as ``wd · A``; pulls ``U`` towards the identity.
         batch_size: pairs a step.
@@ -64,7 +63,6 @@ class AdamSchedule:
         seed: of the order of pairs.
     """
 
-    form: Form = "orthogonal"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     batch_size: int = 512
@@ -82,7 +80,7 @@ class AdamSchedule:
         *,
         progress: Progress | None = None,
         after: Callable[[int, float], None] | None = None,
-    ) -> Rotation:
+    ) -> Matrix:
         """Train."""
         progress = progress or Progress()
         width = maps.pooled.shape[1]
@@ -92,7 +90,7 @@ class AdamSchedule:
         for stage in range(self.n_stages):
             pairs = self._pairs(maps, raw, stage)
             for pictures, channels in progress.track(pairs, f"Stage {stage + 1}"):
-                matrix = exponential(raw, self.form)
+                matrix = exponential(raw, "orthogonal")
                 loss = peak_loss(matrix, _at_peaks(maps, matrix.detach(), pictures, channels), channels)
                 adam.zero_grad()
                 loss.backward()
@@ -102,13 +100,13 @@ class AdamSchedule:
                     after(step, float(loss.detach()))
                 late = self.max_seconds is not None and time.perf_counter() - begun > self.max_seconds
                 if late or step == self.max_steps:
-                    return _rotation(raw.detach(), self.form)
-        return _rotation(raw.detach(), self.form)
+                    return exponential(raw.detach().double(), "orthogonal").float()
+        return exponential(raw.detach().double(), "orthogonal").float()
 
     def _pairs(self, maps: Maps, raw: Tensor, stage: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures and channels of each step of a stage: every channel with each of its prototypes, shuffled."""
         with torch.no_grad():
-            now = exponential(raw, self.form)
+            now = exponential(raw, "orthogonal")
         of = strongest(maps.pooled, now, schedule(stage, self.n_start, self.n_end, self.n_stages))
         channels = torch.arange(len(of))[:, None].expand_as(of).reshape(-1)
         pictures = of.reshape(-1)
@@ -127,8 +125,3 @@ def _at_peaks(
         at = torch.einsum("bsd,bd->bs", cells, matrix[rows]).argmax(1)
         found.append(cells[torch.arange(len(cells)), at])
     return torch.cat(found)
-
-
-def _rotation(raw: Float[Tensor, "d d"], form: Form) -> Rotation:
-    """Of the paper's parameters, in double precision."""
-    return Rotation(exponential(raw.double(), form).float(), exponential(-raw.double(), form).float(), form)

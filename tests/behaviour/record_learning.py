@@ -228,7 +228,7 @@ def fitted(root: Path) -> Iterator[tuple[str, Any]]:
         "epic",
         {
             "measures": {k: v for k, v in bank.measures.items() if k != "failures"},
-            "matrix": number(bank.rotation.matrix),
+            "matrix": number(bank.matrix),
             "purity": number(bank.purity),
             "owner": bank.owner.tolist(),
             "boxes": number(bank.boxes),

@@ -110,7 +110,7 @@ class TTAMEExplainer:
 
     def save(self, folder: str | Path) -> Path:
         """Save the explainer to ``folder/VARIANT.safetensors``, with a readable summary as JSON."""
-        path = check_explainer(make_folder(folder), self.variant) / f"{self.variant}.safetensors"
+        path = ARCHIVE.check(make_folder(folder) / f"{self.variant}.safetensors")
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
@@ -132,11 +132,6 @@ ARCHIVE = TensorArchive(
     missing="There is no explainer {path}. Train one with: seewhy fit --task explainer PICTURES",
     format=FORMAT,
 )
-
-
-def check_explainer(folder: Path, variant: str) -> Path:
-    """Check that an explainer can be saved in the folder, and return the folder."""
-    return ARCHIVE.check(folder / f"{variant}.safetensors").parent
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:
@@ -364,14 +359,3 @@ def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
     down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
     border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
     return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
-
-
-def explainer_folder(model: Explainable, output: Path | None) -> Path:
-    if output is not None:
-        return output
-    own: Path | None = getattr(model, "folder", None)
-    if own is None:
-        raise InputError(
-            "An output folder is required, because the classifier was not loaded from a folder. Give one with -o."
-        )
-    return own / FOLDER

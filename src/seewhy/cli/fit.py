@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
@@ -140,7 +139,7 @@ def recipe_from(session: Session, name: str, **given: Any) -> Any:
 
 
 def _fit_explainer(session: Session) -> None:
-    from ..attributions.explainers import FitTTAME, check_explainer, explainer_folder
+    from ..attributions.explainers import ARCHIVE, FOLDER, FitTTAME
     from ..pictures.samples import TABLES
     from ..pictures.sources import list_pictures
 
@@ -148,12 +147,13 @@ def _fit_explainer(session: Session) -> None:
     o, data, method = session.given, session.given.data, session.given.method or "t_tame"
     fit = session.make(FitTTAME, variant=method)
     classifier = session.classifier(o.model, o.labels)
-    folder = explainer_folder(classifier, o.output)
+    folder = _folder(classifier, o.output, FOLDER)
+    ARCHIVE.check(folder / f"{method}.safetensors")
     is_table = data.suffix.lower() in TABLES
     pictures = [s.image for s in session.samples(data).items] if is_table else list(list_pictures([data]))
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, session.seed) if paper else fit.training(n_steps, batch_size, session.seed, lr)
-    with session.checkpoint(check_explainer(folder, method) / method) as checkpoint:
+    with session.checkpoint(folder / method) as checkpoint:
         explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, progress=session.terminal)
         path = explainer.save(folder)
     final = explainer.trained["final"]
@@ -253,9 +253,8 @@ def _reached(row: dict[str, Any]) -> str:
 
 def _fit_prototypes(session: Session) -> NoReturn:
     """Find prototypes for a classifier, unless the folder has them already."""
-    from ..attributions.explainers import classifier_digest
     from ..prototypes import prototypes
-    from ..prototypes.fitted import FOLDER, check_bank, file_name
+    from ..prototypes.fitted import ARCHIVE, FOLDER, file_name
 
     o, terminal = session.given, session.terminal
     cls = prototypes[o.method or "epic"]
@@ -263,11 +262,8 @@ def _fit_prototypes(session: Session) -> NoReturn:
         raise InputError(f"{cls.name} needs no fitting, because it already has its prototypes. Give another method.")
     fit: Fitting = session.make(resolve_name(cls.fitted_by))
     classifier = session.classifier(o.model, o.labels)
-    folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
-    if folder is None:
-        raise InputError("The classifier has no folder for its prototypes. Give one with -o.")
-    path = folder / file_name(cls.name)
-    check_bank(folder, path.name)
+    folder = _folder(classifier, o.output, FOLDER)
+    path = ARCHIVE.check(folder / file_name(cls.name))
     pictures = _pictures(session, o.data, classifier)
     seal = fit.seal(classifier, pictures)
     bank: FittedBank | None = None
@@ -278,7 +274,6 @@ def _fit_prototypes(session: Session) -> NoReturn:
     if bank is None or not is_kept:
         with session.checkpoint(folder / cls.name) as checkpoint:
             bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
-            bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
             bank.save(folder)
     first, *rest = bank.lines()
     lines = [f"{path}: {first}", *rest]
@@ -288,6 +283,16 @@ def _fit_prototypes(session: Session) -> NoReturn:
         lines.insert(0, "The folder already has the prototypes of these pictures and settings:")
     session.say({"prototypes": str(path), "kept": is_kept, **bank.measures}, *lines)
     session.end(len(pictures) - len(terminal.failures))
+
+
+def _folder(classifier: Classifier, output: Path | None, name: str) -> Path:
+    if output is not None:
+        return output
+    if classifier.folder is None:
+        raise InputError(
+            "An output folder is required, because the classifier was not loaded from a folder. Give one with -o."
+        )
+    return classifier.folder / name
 
 
 def _pictures(session: Session, data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -57,10 +57,8 @@ class FittedBank(Patches, ABC):
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors and JSON facts that a subclass saves."""
 
-    @classmethod
-    def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of the subclass from the result of :meth:`own`."""
-        return {}
+    def check_loaded(self) -> None:
+        """Raise ``ValueError`` if the fields of the subclass are invalid."""
 
     @abstractmethod
     def lines(self) -> list[str]:
@@ -95,8 +93,8 @@ class FittedBank(Patches, ABC):
             wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
             pictures = pictures_of(card["pictures"], tensors["thumbnails"])
             about = {name: card[name] for name in ("classifier", "measures", "made_from")}
-            given = {"pictures": pictures, **about, **cls.given(wide, card)}
-            bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, **given)
+            bank = rebuilt(cls, wide, sizes={"m": len(pictures)}, pictures=pictures, **about)
+            bank.check_loaded()
             check_patches(bank, n_classes)
             return bank
 
@@ -170,8 +168,3 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
     if root is not None and root.name != name and root.stem in prototypes and root.is_file():
         return None  # the file of another method
     return archive.find_file(root, name, FOLDER)
-
-
-def check_bank(folder: Path, file: str) -> Path:
-    """Check that a bank can be saved in a folder, and return the folder."""
-    return ARCHIVE.check(folder / file).parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from ..base import STRANGER, Group, Match, Prototypes, Query
 from ..cells import CellPart, cells_of
 from ..fitted import FittedBank
 from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
-from .rotation import TOLERANCE, Rotation, pure_cells, strongest
+from .rotation import TOLERANCE, Matrix, pure_cells, strongest
 
 RULE = (
     "SeeWhy computes how many of the prototypes shown are of the explained class. Do not rely on the prototypes if a "
@@ -46,6 +46,7 @@ class EPICBank(FittedBank):
     """A rotation with the positive and negative prototypes of every channel.
 
     Attributes:
+        matrix: orthogonal matrix from old to new channels.
         channels: channel of each patch; patches of a channel are consecutive, strongest first.
         signs: 1 for positive prototypes, −1 for negative prototypes.
         purity: cosine of the patch's features with the channel's direction.
@@ -53,43 +54,31 @@ class EPICBank(FittedBank):
 
     method = "epic"
 
+    matrix: Float[Tensor, "d d"]
     channels: Int[Tensor, " n"]
     signs: Int[Tensor, " n"]
     purity: Float[Tensor, " n"]
-    rotation: Rotation
 
     def of_channel(self, channel: int, sign: int) -> list[int]:
         return ((self.channels == channel) & (self.signs == sign)).nonzero()[:, 0].tolist()
 
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {
-            "matrix": self.rotation.matrix,
+            "matrix": self.matrix,
             "channels": self.channels.int(),
             "signs": self.signs.to(torch.int8),
             "purity": self.purity.half(),
         }
-        if self.rotation.form == "invertible":
-            tensors["inverse"] = self.rotation.inverse
-        return tensors, {"form": self.rotation.form}
+        return tensors, {"form": "orthogonal"}
 
-    @classmethod
-    def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-        matrix = tensors["matrix"]
-        inverse = tensors.get("inverse", matrix.T)
-        if matrix.ndim != 2 or len({*matrix.shape, *inverse.shape}) != 1 or not matrix.is_floating_point():
-            raise ValueError(
-                f"`matrix` and `inverse` must be square floating-point matrices of equal size, got {matrix.dtype} "
-                f"{tuple(matrix.shape)}"
-            )
-        rotation = Rotation(matrix, inverse, facts["form"])
-        if not rotation.error < TOLERANCE:
-            raise ValueError(f"the product of matrix and inverse differs from the identity by {rotation.error:.1e}")
-        check_index("the prototypes' channels", tensors["channels"], len(matrix))
-        return {"rotation": rotation}
+    def check_loaded(self) -> None:
+        if not (error := float((self.matrix @ self.matrix.T - torch.eye(len(self.matrix))).abs().max())) < TOLERANCE:
+            raise ValueError(f"the product of matrix and inverse differs from the identity by {error:.1e}")
+        check_index("the prototypes' channels", self.channels, len(self.matrix))
 
     def check(self, model: Explainable) -> None:
-        if len(self.rotation.matrix) != (width := model.head.weight.shape[1]):
-            raise ValueError(f"`matrix` must have {width} channels, got {tuple(self.rotation.matrix.shape)}")
+        if len(self.matrix) != (width := model.head.weight.shape[1]):
+            raise ValueError(f"`matrix` must have {width} channels, got {tuple(self.matrix.shape)}")
 
     def spoken(self) -> dict[str, Any]:
         """Return the prototypes of each channel: file name, digest and box."""
@@ -169,8 +158,8 @@ class EPIC(Prototypes):
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
         known = _fitted(bank)
         cells = cells_of(model, query.look.features)[0]
-        parts = contributions(model, known.rotation, query.look, query.target)[0]
-        activity = known.rotation.matrix @ query.look.pooled[0]
+        parts = contributions(model, known.matrix, query.look, query.target)[0]
+        activity = known.matrix @ query.look.pooled[0]
         speaks = float(parts.clamp(min=0).sum())
         banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
         groups = []
@@ -179,7 +168,7 @@ class EPIC(Prototypes):
             if part <= 0:
                 break
             sign = 1 if activity[channel] >= 0 else -1
-            place = int((sign * torch.einsum("d,dhw->hw", known.rotation.matrix[channel], cells)).argmax())
+            place = int((sign * torch.einsum("d,dhw->hw", known.matrix[channel], cells)).argmax())
             shown = known.distinct(known.of_channel(channel, sign), banned, self.n_prototypes, self.duplicate)
             matches = tuple(Match(patch, float(known.purity[patch])) for patch in shown)
             groups.append(Group(divmod(place, cells.shape[2]), part / speaks, matches, channel, part))
@@ -190,7 +179,7 @@ class EPIC(Prototypes):
     ) -> Float[Tensor, "b p h w"]:
         """Return the signed activation of each patch's channel."""
         known = _fitted(bank)
-        rows = known.rotation.matrix[known.channels[which]] * known.signs[which, None]
+        rows = known.matrix[known.channels[which]] * known.signs[which, None]
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
 
     def judge(self, showing: Showing) -> Like:
@@ -226,15 +215,15 @@ def _fitted(bank: Patches) -> EPICBank:
     return bank
 
 
-def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
+def contributions(model: Explainable, rotation: Matrix, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
     """Return the contribution ``A'_tk v_k`` of each channel ``k`` to the target's logit minus the mean over classes.
 
-    The contributions add up to this difference, up to a constant. ``A' = A U⁻¹``, where ``A`` is the head's slope on
+    The contributions add up to this difference, up to a constant. ``A' = A Uᵀ``, where ``A`` is the head's slope on
     these pictures (:meth:`seewhy.heads.head.Head.slope`) and ``U`` the rotation; ``v`` is the pooled rotated feature
     map.
     """
     slope = model.head.slope(look.pooled, target)
-    return (slope @ rotation.inverse) * (look.pooled @ rotation.matrix.T)
+    return (slope @ rotation.T) * (look.pooled @ rotation.T)
 
 
 class Entry(NamedTuple):
@@ -262,7 +251,7 @@ def without_copies(
 
 def collect(
     model: Explainable,
-    rotation: Rotation,
+    rotation: Matrix,
     maps: CellPart,
     entries: Sequence[Entry],
     n_kept: int,
@@ -272,7 +261,7 @@ def collect(
     """Build the bank of a rotation: ``n_kept`` positive and ``n_kept`` negative prototypes per channel."""
     unit, rows = normalize(maps.pooled, dim=1), []
     for sign in (1, -1):
-        of = without_copies(strongest(maps.pooled, rotation.matrix, SPARE * n_kept, sign), unit, n_kept, duplicate)
+        of = without_copies(strongest(maps.pooled, rotation, SPARE * n_kept, sign), unit, n_kept, duplicate)
         there, (at, purity) = of >= 0, pure_cells(maps, rotation, of.clamp(min=0), sign)
         channel = torch.arange(len(of))[:, None].expand_as(of)[there]
         rows.append((channel, of[there], at[there], purity[there], torch.full_like(channel, sign)))
@@ -285,7 +274,7 @@ def collect(
     grid = (grid_rows, n // grid_rows)
     boxes = torch.tensor([cell_box(divmod(cell, grid[1]), grid) for cell in range(grid[0] * grid[1])])
     pictures, originals = _read(model, [entries[i] for i in used.tolist()], boxes, store)
-    return EPICBank(pictures, unit[used], mine, boxes[cells], originals[mine, cells], channels, signs, purity, rotation)
+    return EPICBank(pictures, unit[used], mine, boxes[cells], originals[mine, cells], rotation, channels, signs, purity)
 
 
 def _read(

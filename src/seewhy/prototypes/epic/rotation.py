@@ -23,49 +23,20 @@ FLOOR = 1e-8
 TOLERANCE = 1e-4
 """Largest relative difference of the logits after the rotation."""
 
-
 Maps = CellMaps | CellPart
 """Grid cells of pictures; ``pooled`` is the mean over the grid cells of each picture."""
+Matrix = Float[Tensor, "d d"]
+"""An orthogonal matrix ``U`` from old to new channels, or its factors."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rotation:
-    """The matrix ``U`` from old to new channels, with its inverse.
-
-    ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
-    """
-
-    matrix: Float[Tensor, "d d"]
-    inverse: Float[Tensor, "d d"]
-    form: str = "orthogonal"
-
-    @classmethod
-    def identity(cls, width: int) -> Rotation:
-        return cls.orthogonal(torch.eye(width))
-
-    @classmethod
-    def orthogonal(cls, matrix: Float[Tensor, "d d"]) -> Rotation:
-        return cls(matrix, matrix.T)
-
-    @classmethod
-    def random(cls, width: int, seed: int) -> Rotation:
-        """Sample a uniform random orthogonal matrix, for comparison with the fitted matrix."""
-        noise = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
-        matrix, upper = torch.linalg.qr(noise)
-        return cls.orthogonal(matrix * upper.diagonal().sign())
-
-    @property
-    def error(self) -> float:
-        """The largest entry of ``U U⁻¹ − 1``."""
-        return float((self.matrix @ self.inverse - torch.eye(len(self.matrix))).abs().max())
-
-    def length(self, vectors: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
-        """Return the length of feature vectors after the rotation."""
-        moved = vectors if self.form == "orthogonal" else vectors @ self.matrix.T
-        return moved.norm(dim=1).clamp(min=FLOOR)
+def random_rotation(width: int, seed: int) -> Matrix:
+    """Sample a uniform random orthogonal matrix, for comparison with the fitted matrix."""
+    noise = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
+    matrix, upper = torch.linalg.qr(noise)
+    return matrix * upper.diagonal().sign()
 
 
-def polar(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+def polar(matrix: Matrix) -> Matrix:
     """Return the orthogonal polar factor of a matrix, ``P Qᵀ`` of its SVD (Schönemann 1966)."""
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     return left @ right
@@ -111,7 +82,7 @@ def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], si
 
 
 def pure_cells(
-    maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1
+    maps: Maps, rotation: Matrix, of: Int[Tensor, "d m"], sign: int = 1
 ) -> tuple[Int[Tensor, "d m"], Float[Tensor, "d m"]]:
     """Return the grid cell where each channel is most active on its prototypes, and the purity of the channel there.
 
@@ -122,10 +93,10 @@ def pure_cells(
     The purity is -1 to 1. At 1, only channel ``k`` is active.
     """
     cells, pure = torch.zeros_like(of), torch.zeros(of.shape)
-    for at in peaks(maps, rotation.matrix, of, sign):
-        own = sign * (at.vectors * rotation.matrix[at.channels]).sum(1)
+    for at in peaks(maps, rotation, of, sign):
+        own = sign * (at.vectors * rotation[at.channels]).sum(1)
         cells[at.channels, at.ranks] = at.cells
-        pure[at.channels, at.ranks] = own / rotation.length(at.vectors)
+        pure[at.channels, at.ranks] = own / at.vectors.norm(dim=1).clamp(min=FLOOR)  # a rotation keeps lengths
     return cells, pure
 
 
@@ -173,7 +144,7 @@ class Procrustes(Checked):
     n_rounds: Count = 4
     scales: tuple[float, ...] = (0.25, 1.0, 2.0)
 
-    def rounds(self, maps: Maps) -> Iterator[Rotation]:
+    def rounds(self, maps: Maps) -> Iterator[Matrix]:
         width = maps.pooled.shape[1]
         moved, matrix = self._moved(maps.pooled), torch.eye(width)
         counts = [max(1, round(scale * self.n_prototypes)) for scale in self.scales]
@@ -185,9 +156,9 @@ class Procrustes(Checked):
             wanted = mean_unit_peaks(maps, matrix[moved], prototypes, weights)[:, moved]
             matrix = torch.eye(width)
             matrix[moved[:, None], moved] = polar(wanted + self.shrinkage * torch.eye(len(moved)))
-            yield Rotation.orthogonal(matrix)
+            yield matrix
 
-    def fit(self, maps: Maps) -> Rotation:
+    def fit(self, maps: Maps) -> Matrix:
         *_, last = self.rounds(maps)
         return last
 
@@ -199,17 +170,17 @@ class Procrustes(Checked):
 
 
 def folded_logits(
-    head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
+    head: Head, rotation: Matrix, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> Float[Tensor, "b k"]:
     """Compute the logits ``A' mean(U Z) + b'`` from grid cells ``Z`` after the rotation ``U``.
 
-    ``A' = A U⁻¹``, where ``A`` is the head's slope minus its mean over classes (:meth:`Head.slope`). ``b'`` is the
+    ``A' = A Uᵀ``, where ``A`` is the head's slope minus its mean over classes (:meth:`Head.slope`). ``b'`` is the
     intercept, which depends on the picture.
     """
-    logits, rotated, folded = head(pooled), (cells @ rotation.matrix.T).mean(1), []
+    logits, rotated, folded = head(pooled), (cells @ rotation.T).mean(1), []
     for k in range(logits.shape[1]):
         weight = head.slope(pooled, Target(torch.full((len(pooled),), k)))
-        folded.append(logits[:, k] + ((weight @ rotation.inverse) * rotated).sum(1) - (weight * pooled).sum(1))
+        folded.append(logits[:, k] + ((weight @ rotation.T) * rotated).sum(1) - (weight * pooled).sum(1))
     return torch.stack(folded, 1)
 
 
@@ -220,9 +191,7 @@ class FoldCheck(NamedTuple):
     agreement: float
 
 
-def check_fold(
-    head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
-) -> FoldCheck:
+def check_fold(head: Head, rotation: Matrix, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]) -> FoldCheck:
     """Check that the logits after the rotation equal the model's logits, up to rounding."""
     with torch.no_grad():
         own, folded = head(pooled), folded_logits(head, rotation, pooled, cells)

@@ -23,7 +23,7 @@ from ..cells import CellMaps, Unpooled, unpooled
 from ..fitted import Fitting
 from ..measure import Labelled, measure_likeness
 from .method import EPIC, Entry, EPICBank, collect, contributions
-from .rotation import FLOOR, Maps, Procrustes, Rotation, check_fold, pure_cells, strongest
+from .rotation import FLOOR, Maps, Matrix, Procrustes, check_fold, pure_cells, random_rotation, strongest
 
 ENOUGH = 0.25
 """Pictures per channel below which a gain in purity may be due to chance."""
@@ -93,7 +93,7 @@ class FitEPIC(Checked, Fitting):
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
             measures: dict[str, Any] = {
                 "optimiser": "procrustes",
-                "form": rotation.form,
+                "form": "orthogonal",
                 "setting": {"n_rotated": 0} if choice.how is None else _named(choice.how, width),
                 "tried": choice.tried,
                 "n_pictures": len(entries),
@@ -101,7 +101,7 @@ class FitEPIC(Checked, Fitting):
                 "logit_difference": check.difference,
                 "decisions_kept": check.agreement,
                 "purity_fit": round(mean_purity(fit, rotation), 4),
-                "purity_fit_before": round(mean_purity(fit, Rotation.identity(width)), 4),
+                "purity_fit_before": round(mean_purity(fit, torch.eye(width)), 4),
                 "held_out": compare(measured, rotation, self.seed),
                 "top_4_share": {
                     name: round(top_share(model, r, measured.pooled), 4)
@@ -187,7 +187,7 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
 class Choice:
     """The selected settings; ``None`` means no rotation."""
 
-    rotation: Rotation
+    rotation: Matrix
     how: Procrustes | None
     tried: list[dict[str, Any]]
 
@@ -198,7 +198,7 @@ class Choice:
 def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
     """Select settings by held-out purity, one parameter at a time."""
     width = fit.pooled.shape[1]
-    start = Rotation.identity(width)
+    start = torch.eye(width)
     highest = mean_purity(held, start)
     best = Choice(start, None, [{"rotation": "none", "purity": round(highest, 5)}])
     setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
@@ -238,9 +238,9 @@ def _named(setting: Procrustes, width: int) -> dict[str, Any]:
     }
 
 
-def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
+def mean_purity(maps: Maps, rotation: Matrix, m: int = N_MEASURED) -> float:
     """Return the mean purity over all channels, each on the ``m`` pictures that activate it most."""
-    return float(pure_cells(maps, rotation, strongest(maps.pooled, rotation.matrix, m))[1].mean())
+    return float(pure_cells(maps, rotation, strongest(maps.pooled, rotation, m))[1].mean())
 
 
 @dataclass(frozen=True)
@@ -251,13 +251,13 @@ class PurityTable:
     purity: Float[Tensor, "n d"]
 
     @classmethod
-    def of(cls, maps: Maps, rotation: Rotation) -> PurityTable:
+    def of(cls, maps: Maps, rotation: Matrix) -> PurityTable:
         rows = []
         for i in range(len(maps)):
-            moved = maps[i] @ rotation.matrix.T
+            moved = maps[i] @ rotation.T
             top, at = moved.max(0)
             rows.append(top / moved.norm(dim=1)[at].clamp(min=FLOOR))
-        return cls(maps.pooled @ rotation.matrix.T, torch.stack(rows))
+        return cls(maps.pooled @ rotation.T, torch.stack(rows))
 
     def by_channel(self, of: Tensor | slice = slice(None), m: int = N_MEASURED) -> Float[Tensor, " d"]:
         """Return the mean purity of each channel on the ``m`` pictures that activate it most."""
@@ -266,7 +266,7 @@ class PurityTable:
         return self.purity[of].gather(0, top).mean(0)
 
 
-def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
+def compare(maps: Maps, rotation: Matrix, seed: int) -> dict[str, Any]:
     """Compare the purity with the rotation, without it, and with a random rotation.
 
     The 95 % interval of the gain is computed from random halves of the pictures.
@@ -285,12 +285,12 @@ def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotation]:
-    width = len(rotation.matrix)
-    return rotation, Rotation.identity(width), Rotation.random(width, seed)
+def _controls(rotation: Matrix, seed: int) -> tuple[Matrix, Matrix, Matrix]:
+    width = len(rotation)
+    return rotation, torch.eye(width), random_rotation(width, seed)
 
 
-def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
+def top_share(model: Explainable, rotation: Matrix, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
     """Return the mean fraction of the evidence that comes from the ``n`` strongest channels, 0 to 1."""
     with torch.no_grad():
         target = Target(model.head(pooled).argmax(1))
@@ -298,8 +298,8 @@ def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d
     return float((parts.topk(min(n, parts.shape[1]), dim=1).values.sum(1) / parts.sum(1).clamp(min=1e-12)).mean())
 
 
-def coherence(pooled: Float[Tensor, "n d"], rotation: Rotation, labels: Tensor, m: int = N_MEASURED) -> float:
+def coherence(pooled: Float[Tensor, "n d"], rotation: Matrix, labels: Tensor, m: int = N_MEASURED) -> float:
     """Return the fraction of a channel's ``m`` prototypes that have the most frequent class, averaged over channels."""
-    top = (pooled @ rotation.matrix.T).topk(min(m, len(pooled)), dim=0).indices
+    top = (pooled @ rotation.T).topk(min(m, len(pooled)), dim=0).indices
     mine = labels[top]
     return float((mine == mine.mode(0).values).float().mean())
