@@ -81,7 +81,7 @@ class Machines:
         ray()
         from ray.cluster_utils import Cluster as Simulated
 
-        with no_way_out():
+        with no_way_out:
             self._cluster = Simulated(True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
         self.address = self._cluster.address
         self._nodes: list[Any] = []
@@ -91,7 +91,7 @@ class Machines:
         for node in [node for node in self._nodes if not node.any_processes_alive() or node.dead_processes()]:
             self._nodes.remove(node)
             self._cluster.remove_node(node, allow_graceful=False)
-        with no_way_out():
+        with no_way_out:
             while len(self._nodes) < 2:
                 self._nodes.append(self._cluster.add_node(num_cpus=2, object_store_memory=80_000_000))
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ class Job:
 
     def written(self, index: int) -> Written | None:
         """Return a shard if it is complete and belongs to this job, otherwise ``None``."""
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException, py_buffer
 
         name = self.name(index)
         try:
@@ -106,7 +105,7 @@ class Job:
         except FileNotFoundError:
             return None
         try:
-            found = sealed_metadata(BytesIO(end), len(end))
+            found, _ = sealed_metadata(py_buffer(end))
             facts = found.metadata or {}
             n_failed = int(facts.get(b"n_failed", 0))
         except (OSError, ArrowException, ValueError):  # ValueError: not a number or not UTF-8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar
 
 from ..explanation.result import HIDDEN, Result
 from ..results import Count, Doc
+from .marks import MADE_BY
 from .reading import open_regular, reason
 
 if TYPE_CHECKING:
@@ -52,13 +53,8 @@ class Verification(Result):
 
 
 MAGIC = b"seewhy\0\1"
-SEALED = "digests"
-"""Metadata key of files with digests, so that removed digests are noticed."""
-_END = 8
-"""Bytes after a footer: its length and ``PAR1``."""
 SEAL = len(MAGIC) + 2 * 32
-"""Bytes before a footer: the magic bytes and two digests."""
-_BLOCK = 2**20
+"""Bytes before a footer: the magic bytes, and the SHA-256 of the rows and of the footer."""
 
 
 @contextmanager
@@ -66,74 +62,55 @@ def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
     """Yield a writer for a new Parquet file; at the end, the digests are inserted before the footer."""
     from pyarrow.parquet import ParquetWriter
 
-    schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
     with open(path, "x+b") as file:
         with ParquetWriter(file, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as writer:
             yield writer
-        start, _ = _digests(file, file.seek(0, io.SEEK_END))
-        rows = _rows_digest(file, start)
+        file.flush()
+        data = _mapped(file)
+        start = _footer_start(data)
+        digests = b"".join(hashlib.sha256(part).digest() for part in (data[:start], data[start:]))
         file.seek(start)
-        footer = file.read()
-        file.seek(start)
-        file.write(MAGIC + rows + hashlib.sha256(footer).digest() + footer)
+        file.write(MAGIC + digests + data[start:].to_pybytes())
 
 
-def _rows_digest(file: BinaryIO, length: int) -> bytes:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while length and (block := file.read(min(_BLOCK, length))):
-        digest.update(block)
-        length -= len(block)
-    return digest.digest()
+def _mapped(file: BinaryIO) -> pa.Buffer:
+    """Return the bytes of a file; its name may be gone."""
+    from pyarrow import py_buffer
+
+    return py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def sealed_metadata(file: BinaryIO, size: int) -> Any:
-    """Return the metadata of a file, after a check of its footer."""
+def _footer_start(data: pa.Buffer) -> int:
+    start = data.size - 8 - int.from_bytes(data[-8:-4], "little")
+    if start < 0:
+        raise ValueError(f"its {data.size} bytes do not end like a Parquet file")
+    return start
+
+
+def sealed_metadata(data: pa.Buffer) -> tuple[Any, bytes]:
+    """Return the metadata at the end of a file after a check of its footer, and the digest of its rows.
+
+    A file of another program has no digest.
+    """
+    from pyarrow import BufferReader
     from pyarrow.parquet import read_metadata
 
-    start, digests = _digests(file, size)
-    file.seek(start)
-    footer = file.read()
-    if digests and hashlib.sha256(footer).digest() != digests[32:]:
+    start = _footer_start(data)
+    seal = data[max(0, start - SEAL) : start].to_pybytes()
+    is_sealed = seal.startswith(MAGIC)
+    if is_sealed and hashlib.sha256(data[start:]).digest() != seal[-32:]:
         raise ValueError("its footer was changed")
-    file.seek(0)
-    metadata = read_metadata(file)
-    if not digests and SEALED.encode() in (metadata.metadata or {}):
-        raise ValueError("its digests were changed")
-    return metadata
-
-
-def check_rows(file: BinaryIO, size: int) -> None:
-    """Check the digests of rows and footer."""
-    sealed_metadata(file, size)
-    start, digests = _digests(file, size)
-    if not digests:
+    metadata = read_metadata(BufferReader(data))
+    if not is_sealed and MADE_BY.encode() in (metadata.metadata or {}):
         raise ValueError("it has no digests")
-    if _rows_digest(file, start - SEAL) != digests[:32]:
-        file.seek(0)
-        raise ValueError(f"its {_damaged(file)} were changed")
+    return metadata, seal[-64:-32] if is_sealed else b""
 
 
-def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
-    """Return the position of the footer, and the digests; a file of another program has none."""
-    if size < _END:
-        raise ValueError(f"its {size} bytes are too short for Parquet")
-    file.seek(size - _END)
-    start = size - _END - int.from_bytes(file.read(4), "little")
-    if start < 0:
-        raise ValueError("its footer is longer than the file")
-    if start < SEAL:
-        return start, b""
-    file.seek(start - SEAL)
-    seal = file.read(SEAL)
-    return start, seal.removeprefix(MAGIC) if seal.startswith(MAGIC) else b""
-
-
-def _damaged(file: BinaryIO) -> str:
-    from pyarrow import ArrowException
+def _damaged(data: pa.Buffer) -> str:
+    from pyarrow import ArrowException, BufferReader
     from pyarrow.parquet import ParquetFile
 
-    opened = ParquetFile(file, page_checksum_verification=True)
+    opened = ParquetFile(BufferReader(data), page_checksum_verification=True)
     first = 1
     for group in range(opened.num_row_groups):
         last = first + opened.metadata.row_group(group).num_rows - 1
@@ -146,13 +123,15 @@ def _damaged(file: BinaryIO) -> str:
 
 
 def checked_parquet(path: Path) -> Checked:
+    """Check the digests of rows and footer."""
     from pyarrow import ArrowException
 
     try:
-        with open_regular(path) as (file, size):
-            check_rows(file, size)
-            return Checked(path.name)
-    except FileNotFoundError:
-        raise
+        with open_regular(path) as (file, _):
+            data = _mapped(file)
+        _, digest = sealed_metadata(data)
+        if digest != hashlib.sha256(data[: _footer_start(data) - SEAL]).digest():
+            raise ValueError(f"its {_damaged(data)} were changed" if digest else "it has no digests")
+        return Checked(path.name)
     except (OSError, ArrowException, ValueError) as error:
         return Checked(path.name, reason(error))
