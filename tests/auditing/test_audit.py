@@ -25,7 +25,7 @@ from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.explanation.verdict import Level, Missing, Verdict
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
-from seewhy.studies.auditing.audit import Audit, audit, junit
+from seewhy.studies.auditing.audit import Audit, audit
 from seewhy.studies.auditing.contract import CHECKS, Contract, Figure, Limit
 from seewhy.studies.auditing.figures import apart, group_rows
 from seewhy.studies.bootstrap import fisher
@@ -444,7 +444,7 @@ def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() ->
         **found.data,
         "figures": [{**row, "meaning": row["meaning"] + "\x1b\ud800\uffff<&😀]]>"} for row in found.data["figures"]],
     }
-    suites = ET.fromstring(junit(data))
+    suites = ET.fromstring(Audit(data).to_junit())
     suite = suites[0]
     counts = {"tests": "4", "failures": "2", "errors": "0"}
     assert dict(suites.attrib) == counts

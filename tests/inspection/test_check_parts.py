@@ -23,7 +23,6 @@ from seewhy.studies.inspection import check as checking
 from seewhy.studies.inspection.check import (
     COLUMNS,
     Check,
-    Checked,
     Finding,
     Like,
     Likes,
@@ -32,6 +31,7 @@ from seewhy.studies.inspection.check import (
     in_order,
     read_check,
     reader,
+    rows_of,
     sentence,
     small_picture,
 )
@@ -251,7 +251,7 @@ def test_findings_are_in_order_and_told_by_name() -> None:
     assert sentence(2, {"label": 0}) == "No problems found in 2 pictures."
     own, other = Like("o", "x", 0.5), Like("p", "y", 0.4)
     told = replace(given[0], like=Likes((own,), (other,)), pictures=("b.png", "c.png")).to_json()
-    (row,) = Checked({"findings": [told]}).rows()
+    (row,) = rows_of([told])
     assert dict(zip(COLUMNS, row, strict=True))["with"] == "b.png|c.png"
     assert told["like"] == {"own": [vars(own)], "other": [vars(other)]}
 

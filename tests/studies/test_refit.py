@@ -34,7 +34,7 @@ def moved(truth: torch.Tensor, part: float, seed: int = 1) -> torch.Tensor:
 
 def run(features: torch.Tensor, labels: Labels) -> dict[str, Any]:
     names = [f"{i}.png" for i in range(len(features))]
-    return STUDY.run(colours(), features, labels, CLASSES, names).data
+    return STUDY.compare(colours(), features, labels, CLASSES, names)[0].data
 
 
 def none(truth: torch.Tensor) -> torch.Tensor:
@@ -87,11 +87,11 @@ def test_a_prediction_is_by_a_fit_without_the_picture_and_those_that_look_alike(
     given = torch.cat([truth, torch.tensor([2, 2])])
     after = given.clone()
     after[1] = (after[1] + 1) % 3
-    tested = STUDY.run(
+    tested, _ = STUDY.compare(
         colours(), everything, Labels(given, after, none(given)), CLASSES, [str(i) for i in range(len(given))]
-    ).data
-    assert tested["n_groups"] <= len(given) - 2
-    assert tested["before"]["value"] < 1.0
+    )
+    assert tested.data["n_groups"] <= len(given) - 2
+    assert tested.data["before"]["value"] < 1.0
 
 
 def test_the_kept_classifiers_are_those_that_were_tested() -> None:

@@ -16,7 +16,7 @@ from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.studies.learning_curve import resample
-from seewhy.studies.material import subset_order
+from seewhy.studies.material import look_with_each, subset_order
 from seewhy.studies.scaling import Findings, ScalingStudy, noisy, rounded
 from tiny import COLOURS, class_folders, colours, picture, tiny_cnn
 
@@ -114,20 +114,20 @@ def test_wrong_labels_are_the_same_at_every_size_and_only_where_learnt_from() ->
 
 def test_resampling_is_of_seeds_and_of_test_pictures_in_groups() -> None:
     certain = torch.ones(2, 3, 40, dtype=torch.long)
-    found = resample(certain, torch.arange(40), nested=True, n_draws=50)
-    assert torch.allclose(found.errors, torch.full((2,), 0.5 / 41, dtype=torch.double))
-    assert float(found.draws.std()) < 1e-9
+    errors, draws, _ = resample(certain, torch.arange(40), nested=True, n_draws=50)
+    assert torch.allclose(errors, torch.full((2,), 0.5 / 41, dtype=torch.double))
+    assert float(draws.std()) < 1e-9
     half = certain.clone()
     half[:, :, ::2] = 0
     apart, together = (
-        resample(half, groups, nested=True, n_draws=2000).draws[:, 0]
+        resample(half, groups, nested=True, n_draws=2000)[1][:, 0]
         for groups in (torch.arange(40), torch.arange(40) % 2 + torch.arange(40) // 8 * 2)
     )
     assert float(apart.std()) == pytest.approx((0.25 / 40) ** 0.5, rel=0.1)
     assert float(together.std()) > 1.5 * float(apart.std())
     by_seed = certain.clone()
     by_seed[:, 0] = 0
-    nested, alone = (resample(by_seed, torch.arange(40), nested=nested, n_draws=500).draws for nested in (True, False))
+    nested, alone = (resample(by_seed, torch.arange(40), nested=nested, n_draws=500)[1] for nested in (True, False))
     assert torch.equal(nested[:, 0], nested[:, 1])
     assert not torch.equal(alone[:, 0], alone[:, 1])
     assert float(nested[:, 0].mean()) == pytest.approx(1 / 3, abs=0.05)
@@ -137,9 +137,9 @@ def test_pictures_whose_class_is_not_asked_count_for_nothing() -> None:
     right = torch.ones(1, 2, 10, dtype=torch.long)
     right[:, :, 5:] = -1
     right[:, :, 0] = 0
-    found = resample(right, torch.arange(10), nested=True, n_draws=10)
-    assert float(found.errors[0]) == pytest.approx((2 + 1) / (10 + 2))
-    assert found.by_seed.tolist() == [[pytest.approx(0.2)] * 2]
+    errors, _, by_seed = resample(right, torch.arange(10), nested=True, n_draws=10)
+    assert float(errors[0]) == pytest.approx((2 + 1) / (10 + 2))
+    assert by_seed.tolist() == [[pytest.approx(0.2)] * 2]
 
 
 def test_numbers_of_pictures_are_round() -> None:
@@ -188,7 +188,7 @@ def test_pictures_of_one_group_are_on_one_side() -> None:
     items = drawn(20).items
     grouped = gathered([replace(s, group=f"{s.label} {int(s.image.split()[1]) // 4}") for s in items])
     study = replace(STUDY, recipe=Linear(n_crops=0))
-    looked = study.look({"colours": colours()}, grouped)["colours"]
+    looked = look_with_each({"colours": colours()}, grouped, study.recipe, held_out=study.held_out, seed=0)["colours"]
     sides = {}
     for sample, held in zip(looked.pictures.items, looked.pictures.held.tolist(), strict=True):
         assert sides.setdefault(sample.group, held) == held

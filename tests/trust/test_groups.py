@@ -17,9 +17,7 @@ from seewhy.progress import Progress
 from seewhy.trust.groups import (
     Individuality,
     average_linkage,
-    group_by_copies,
     group_by_looks,
-    group_by_names,
     group_folds,
     hold_out_groups,
     one_thing,
@@ -108,8 +106,13 @@ def test_each_pair_of_classes_is_compared_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_copies_and_names_join() -> None:
-    assert group_by_copies(["a", "b", "a"]).groups.tolist() == [0, 1, 0]
-    assert group_by_names(["x", "y", "z", "y"], ["a", "a", "b", "c"]).groups.tolist() == [0, 0, 1, 0]
+    """A picture without a name is in no named group."""
+    labels, things, digests = ("k", "k", "l", "k", "l", "l"), ("x", "y", "z", "y", None, None), "aabcde"
+    items = [Sample(str(i), label, group=thing) for i, (label, thing) in enumerate(zip(labels, things, strict=True))]
+    encoded = [Encoded(str(i), digest, torch.rand(1, 4)) for i, digest in enumerate(digests)]
+    for split, groups in (("random", [0, 0, 1, 2, 3, 4]), ("grouped", [0, 0, 1, 0, 2, 3])):
+        pictures = hold_out(items, encoded, HoldOut(split=split), Progress())
+        assert pictures.groups.tolist() == groups
 
 
 def test_folds_keep_groups_whole_and_classes_spread() -> None:

@@ -43,20 +43,21 @@ def test_sets_equal_crepes() -> None:
     score = 1 - held.gather(1, labels[:, None])[:, 0]
     for level in (0.83, 0.93):
         for least, key in ((1000, "sets"), (1, "by_class")):
-            lines = ConformalLines(score, labels, 3, min_per_class=least).lines(level)[0]
+            lines = ConformalLines(score, labels, 3, score > 1, min_per_class=least).lines(level)[0]
             assert (1 - asked <= lines + 1e-6).int().tolist() == g[f"{key}_{level}"]
 
 
 def test_too_few_pictures_promise_nothing() -> None:
     assert quantile(torch.tensor([0.1] * 8), 0.9) == 1.0  # ⌈9 · 0.9⌉ = 9 of 8
     assert quantile(torch.tensor([0.1] * 9), 0.9) == pytest.approx(0.1)
-    lines = ConformalLines(torch.tensor([0.1]), torch.tensor([0]), 3)
-    assert lines.sets(torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([0]), 0.9).all()
+    lines = ConformalLines(torch.tensor([0.1]), torch.tensor([0]), 3, torch.tensor([False]))
+    assert lines.sets(torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([0]), 0.9, torch.tensor([False])).all()
 
 
 def test_the_class_decided_for_is_in_every_set() -> None:
-    lines = ConformalLines(torch.zeros(50), torch.zeros(50, dtype=torch.long), 2)
-    assert lines.sets(torch.tensor([[0.2, 0.8]]), torch.tensor([0]), 0.9).tolist() == [[True, False]]
+    lines = ConformalLines(torch.zeros(50), torch.zeros(50, dtype=torch.long), 2, torch.zeros(50, dtype=torch.bool))
+    sets = lines.sets(torch.tensor([[0.2, 0.8]]), torch.tensor([0]), 0.9, torch.tensor([False]))
+    assert sets.tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize("least", [50, 10_000])
@@ -70,7 +71,8 @@ def test_the_promise_is_kept_on_average(least: int) -> None:
         p = logits.softmax(1)
         decided = p.argmax(1)
         score = (1 - p.gather(1, labels[:, None])[:, 0]).masked_fill(decided == labels, 0)
-        sets = ConformalLines(score[:200], labels[:200], 2, min_per_class=least).sets(p[200:], decided[200:], 0.95)
+        lines = ConformalLines(score[:200], labels[:200], 2, score[:200] > 1, min_per_class=least)
+        sets = lines.sets(p[200:], decided[200:], 0.95, score[200:] > 1)
         inside = sets.gather(1, labels[200:, None])[:, 0].float()
         covered.append(float(inside.mean()))
         for k in (0, 1):
@@ -91,12 +93,11 @@ def test_doubtful_decisions_keep_the_promise_too() -> None:
     decided = torch.zeros(n, dtype=torch.long)
     score = (1 - p.gather(1, labels[:, None])[:, 0]).masked_fill(labels == 0, 0)
     half = n // 2
-    for known, low in ((None, 0.4), (doubtful[:half], 0.7)):
-        lines = ConformalLines(score[:half], torch.zeros(half, dtype=torch.long), 3, known)
-        asked = None if known is None else doubtful[half:]
-        inside = lines.sets(p[half:], decided[half:], 0.7, asked).gather(1, labels[half:, None])[:, 0]
+    for known, low in ((torch.zeros_like(doubtful), 0.4), (doubtful, 0.7)):
+        lines = ConformalLines(score[:half], torch.zeros(half, dtype=torch.long), 3, known[:half])
+        inside = lines.sets(p[half:], decided[half:], 0.7, known[half:]).gather(1, labels[half:, None])[:, 0]
         covered = float(inside[doubtful[half:]].float().mean())
-        assert (covered > 0.68) == (known is not None)
+        assert (covered > 0.68) == bool(known.any())
         assert covered > low - 0.05
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bounds import Bound, Checked
+from ..clusters import connected, links, numbered
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
@@ -24,7 +25,7 @@ from ..pictures.sources import natural_key
 from ..progress import Progress
 from ..spelling import nearest, suggestion
 from ..storage.features import FeatureStore
-from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
+from ..trust.groups import Grouping, group_by_looks, group_folds, hold_out_groups
 from ..types import Crop
 from .known_pictures import KnownPictures
 
@@ -333,11 +334,13 @@ def _hold_validation(
 
 
 def _grouping(pictures: EncodedSet, by: Split) -> Grouping:
+    """Group pictures with equal bytes and, except for a random split, equal names or looks."""
+    copies = numbered(pictures.digests)
     if by == "random":
-        return group_by_copies(pictures.digests)
+        return Grouping(copies, "copies")
     if any(s.group is not None for s in pictures.items):
-        names = [f"picture {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(pictures.items)]
-        return group_by_names(names, pictures.digests)
+        names = numbered([i if s.group is None else s.group for i, s in enumerate(pictures.items)])
+        return Grouping(connected(len(names), links(names), links(copies)), "given")
     return group_by_looks(pictures.pooled, pictures.labels, pictures.digests)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from ..trust.groups import group_by_looks
 from . import pages
 from .bootstrap import Measure, compared, standings
 from .forgetting import base_and_new, recipe_named, unaware
-from .study import Findings, Row, beside, measured
+from .study import Findings, Row, beside, inputs_digest, measured
 from .transfer import read, written
 
 BEFORE = "before"
@@ -177,7 +176,8 @@ class BaseToNewStudy:
             (replace(cast(Any, unaware(recipe, tested.new)), shots=k, seed=self.seed + i, **ALL_KEPT), name, k)
             for name, recipe in recipes.items() for k in self.shots for i in range(self.n_seeds)
         ]  # fmt: skip
-        digest = _digest(tested.on, learn, tested)
+        inputs = [tested.on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new]
+        digest = inputs_digest([*inputs, tested.seen.digests])[:16]
 
         def key(how: PictureRecipe, name: str, k: int) -> str:
             return json.dumps([digest, name, how.parameters()])
@@ -234,11 +234,6 @@ def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: Featur
         return tested.right(
             {names: network.classifier(names).head(pooled) for names in (tested.base, tested.new, every)}
         )
-
-
-def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
-    told = [on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new, tested.seen.digests]
-    return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,7 +32,7 @@ from ..storage.features import FeatureStore
 from ..storage.output import temporary_folder
 from ..trust.measure import trust_features
 from . import pages
-from .study import Findings, Row, beside, records_in
+from .study import Findings, Row, beside, inputs_digest, records_in
 from .transfer import few
 from .verdicts import VERDICTS, Interval, judged, lead, mean_of
 
@@ -301,7 +300,7 @@ class ClaimsStudy:
         seen, rows, left = material.seen, [], []
         inputs: list[Any] = [material.encoder.fingerprint, seen.digests, seen.labels.tolist(), seen.held.tolist()]
         inputs += [material.data.digest(), {**asdict(self), "only": ()}]
-        digest = hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()[:16]
+        digest = inputs_digest(inputs)[:16]
         with records_in(folder) as records:
             for claim in material.progress.track(claims, "Measuring claims", len(claims)):
                 if reason := claim.lacks(material.data):

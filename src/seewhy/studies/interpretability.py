@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,7 +33,7 @@ from .interpretability_findings import (
     interpretability_page,
     library_rows,
 )
-from .study import Findings, Row, StudyRecords, beside, bits, from_bits, records_in
+from .study import Findings, Row, StudyRecords, beside, bits, from_bits, inputs_digest, records_in
 
 __all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2
@@ -121,7 +119,7 @@ class InterpretabilityStudy:
             raise InputError(f"`encoders` must be different, got {twice} twice.")
         own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
         sets = [rows.int().tolist() for rows in vars(parts).values()]
-        said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
+        said = inputs_digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
         rows = []
         with records_in(output) as records:
             places = list(zip(names, encoders, looks, strict=False))
@@ -149,7 +147,7 @@ class InterpretabilityStudy:
         fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
 
         def row(what: str, measure: Callable[[], Row]) -> Row:
-            return records.row(_digest([said, f"{fingerprint} {what}"]), measure)
+            return records.row(inputs_digest([said, f"{fingerprint} {what}"]), measure)
 
         def whole() -> Row:
             features = looked.pooled if self.raw_reference else standardised(looked.pooled, parts.train)
@@ -196,10 +194,6 @@ class InterpretabilityStudy:
             **beside(progress),
         }  # fmt: skip
         return {"sentence": answer(data), **data}
-
-
-def _digest(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:

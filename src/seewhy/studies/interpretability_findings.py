@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -153,13 +153,6 @@ def correlations(
     return found
 
 
-class RankCorrelation(NamedTuple):
-    """Spearman's rho with its percentile interval."""
-
-    rho: float | None
-    interval: tuple[float, float] | None
-
-
 def rank_correlation(
     x: Sequence[float],
     y: Sequence[float],
@@ -168,8 +161,8 @@ def rank_correlation(
     n_draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
-) -> RankCorrelation:
-    """Return Spearman's rho of two variables, or with ``given`` their partial rank correlation::
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Return Spearman's rho of two variables and its interval; with ``given``, the partial rank correlation::
 
         (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²))
 
@@ -182,7 +175,7 @@ def rank_correlation(
     drawn = drawn[drawn.isfinite()]
     enough = table.shape[1] >= LEAST and len(drawn) >= n_draws / 2
     interval = percentiles(drawn, level) if enough else None
-    return RankCorrelation(float(whole) if bool(whole.isfinite()) else None, interval)
+    return float(whole) if bool(whole.isfinite()) else None, interval
 
 
 def _rho(table: Float[Tensor, "v b n"]) -> Float[Tensor, " b"]:
@@ -274,7 +267,7 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     sections.append(Section("How the score works", [Note(rule)]))
     sections += closing(study, "Notes on these figures")
     sections.append(Section("The encoders", [Facts(facts)], kind="provenance"))
-    first, rest = parted(study["sentence"], ". ")
+    first, rest = parted(study["sentence"])
     above = (
         f"{study['n']} test pictures of {study['n_classes']} classes; {study['n_train']} pictures to train on, "
         f"{study['n_selection']} to choose settings on"

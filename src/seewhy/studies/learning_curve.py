@@ -47,10 +47,6 @@ class CurveForm(ABC):
     def predict(self, found: Float[Tensor, "*b p"], n: Float[Tensor, " m"]) -> Float[Tensor, "*b m"]:
         """Return the error at each size, 0 to 1."""
 
-    def floor(self, found: Float[Tensor, "b p"]) -> Float[Tensor, " b"]:
-        """Return the error as the number of pictures goes to infinity."""
-        return found[:, 0] if self.saturates else torch.zeros_like(found[:, 0])
-
     def failed(self, found: Float[Tensor, "b p"]) -> Bool[Tensor, " b"]:
         """Return which fits failed: infinite parameters, a rising curve, or an exponent at its bound."""
         good = found.isfinite().all(1)
@@ -251,10 +247,12 @@ class LearningCurve:
         return torch.where(below.any(1), n[first], torch.inf)
 
     def floors(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the floor for each resample and for the measured curve, by the best form that has a floor."""
+        """Return the floor for each resample and for the measured curve, by the best form that has a floor.
+
+        The floor, the error for infinitely many pictures, is the first parameter of these forms.
+        """
         fit = next(f for f in self.forms if f.form.saturates)
-        draws = fit.form.floor(fit.draws)
-        return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
+        return fit.draws[torch.ones_like(fit.failed) if bool(fit.failed.all()) else ~fit.failed, 0], fit.found[0, 0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
         """Return how fast the error falls when the size doubles, for each resample and for the measured curve."""
@@ -300,20 +298,12 @@ def held_out_errors(
     return torch.cat(off)
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """Errors by size: measured, resampled, and by seed."""
-
-    errors: Float[Tensor, " s"]
-    draws: Float[Tensor, "d s"]
-    by_seed: Float[Tensor, "s r"]
-
-
 def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
-) -> Resampled:
-    """Resample test pictures and seeds with replacement; groups of pictures stay together.
+) -> tuple[Float[Tensor, " s"], Float[Tensor, "d s"], Float[Tensor, "s r"]]:
+    """Return the errors by size: measured, resampled, and by seed.
 
+    Test pictures and seeds are drawn with replacement; groups of pictures stay together.
     The same pictures are drawn for all sizes. With nested training sets, the same seeds are drawn too.
     """
     n_sizes, n_seeds, n_test = right.shape
@@ -331,4 +321,4 @@ def resample(
         return (bad.sum(2) + 0.5 * n_seeds) / (all_.sum(2) + n_seeds)
 
     every = errors(torch.ones(1, n_test, dtype=torch.double), torch.ones(1, 1, n_seeds, dtype=torch.double))[0]
-    return Resampled(every, errors(weight, counts(seeds, n_seeds)), wrong.sum(2) / asked.sum(2))
+    return every, errors(weight, counts(seeds, n_seeds)), wrong.sum(2) / asked.sum(2)

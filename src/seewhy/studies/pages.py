@@ -35,11 +35,10 @@ FAMILIES = {
 """The question of each family of metrics, in the order of the page."""
 
 
-def parted(sentence: str, at: str = ". ") -> tuple[str, str]:
+def parted(text: str) -> tuple[str, str]:
     """Split a text into its headline and the rest."""
-    first, _, rest = sentence.rstrip(".").partition(at)
-    start = rest[:1] if at.startswith(".") else rest[:1].upper()  # a sentence may begin with the name of a method
-    return f"{first}.", f"{start}{rest[1:]}." if rest else ""
+    first, _, rest = text.rstrip(".").partition(". ")
+    return f"{first}.", f"{rest}." if rest else ""
 
 
 def short(value: float) -> str:

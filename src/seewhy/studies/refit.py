@@ -143,23 +143,11 @@ class RefitStudy(Checked):
     n_draws: Annotated[int, Bound(100)] = 2000
     seed: int = 0
 
-    def run(
-        self,
-        encoder: Encoder,
-        pooled: Float[Tensor, "n d"],
-        labels: Labels,
-        classes: Sequence[str],
-        names: Sequence[str],
-        progress: Progress | None = None,
-    ) -> Findings:
-        """Fit and test both classifiers; ``names`` are the names of the pictures in the result."""
-        return self.compare(encoder, pooled, labels, classes, names, progress)[0]
-
     def compare(
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
         names: Sequence[str], progress: Progress | None = None,
     ) -> tuple[Findings, Fits]:  # fmt: skip
-        """Fit and test as :meth:`run` does, and return the classifiers together with the result."""
+        """Fit and test both classifiers, and return them with the result, in which ``names`` name the pictures."""
         progress = progress or Progress()
         if labels.n_changed == 0:
             raise DataError(

@@ -23,7 +23,7 @@ from ..progress import Progress, shown
 from ..report.blocks import pair, points
 from ..storage.features import FeatureStore
 from . import pages
-from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
+from .learning_curve import FormFit, LearningCurve, learning_curve, resample
 from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each, subset_order
 from .study import Findings, Row, beside, bits, from_bits, measured
 
@@ -112,7 +112,10 @@ class ScalingStudy(Checked):
         """Run the study; fits found in ``folder`` are not repeated. The answer is for the first encoder."""
         progress = progress or Progress()
         self._check(len(samples.classes))
-        materials = self.look(encoders, samples, test, store=store, progress=progress)
+        materials = look_with_each(
+            encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
+            progress=progress,
+        )  # fmt: skip
         return self.on(materials, folder, is_cut=test is None, progress=progress)
 
     def on(
@@ -128,10 +131,10 @@ class ScalingStudy(Checked):
         material, how = materials[first], {"n_draws": self.n_draws, "seed": self.seed}
         groups, curves = material.pictures.groups[material.test], []
         for arm, cells in self._measured(arms, materials, folder, progress).items():
-            findings = resample(torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", **how)
+            right, nested = torch.tensor(list(cells.values())), self.draws == "nested"
+            errors, draws, by_seed = resample(right, groups, nested=nested, **how)
             sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
-            curve = learning_curve(sizes, findings.errors, findings.draws, top=top, seed=self.seed)
-            curves.append(Curve(arm, findings, curve))
+            curves.append(Curve(arm, by_seed, learning_curve(sizes, errors, draws, top=top, seed=self.seed)))
         return Findings(self._findings(curves, material, is_cut, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
@@ -145,12 +148,6 @@ class ScalingStudy(Checked):
             raise DataError(
                 f"`n_classes` must be from 2 to {known - 1}, because the pictures have {known} classes, got {few[0]}."
             )
-
-    def look(
-        self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
-    ) -> dict[str, Material]:
-        """Encode all pictures with each encoder; the test pictures are the same for all. See :meth:`run`."""
-        return look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
 
     def _measured(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
@@ -184,8 +181,8 @@ class ScalingStudy(Checked):
         data = {
             "study": "scaling", "target": self.target,
             "answer": None if self.target is None else answered(base, self.target, have, self.beyond),
-            "tested_range": [int(base.sizes[0]), int(base.sizes[-1])], "n": len(material.labels), "n_have": have,
-            "n_test": len(material.test), "n_classes": len(material.classes),
+            "tested_range": [int(base.fit.sizes[0]), int(base.fit.sizes[-1])],
+            "n": len(material.labels), "n_have": have, "n_test": len(material.test), "n_classes": len(material.classes),
             "classifier": classifier_text(self.recipe), "arms": [_arm(curve, base, self.beyond) for curve in curves],
             "settings": {**settings, "levels": list(LEVELS)},
             "model": {"encoder": base.arm.encoder, "fingerprint": material.encoder.fingerprint[:12]},
@@ -248,15 +245,11 @@ def noisy(
 
 @dataclass(frozen=True)
 class Curve:
-    """A learning curve with the measured results, for one set of conditions (:class:`Arm`)."""
+    """A fitted learning curve and the measured errors by size and seed, for one set of conditions (:class:`Arm`)."""
 
     arm: Arm
-    resampled: Resampled
-    curve: LearningCurve
-
-    @property
-    def sizes(self) -> Float[Tensor, " s"]:
-        return self.curve.sizes
+    by_seed: Float[Tensor, "s r"]
+    fit: LearningCurve
 
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
@@ -269,14 +262,14 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     * ``"far"``: more than this range.
     * ``"unreachable"``: the target cannot be reached.
     """
-    reached, largest = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
+    reached, largest = 1 - float(curve.fit.errors.min()), float(curve.fit.sizes[-1])
     if target <= reached:
         raise DataError(
             f"`target` must be above {reached:.3f}, the accuracy that {int(largest)} training pictures already reach, "
             f"got {target:.3f}. Give a higher target, or leave it out."
         )
     most = largest * beyond
-    needed = curve.curve.crossing(1 - target, largest * NEVER, 3000)
+    needed = curve.fit.crossing(1 - target, largest * NEVER, 3000)
     low, high = _pair(needed, LEVELS[0])
     reach = float((needed <= most).double().mean())
     never = float(needed.isinf().double().mean())
@@ -333,14 +326,14 @@ def sentence(data: dict[str, Any]) -> str:
 
 
 def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:
-    found, seen, arm = curve.curve, float(curve.sizes[-1]), curve.arm
-    grid = torch.logspace(0, math.log10(beyond * seen / float(curve.sizes[0])), 60).double() * curve.sizes[0]
+    found, seen, arm = curve.fit, float(curve.fit.sizes[-1]), curve.arm
+    grid = torch.logspace(0, math.log10(beyond * seen / float(found.sizes[0])), 60).double() * found.sizes[0]
     ahead = torch.tensor([seen * 2**k for k in range(1, max(2, int(math.log2(beyond)) + 1))]).double()
     band, said = 1 - found.at(grid), 1 - found.at(ahead)
-    right, draws = 1 - curve.resampled.by_seed, 1 - curve.resampled.draws
+    right, draws = 1 - curve.by_seed, 1 - found.resampled
     measured_at = [
         {"n": int(n), "accuracy": _r(right[i].mean()), "by_seed": list(map(_r, right[i])), **_intervals(draws[:, i])}
-        for i, n in enumerate(curve.sizes)
+        for i, n in enumerate(found.sizes)
     ]
     predicted = [
         {"n": rounded(float(n)), "accuracy": _r(said[:, i].median()), **_intervals(said[:, i])}
@@ -369,25 +362,25 @@ def _form(fit: FormFit) -> dict[str, Any]:
 
 def _against(curve: Curve, base: Curve) -> dict[str, Any]:
     """Return the differences from the first arm: accuracy at the largest size, slope, and worth of a picture."""
-    own, other, worth = curve.resampled, base.resampled, worth_of(curve, base)
-    (slopes, slope), (before, was) = curve.curve.slopes(), base.curve.slopes()
+    own, other, worth = curve.fit, base.fit, worth_of(curve.fit, base.fit)
+    (slopes, slope), (before, was) = own.slopes(), other.slopes()
     finite = worth[worth.isfinite()]
     return {
-        "accuracy": _summary(other.draws[:, -1] - own.draws[:, -1], other.errors[-1] - own.errors[-1]),
+        "accuracy": _summary(other.resampled[:, -1] - own.resampled[:, -1], other.errors[-1] - own.errors[-1]),
         "slope": _summary(slopes - before, slope - was),
         "worth": None if len(finite) < len(worth) / 2 else _summary(finite, finite.median()),
         "n_beyond": len(worth) - len(finite),
     }
 
 
-def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
+def worth_of(curve: LearningCurve, base: LearningCurve) -> Float[Tensor, " d"]:
     """Return the worth of a picture of this curve, relative to a picture of the base curve.
 
     The worth is the number of pictures with which the base has the error of this curve's largest size, divided by this
     size. The base curve is interpolated; the worth is infinite outside its range.
     """
-    asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
-    errors = base.resampled.draws.cummin(1).values
+    asked, n = curve.resampled[:, -1:], base.sizes.log()
+    errors = base.resampled.cummin(1).values
     after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)
     rows = torch.arange(len(errors))
     high, low = errors[rows, after - 1], errors[rows, after]

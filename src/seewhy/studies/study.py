@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import zlib
@@ -9,16 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..progress import Progress
 from ..report.blocks import Document, closing
 from ..report.paging import Page
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-
-if TYPE_CHECKING:
-    pass
 
 Row = dict[str, Any]
 _log = logging.getLogger("seewhy")
@@ -62,6 +60,11 @@ class Findings(Page):
 def beside(progress: Progress) -> Row:
     """Return notes and failures for the JSON of a study."""
     return {"notes": list(dict.fromkeys(progress.notes)), "failures": [f.to_json() for f in progress.failures]}
+
+
+def inputs_digest(inputs: Sequence[Any]) -> str:
+    """Return a digest of the inputs of a record, for its key."""
+    return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
 
 
 def _sum(row: Row) -> int:

@@ -51,7 +51,7 @@ class ConformalLines:
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
     n_classes: int
-    doubtful: Bool[Tensor, " n"] | None = None
+    doubtful: Bool[Tensor, " n"]
     min_per_class: int = MIN_PER_CLASS
 
     def lines(self, level: float) -> Float[Tensor, "2 k"]:
@@ -59,8 +59,6 @@ class ConformalLines:
 
         Classes with few pictures share a threshold.
         """
-        if self.doubtful is None:
-            return self._by_class(self.scores, self.labels, level).expand(2, -1)
         rows = []
         for part in (~self.doubtful, self.doubtful):
             part = part if int(part.sum()) >= self.min_per_class else torch.ones_like(part)
@@ -76,11 +74,14 @@ class ConformalLines:
         return lines
 
     def sets(
-        self, probabilities: Float[Tensor, "b k"], decided: Int[Tensor, " b"], level: float, doubtful: Any = None
+        self,
+        probabilities: Float[Tensor, "b k"],
+        decided: Int[Tensor, " b"],
+        level: float,
+        doubtful: Bool[Tensor, " b"],
     ) -> Bool[Tensor, "b k"]:
         """Return which classes are in the conformal set, always including the predicted class."""
-        row = torch.zeros(len(decided), dtype=torch.long) if doubtful is None else doubtful.long()
-        inside = 1 - probabilities <= self.lines(level)[row] + 1e-6
+        inside = 1 - probabilities <= self.lines(level)[doubtful.long()] + 1e-6
         return inside.scatter(1, decided[:, None], True)
 
 

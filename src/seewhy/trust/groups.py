@@ -41,21 +41,6 @@ class Grouping:
     threshold: float | None = None
     one_thing: tuple[int, ...] = ()
 
-    @property
-    def joins(self) -> bool:
-        """Whether any group has two pictures."""
-        return len(self.groups.unique()) < len(self.groups)
-
-
-def group_by_copies(digests: Sequence[str]) -> Grouping:
-    """Group pictures with equal bytes."""
-    return Grouping(numbered(digests), "copies")
-
-
-def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
-    """Group pictures with equal names or equal bytes."""
-    return Grouping(connected(len(names), links(numbered(names)), links(numbered(digests))), "given")
-
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
     """Group similar pictures of a class by average linkage of their :class:`Individuality`.

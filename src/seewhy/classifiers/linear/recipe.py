@@ -203,7 +203,7 @@ class Linear(PictureRecipe):
         temperature = fit_temperature(logits[index], pictures.labels[index])
         last = fits[0] if pictures.validation else self._solve(rows, rows.final, n_classes, c, fits[0])
         found = Choice(c * (self.n_crops + 1), last, fits[0], temperature, index, logits[index] / temperature)
-        if pictures.validation or pictures.grouping is None or not pictures.grouping.joins:
+        if pictures.validation or len(pictures.groups.unique()) == len(pictures):
             return found
         return replace(found, at_random=self._at_random(rows, pictures, c, fits[0]))
 

@@ -31,7 +31,7 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    headline, rest = parted(data["sentence"], ". ")
+    headline, rest = parted(data["sentence"])
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
     columns = ("name in the contract", "measured", "95 % interval", "pictures", "judged by", "limit")
@@ -103,8 +103,30 @@ class Audit(Findings):
         return bool(self.data["audit"] == "pass")
 
     def to_junit(self) -> str:
-        """Return the audit as JUnit XML, with one test case per metric."""
-        return junit(self.data)
+        """Return the audit as JUnit XML, a test case per metric; a failed metric that is not required is skipped."""
+        rows = self.data["figures"]
+        broken = [row for row in rows if row["broken"]]
+        skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
+        numbers = {"tests": str(len(rows)), "failures": str(len(broken)), "errors": "0"}
+        suites = ET.Element("testsuites", numbers)  # Jenkins' schema has no attribute "skipped" here
+        suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers, "skipped": str(len(skipped))})
+        for row in rows:
+            case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
+            measured = "not measured"
+            if row["value"] is not None:
+                between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
+                measured = f"{row['value']:g}{between}, judged by {row['judged_by']}"
+            short = f"{row['title']}: {measured}; limit: {_limit(row)}."
+            if row in broken:
+                kind = "broken" if row["state"] == "fail" else "not measured"
+                ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
+            elif row in skipped:
+                told = row["meaning"] if row["state"] == "not measured" else f"Not required. {short} {row['meaning']}"
+                ET.SubElement(case, "skipped", {"message": _clean(told)})
+            else:
+                ET.SubElement(case, "system-out").text = _clean(f"{short} {row['meaning']}")
+        ET.indent(suites)
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
 @checked
@@ -215,33 +237,6 @@ def _sentence(rows: list[dict[str, Any]], n: int) -> str:
     rest = "".join(f" {said}, but not required: {', '.join(names)}." for said, names in aside.items() if names)
     kept = len(rows) - sum(map(len, aside.values()))
     return f"Passed: {kept} figure{'s' * (kept != 1)} within {'their limits' if kept != 1 else 'its limit'} {on}.{rest}"
-
-
-def junit(data: dict[str, Any]) -> str:
-    """Return an audit as JUnit XML; a failed metric that is not required counts as skipped."""
-    rows = data["figures"]
-    broken = [row for row in rows if row["broken"]]
-    skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
-    numbers = {"tests": str(len(rows)), "failures": str(len(broken)), "errors": "0"}
-    suites = ET.Element("testsuites", numbers)  # Jenkins' schema has no attribute "skipped" here
-    suite = ET.SubElement(suites, "testsuite", {"name": "seewhy audit", **numbers, "skipped": str(len(skipped))})
-    for row in rows:
-        case = ET.SubElement(suite, "testcase", {"classname": "seewhy.audit", "name": row["name"]})
-        measured = "not measured"
-        if row["value"] is not None:
-            between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
-            measured = f"{row['value']:g}{between}, judged by {row['judged_by']}"
-        short = f"{row['title']}: {measured}; limit: {_limit(row)}."
-        if row in broken:
-            kind = "broken" if row["state"] == "fail" else "not measured"
-            ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
-        elif row in skipped:
-            told = row["meaning"] if row["state"] == "not measured" else f"Not required. {short} {row['meaning']}"
-            ET.SubElement(case, "skipped", {"message": _clean(told)})
-        else:
-            ET.SubElement(case, "system-out").text = _clean(f"{short} {row['meaning']}")
-    ET.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
 def _clean(text: str) -> str:

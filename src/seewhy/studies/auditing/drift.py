@@ -231,7 +231,7 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
 
 def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
     """Build the page; without ``read``, pictures are listed by name."""
-    headline, rest = parted(data["sentence"], ". ")
+    headline, rest = parted(data["sentence"])
     shown = data["pictures"] if read else data["pictures"][:N_LISTED]
     most = f"The {len(shown)} most unusual of {data['n']:,} pictures. " if len(shown) < data["n"] else ""
     lead = Note(f"{most}Most unusual first. In brackets: cosine similarity to the training pictures.")

@@ -105,12 +105,9 @@ class Checked(Page):
 
         return render("check.html", None, **check_context(self.data, KINDS, self.read))
 
-    def rows(self) -> list[list[Any]]:
-        """Return one row per finding, with the columns :data:`COLUMNS`."""
-        return rows_of(self.data["findings"])
-
 
 def rows_of(findings: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Return one row per finding, with the columns :data:`COLUMNS`."""
     return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in findings]
 
 
