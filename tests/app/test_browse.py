@@ -78,6 +78,7 @@ def test_a_label_that_the_model_does_not_know_is_neither_right_nor_wrong(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "label", np.array([rows.label[0], len(rows.classifier.classes), *rows.label[2:]]))
+    monkeypatch.setattr(rows, "is_known", rows.label < len(rows.classifier.classes))
     assert selected(rows, right="wrong") == [0]
     assert selected(rows, right="right") == list(range(2, 24))
 

@@ -19,7 +19,7 @@ from seewhy.descriptions.base import Change
 from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
-from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Listing, Mistake, Mistakes
+from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Listing, Mistakes
 from seewhy.service.app.rows import Rows
 from seewhy.service.app.state import changes_between, with_texts
 from seewhy.service.app.worker import Worker
@@ -76,7 +76,8 @@ def many(fitted: Classifier, folders: Path) -> Mistakes:
     worker.close()
     classes = tuple(f"c{i}" for i in range(30))
     pairs = [(t, p) for t in classes for p in classes if t != p][: PAIRS_A_PAGE + 5]
-    wrong = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, None, f"{i:016x}") for i in range(100)]
+    keys = ("true", "predicted", "card")
+    wrong = [dict(zip(keys, (*pairs[i % len(pairs)], f"/sample/{i}"), strict=True)) for i in range(99, -1, -1)]
     return type("Listed", (Mistakes,), {"found": wrong})(rows)
 
 

@@ -59,7 +59,7 @@ def test_a_picture_of_the_data_puts_the_most_similar_first(page: TestClient) -> 
     assert similar(page, rows.key[7].decode())["like"]["card"] == f"/sample/{rows.key.tolist().index(rows.key[7])}"
     found = similar(page, rows.key[5].decode())
     expected = cosines(page, rows.pooled(np.array([5]))[0].numpy())
-    assert found["like"] == {"image": rows.name(5), "card": "/sample/5", "thumbnail": "/sample/5/thumbnail"}
+    assert found["like"] == {"image": rows.names[5], "card": "/sample/5", "thumbnail": "/sample/5/thumbnail"}
     order = expected[found["places"]]
     assert (np.diff(order) <= 1e-5).all()
     assert order[0] > order[-1] + 1e-3

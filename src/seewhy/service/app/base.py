@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -225,15 +225,12 @@ def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **option
     app.state.scripts = scripts
     app.add_api_route("/docs", lambda: interface(app), response_class=HTMLResponse, include_in_schema=False)
     for name in scripts:
-        app.add_api_route(f"/{name}", _script(name), response_class=Response, include_in_schema=False)
+        app.add_api_route(f"/{name}", partial(_script, name), response_model=None, include_in_schema=False)
     return app
 
 
-def _script(name: str) -> Callable[[], Response]:
-    def script() -> Response:
-        return Response(source(name), media_type=SCRIPT)
-
-    return script
+def _script(name: str) -> Response:
+    return Response(source(name), media_type=SCRIPT)
 
 
 def form_with(fields: dict[str, Any], kind: str = "multipart/form-data") -> dict[str, Any]:

@@ -182,7 +182,7 @@ class Browse:
             return Example(like, shown.seen.name, f"/card/{like}", shown.seen.pooled[:1])
         if re.fullmatch(f"[0-9a-f]{{{KEY}}}", like):
             if len(index := (rows.key == like.encode()).nonzero()[0]):
-                return Example(like, rows.name(index[0]), f"/sample/{index[0]}", rows.pooled(index[:1]))
+                return Example(like, rows.names[index[0]], f"/sample/{index[0]}", rows.pooled(index[:1]))
             if rows.n_done < len(rows.items):
                 raise BusyError("The picture to compare with has not been predicted yet. Wait until it is.")
             raise HTTPException(
@@ -264,7 +264,7 @@ class Browse:
             if isinstance(outcome := done[about], int):
                 numbers[i] = outcome
             else:
-                refused.append({"index": i, "image": rows.name(i), "error": outcome})
+                refused.append({"index": i, "image": rows.names[i], "error": outcome})
         return JSONResponse({"saved": len(numbers), "refused": refused, "numbers": numbers})
 
     def _decide(self, i: int, body: ManyBody, standing: Mapping[str, Any] | None) -> int | str:

@@ -9,9 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
+from fastapi import FastAPI
 
 from ...errors import SeeWhyError
 from ...progress import Progress
+from .base import add_data
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -52,6 +54,11 @@ class Job(Generic[T]):
         self.result: T | None = None
         self.problem = ""
 
+    def mount(self, app: FastAPI, path: str, description: str) -> None:
+        """Add the routes that start the job and show its progress."""
+        add_data(app, f"{path}/start", self.start, methods=["POST"], description=description)
+        add_data(app, f"{path}/state", self.state)
+
     def start(self) -> dict[str, Any]:
         """Start the job unless it is running, and return its state."""
         with self._lock:
@@ -67,6 +74,7 @@ class Job(Generic[T]):
         return self._thread is not None and self._thread.is_alive()
 
     def state(self) -> dict[str, Any]:
+        """The current step and its progress."""
         step = self._progress.step if self._running else None
         return {"running": step, "done": self.result is not None, "problem": self.problem or None}
 

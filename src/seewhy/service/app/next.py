@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ...language.annotation.labels import Corrections
 from ...language.annotation.records import OPEN
@@ -15,7 +15,7 @@ from ...progress import Progress
 from ...studies.refit import Labels
 from ...studies.study import Row
 from ...studies.what_next import NextStudy
-from .base import Format, add_data, add_page, answer, render
+from .base import Format, add_page, answer, render
 from .job import Job
 from .rows import READ, UNREADABLE, Rows
 
@@ -48,8 +48,7 @@ class Next:
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/next", self.page)
-        add_data(app, "/next/start", self.start, methods=["POST"])
-        add_data(app, "/next/state", self.state)
+        self.job.mount(app, "/next", "Start the analysis with the current labels, unless it is running.")
 
     def page(self, format: Format = "html") -> Response:
         """Suggestions of what would help this model most, each with a reason."""
@@ -68,14 +67,6 @@ class Next:
             settings["labels"] = self._corrections.decisions.classes
         return answer(format, lambda: data, lambda: render("next.html", **data, **settings, **self._bar("next")))
 
-    def state(self) -> Response:
-        """The current step and its progress."""
-        return JSONResponse(self.job.state())
-
-    def start(self) -> Response:
-        """Start the analysis with the current labels, unless it is running."""
-        return JSONResponse(self.job.start())
-
     def _decided(self) -> dict[str, dict[str, Any]]:
         return {} if self._corrections is None else self._corrections.decisions.standing()
 
@@ -90,7 +81,7 @@ class Next:
         encoder = rows.classifier.encoder
         result = self._study.run(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
         for row in result["classes"]:
-            row["wrong"] = [{"index": int(places[i]), "image": rows.name(int(places[i]))} for i in row["wrong"]]
+            row["wrong"] = [{"index": int(places[i]), "image": rows.names[int(places[i])]} for i in row["wrong"]]
         return result
 
 
@@ -118,7 +109,7 @@ def _row(rows: Rows, i: int, standing: Mapping[str, Any]) -> dict[str, Any]:
     first, second = (rows.classes[int(column[i])] for column in (rows.predicted, rows.second))
     one, two = float(rows.score[i]), float(rows.second_score[i])
     return {
-        "index": i, "image": rows.name(i), "first": first, "second": second, "score": round(one, 4),
+        "index": i, "image": rows.names[i], "first": first, "second": second, "score": round(one, 4),
         "second_score": round(two, 4), "number": standing.get("number", 0),
         "reason": f"The two most probable classes are {first} ({100 * one:.0f} %) and {second} ({100 * two:.0f} %).",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ...encoders.stream import Encoded
 from ...evidence.explain import ExplainOptions, explain_seen
@@ -19,7 +19,7 @@ from ...report.card import card_context
 from ...report.page import document_context
 from ...studies.refit import Fits, Labels, RefitStudy
 from ...studies.study import Findings
-from .base import Format, Index, add_data, add_page, answer, render
+from .base import Format, Index, add_page, answer, render
 from .job import Job
 from .state import State
 from .worker import LATER
@@ -50,8 +50,7 @@ class Refitting:
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/refit", self.page)
         add_page(app, "/refit/cards/{index}", self.cards)
-        add_data(app, "/refit/start", self.start, methods=["POST"])
-        add_data(app, "/refit/state", self.state)
+        self.job.mount(app, "/refit", "Start with the current decisions, unless a fit is running.")
 
     def page(self, format: Format = "html") -> Response:
         """The accuracy before and after the decisions, and the changed predictions."""
@@ -78,7 +77,7 @@ class Refitting:
         encoded = await state.see_sample(index)
         both = await state.compute(lambda: [self._side(comparison, side, place, encoded) for side in (0, 1)], LATER)
         row = next((r for r in comparison.findings.data["changed"] if r["index"] == index), None)
-        about = {"index": index, "image": self.rows.name(index), "label": state.sample(index).label}
+        about = {"index": index, "image": self.rows.names[index], "label": state.sample(index).label}
         after = int(comparison.labels.after[place])
         about |= {"now": self.rows.classes[after] if after >= 0 else "", "effect": row and row["effect"]}
 
@@ -105,16 +104,8 @@ class Refitting:
             before, as_what = (int(of[k]) for of in (comparison.labels.before, fits.learnt[side]))
             i = int(comparison.index[k])
             label = rows.classes[as_what]
-            learnt.append({"index": i, "image": rows.name(i), "label": label, "changed": before != as_what})
+            learnt.append({"index": i, "image": rows.names[i], "label": label, "changed": before != as_what})
         return card.without_folders(), learnt
-
-    def state(self) -> Response:
-        """The current step and its progress."""
-        return JSONResponse(self.job.state())
-
-    def start(self) -> Response:
-        """Start with the current decisions, unless a fit is running."""
-        return JSONResponse(self.job.start())
 
     def _compare(self, progress: Progress) -> Compared:
         rows, decided = self.rows, self._corrections.decisions.standing()
@@ -122,7 +113,7 @@ class Refitting:
         before = [rows.items[i].label for i in index]
         keys = [rows.key[i].decode() for i in index]
         labels = Labels.of(before, keys, decided, rows.classes)
-        names = [rows.name(i) for i in index]
+        names = [rows.names[i] for i in index]
         encoder, pooled = rows.classifier.encoder, rows.pooled(index)
         findings, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
         for row in findings.data["changed"]:

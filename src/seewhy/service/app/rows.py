@@ -79,6 +79,8 @@ class Rows:
         """The classes of the model, followed by the unknown classes of the data."""
         number = {name: k for k, name in enumerate(self.classes)}
         self.label = np.array([number.get(s.label, -1) for s in self.items], np.int32)
+        self.is_known = (self.label >= 0) & (self.label < len(classifier.classes))
+        """Whether the picture's label is a class of the model."""
         self.state = np.zeros(n, np.uint8)
         self.predicted, self.second = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
         """The likeliest class and the next likeliest."""
@@ -93,7 +95,7 @@ class Rows:
         self.n_done = 0
         self.problem = ""
         self._worker, self._store, self.tiles, self._done = worker, store, tiles, done
-        self._names = [name_of(s.image) for s in self.items]
+        self.names = [name_of(s.image) for s in self.items]
         self._keys: list[bytes] = []
         self._titles: dict[int, str] = {}
         """The first line of each picture's card."""
@@ -109,8 +111,7 @@ class Rows:
 
     @property
     def wrong(self) -> np.ndarray:
-        known = (self.label >= 0) & (self.label < len(self.classifier.classes))
-        return (self.state == READ) & (self.predicted != self.label) & known
+        return (self.state == READ) & (self.predicted != self.label) & self.is_known
 
     def fitted_on(self) -> dict[str, Any] | None:
         """Return how many labelled pictures the classifier was fitted on, and the accuracy on the others."""
@@ -138,7 +139,7 @@ class Rows:
 
     def looked_at(self) -> tuple[np.ndarray, Float[Tensor, "n d"]]:
         """Return the indices and features of the encoded pictures whose label the model knows."""
-        index = ((self.state == READ) & (self.label >= 0) & (self.label < len(self.classifier.classes))).nonzero()[0]
+        index = ((self.state == READ) & self.is_known).nonzero()[0]
         return index, self.pooled(index) if len(index) else torch.empty(0, 0)
 
     def read_check(self, findings: Sequence[Mapping[str, Any]]) -> None:
@@ -166,7 +167,7 @@ class Rows:
         """Raise ``DataError`` if a picture's file has changed since its prediction."""
         if self.state[i] == READ and self.key[i] != digest[:KEY].encode():
             raise DataError(
-                f"{self._names[i]} has changed since the page was started. Its label and prediction belong to the "
+                f"{self.names[i]} has changed since the page was started. Its label and prediction belong to the "
                 "earlier file. Start the page again; all decisions are kept."
             )
 
@@ -249,17 +250,6 @@ class Rows:
             if decision.doubt is None:
                 self.doubt[i] = 1 - self.score[i]
 
-    @property
-    def chance(self) -> np.ndarray:
-        """The probability of being right, or the score if it is not measured; NaN if the class may be unknown."""
-        return np.where(self.verdict == VERDICTS.index("not measured"), self.score, self.probability)
-
-    def name(self, i: int) -> str:
-        return self._names[i]
-
-    def names(self) -> np.ndarray:
-        return np.array(self._names)
-
     def tile_keys(self, index: Sequence[int]) -> list[bytes]:
         return [self._keys[i] if i < len(self._keys) else b"" for i in index]
 
@@ -274,7 +264,7 @@ class Rows:
             key, label, predicted = self.key[i].decode(), int(self.label[i]), int(self.predicted[i])
             standing = decided.get(key, {})
             row = {
-                "index": i, "image": self._names[i], "key": key, "state": STATES[self.state[i]],
+                "index": i, "image": self.names[i], "key": key, "state": STATES[self.state[i]],
                 "label": self.classes[label] if label >= 0 else "",
                 "predicted": self.classes[predicted] if predicted >= 0 else None, "title": self._titles.get(i),
                 "right": bool(self.predicted[i] == label) if predicted >= 0 and label >= 0 else None,
@@ -345,7 +335,7 @@ class View:
         if self.finding:
             keep &= (rows.findings >> _place("finding", self.finding, list(KINDS)) & 1).astype(bool)
         if self.name:
-            keep &= np.char.find(np.char.lower(rows.names()), self.name.lower()) >= 0
+            keep &= np.char.find(np.char.lower(rows.names), self.name.lower()) >= 0
         if self.decision:
             standing = np.array([decided.get(k.decode(), {}).get("decision", OPEN) for k in rows.key])
             keep &= standing == self.decision

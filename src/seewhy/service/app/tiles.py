@@ -68,11 +68,11 @@ class Tiles:
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Return the keys that have a tile."""
-        return set(self._select("key", [*keys]))
+        return set(self._select("key, NULL", [*keys]))
 
     def get(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return a JPEG for each key, or empty bytes."""
-        jpegs = dict(self._select("key, jpeg", keys, pairs=True))
+        jpegs = self._select("key, jpeg", keys)
         return [jpegs.get(key, b"") for key in keys]
 
     def put(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
@@ -87,17 +87,15 @@ class Tiles:
             self._give_up(error)
         self._memory.update(rows)
 
-    def _select(self, columns: str, keys: Sequence[bytes], pairs: bool = False) -> list:
-        in_memory = [(k, self._memory[k]) for k in keys if k in self._memory]
-        rows: list = in_memory if pairs else [k for k, _ in in_memory]
+    def _select(self, columns: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        rows = {k: self._memory[k] for k in keys if k in self._memory}
         db = self._db  # another thread may give up in between
         try:
             for start in range(0, len(keys) if db is not None else 0, MOST_A_QUERY):
                 part = keys[start : start + MOST_A_QUERY]
                 places = ",".join("?" * len(part))
                 with db.lock:  # type: ignore[union-attr]
-                    read = db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part).fetchall()  # type: ignore[union-attr]
-                rows += read if pairs else [row[0] for row in read]
+                    rows |= db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part)  # type: ignore[union-attr]
         except sqlite3.Error as error:
             self._give_up(error)
         return rows
