@@ -236,12 +236,11 @@ class AttentionRun:
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
     """Run the pictures again in eager torch, ``batch_size`` at a time, and record their attention."""
-    assert look.pixels is not None  # checked by the base class
     layout = model.encoder.layout
     grid = layout.to_grid(look.features).shape[2:]
     n_tokens = layout.prefix + grid[0] * grid[1]
     first = 0
-    for pixels in look.pixels.split(batch_size):
+    for pixels in look.pixels_for(name).split(batch_size):
         with torch.enable_grad(), Capture() as capture:
             pooled = model.encoder.head(eager_features(model, pixels))
         maps = _one_after_another(name, model, capture.maps, pooled)

@@ -79,8 +79,8 @@ class Attribution(Checked, ABC):
     @undisturbed
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         """Compute signed maps at the resolution of the features, or finer for methods that need pixels."""
-        if self.reads_pixels and look.pixels is None:
-            raise InputError(f"{self.name} needs an encoder output with pixels. Pass encoder.encode(pixels).")
+        if self.reads_pixels:
+            look.pixels_for(self.name)
         if isinstance(target, Target):
             check_classes(target, len(look), len(model.head.bias))
         else:

@@ -41,19 +41,19 @@ class CaptumGradients(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         with needs("captum", self.name):
             import captum.attr
-        assert look.pixels is not None  # checked by the base class
+        pixels = look.pixels_for(self.name)
         with torch.no_grad():
             others = model.head(look.pooled)
 
-        def forward(pixels: Tensor) -> Tensor:
-            return scores_of_rows(target, eager_logits(model, pixels), others, number, 0)
+        def forward(copies: Tensor) -> Tensor:
+            return scores_of_rows(target, eager_logits(model, copies), others, number, 0)
 
         maps = []
         for number in range(len(look)):
-            picture = look.pixels[number : number + 1].detach().clone().requires_grad_()
+            picture = pixels[number : number + 1].detach().clone().requires_grad_()
             with seeded(self.seed) if self.stochastic else nullcontext(), torch.enable_grad():  # type: ignore[attr-defined]
                 maps.append(self.run(captum.attr, forward, picture, model.encoder).detach().float().sum(1))
-        return torch.cat(maps) if maps else look.pixels.sum(1)
+        return torch.cat(maps) if maps else pixels.sum(1)
 
     @abstractmethod
     def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:

@@ -35,9 +35,9 @@ class FullGrad(Attribution):
     needs_pixels = True
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # checked by the base class
-        parts = full_gradient(lambda pixels: eager_logits(model, pixels), look.pixels, target)
-        size = (look.pixels.shape[2], look.pixels.shape[3])
+        pixels = look.pixels_for(self.name)
+        parts = full_gradient(lambda leaf: eager_logits(model, leaf), pixels, target)
+        size = (pixels.shape[2], pixels.shape[3])
         layers = [enlarged(stretched(part.abs(), (1, 2, 3)).sum(1, keepdim=True), size) for part in parts]
         return torch.cat(layers, 1).sum(1)
 

@@ -56,9 +56,8 @@ class GuidedGradCAM(Attribution):
     layer: str | None = None
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # checked by the base class
         coarse = GradCAM(layer=self.layer).attribute(model, look, target)
-        fine = guided_gradient(model, look.pixels, target).abs().sum(1)
+        fine = guided_gradient(model, look.pixels_for(self.name), target).abs().sum(1)
         large = functional.interpolate(coarse[:, None], size=fine.shape[1:], mode="bilinear", align_corners=False)
         return large[:, 0] * fine
 

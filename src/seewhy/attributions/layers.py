@@ -86,18 +86,18 @@ def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> F
 
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """Return the layer's outputs as autograd leaves, in chunks, and the trunk's features computed from them."""
-    assert look.pixels is not None  # checked by the base class
+    pixels = look.pixels_for(layer)
     cut = inner_cut(encoder, layer)
     if cut is not None:
-        fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
+        fronts = [part.requires_grad_(not stop) for part in cut.front(pixels).split(CHUNK)]
         with torch.enable_grad():
             return fronts, [] if stop else [cut.tail(part) for part in fronts]
     trunk = encoder.trunk
-    device = next((p.device for p in trunk.parameters()), look.pixels.device)
+    device = next((p.device for p in trunk.parameters()), pixels.device)
     place = find_place(trunk, layer, encoder.name)
     leaves: list[Tensor] = []
     features: list[Tensor] = []
-    for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
+    for part in pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
         taps = Taps((layer,), cut=True, stop=stop)
         with suppress(Reached), torch.no_grad():
             features.append(run_through(trunk, {layer: place}, part.to(device), taps))
@@ -225,9 +225,8 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
     """Arrange chunks of activations or gradients as ``(b, c, h, w)``; ``layer=None`` means the last feature map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
-    assert look.pixels is not None  # checked by the base class
     check_order(encoder, layer, parts[0])
-    return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels, encoder.layout, layer)
+    return arranged(torch.cat(parts).detach().to(look.pooled.device), look.pixels_for(layer), encoder.layout, layer)
 
 
 def check_order(encoder: Encoder, layer: str, out: Any) -> None:

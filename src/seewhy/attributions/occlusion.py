@@ -42,8 +42,7 @@ class Occlusion(Attribution):
     batch_size: Count = 64
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # checked by the base class
-        pixels, n = look.pixels, len(look)
+        pixels, n = look.pixels_for(self.name), len(look)
         windows = self.windows((pixels.shape[2], pixels.shape[3]))
         with torch.no_grad():
             before = scores_of_changes(target, model.head(look.pooled)[None], self.of)[0]

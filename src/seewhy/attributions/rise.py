@@ -67,11 +67,11 @@ class RISE(Attribution):
         return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # checked by the base class
-        n, size = len(look), look.pixels.shape[2:]
+        pixels = look.pixels_for(self.name)
+        n, size = len(look), pixels.shape[2:]
         weighted, plain, total = torch.zeros(n, *size), torch.zeros(size), torch.zeros(n)
         for masks in self.draw((size[0], size[1]), max(1, self.batch_size // max(n, 1))):
-            shown = (look.pixels * masks[:, None, None]).flatten(0, 1)
+            shown = (pixels * masks[:, None, None]).flatten(0, 1)
             logits = engine_logits(model, shown, self.batch_size).unflatten(0, (len(masks), n))
             scores = scores_of_changes(target, logits, self.of)
             weighted += torch.einsum("mb,mhw->bhw", scores, masks)

@@ -43,13 +43,12 @@ class ScoreCAM(Attribution):
 
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        assert look.pixels is not None  # checked by the base class
-        grid = model.encoder.layout.to_grid(look.features)
+        grid, pixels = model.encoder.layout.to_grid(look.features), look.pixels_for(self.name)
 
-        def logits(pixels: Tensor) -> Tensor:
-            return model.head(model.encoder.pooled(pixels))
+        def logits(masked: Tensor) -> Tensor:
+            return model.head(model.encoder.pooled(masked))
 
-        weights = channel_scores(logits, look.pixels, grid, target, self.n_masks, self.batch_size).softmax(1)
+        weights = channel_scores(logits, pixels, grid, target, self.n_masks, self.batch_size).softmax(1)
         return torch.einsum("bc,bchw->bhw", weights, grid)
 
 

@@ -49,8 +49,7 @@ class TTAME(Attribution):
             )
         given = self.explainer
         found = given if isinstance(given, TTAMEExplainer) else explainer_of(model, self.variant, given)
-        assert look.pixels is not None  # checked by the base class
-        maps, _ = layer_maps(model.encoder, look.pixels, found.layers, look.features)
+        maps, _ = layer_maps(model.encoder, look.pixels_for(self.name), found.layers, look.features)
         logits = class_maps(found, maps, target.index)
         if target.against is not None:
             return logits - class_maps(found, maps, target.against)

@@ -140,6 +140,12 @@ class EncoderOutput:
     def __len__(self) -> int:
         return len(self.pooled)
 
+    def pixels_for(self, name: str) -> Float[Tensor, "b 3 h w"]:
+        """Return the pixels, which the method ``name`` needs."""
+        if self.pixels is None:
+            raise InputError(f"{name} needs an encoder output with pixels. Pass encoder.encode(pixels).")
+        return self.pixels
+
     def __getitem__(self, index: slice) -> EncoderOutput:
         pixels = None if self.pixels is None else self.pixels[index]
         return EncoderOutput(self.features[index], self.pooled[index], pixels)

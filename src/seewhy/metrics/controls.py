@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from ..errors import InputError
 from .base import Explain
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float
     """Return uniform random numbers on the grid of the feature map, seeded by the picture."""
     cells = model.encoder.layout.to_grid(look.features).shape[2:]
     maps = []
-    for picture in _pixels(look):
+    for picture in look.pixels_for("A control map"):
         digest = hashlib.sha256(picture.contiguous().numpy().tobytes()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         maps.append(torch.rand(tuple(cells), generator=generator))
@@ -32,7 +31,7 @@ def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float
 
 def centred_gaussian(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """Return a Gaussian in the centre of the picture, with σ a quarter of each side."""
-    height, width = _pixels(look).shape[2:]
+    height, width = look.pixels_for("A control map").shape[2:]
     return centred_bump(height, width).expand(len(look), height, width)
 
 
@@ -44,22 +43,14 @@ def centred_bump(height: int, width: int) -> Float[Tensor, "h w"]:
 
 def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """Return the magnitude of Sobel edges, averaged over 9 × 9 pixels."""
-    grey = pad(_pixels(look).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    grey = pad(look.pixels_for("A control map").mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     edges = conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
     return avg_pool2d(edges, 9, 1, 4, count_include_pad=False)[:, 0]
 
 
 def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    return torch.ones(len(look), *_pixels(look).shape[2:])
-
-
-def _pixels(look: EncoderOutput) -> Float[Tensor, "b 3 h w"]:
-    if look.pixels is None:
-        raise InputError(
-            "Control maps need pixels, and this EncoderOutput has none. Pass the result of encoder.encode(pixels)."
-        )
-    return look.pixels
+    return torch.ones(len(look), *look.pixels_for("A control map").shape[2:])
 
 
 CONTROLS = {"random": random_map, "gaussian": centred_gaussian, "edges": sobel_edges, "uniform": uniform_map}

@@ -22,10 +22,9 @@ def spearman(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, 
 
 def mean_ranks(rows: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     """Return the ranks in each row, counted from 0; equal values get their mean rank."""
-    rows = rows.contiguous()
-    ordered = rows.sort(1).values
-    below, through = (torch.searchsorted(ordered, rows, right=right) for right in (False, True))
-    return (below + through - 1).double() / 2
+    from scipy.stats import rankdata
+
+    return torch.from_numpy(rankdata(rows.numpy(), axis=1)) - 1
 
 
 def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], window: int = 7) -> Float[Tensor, " n"]:

@@ -259,7 +259,6 @@ class COMETMask(Attribution):
                 "comet does not support contrasts, because its mask is the same for every class. Leave the contrast "
                 "out, or use grad_cam."
             )
-        assert look.pixels is not None  # checked by the base class
         device = next(selector.parameters()).device
-        masks: Float[Tensor, "b h w"] = selector(look.pixels.to(device)).cpu()
+        masks: Float[Tensor, "b h w"] = selector(look.pixels_for(self.name).to(device)).cpu()
         return masks
