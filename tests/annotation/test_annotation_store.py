@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from seewhy.errors import DataError, ForeignFileError, InputError
-from seewhy.language.annotation.records import DIMENSIONS, Picture, check_author, check_content
+from seewhy.language.annotation.records import DIMENSIONS, Picture, Version, check_author, check_content
 from seewhy.language.annotation.rounds import text_of
-from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
+from seewhy.language.annotation.store import AnnotationStore, Conflict
 
 KEY = "k" * 16
 
@@ -37,15 +37,15 @@ def test_a_file_that_gets_a_second_name_meanwhile_takes_no_version(store: Annota
     with pytest.raises(ForeignFileError, match=r"a\.sqlite is a hard link, so writing would change another file too"):
         store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1)
     (tmp_path / "backup.sqlite").unlink()
-    assert isinstance(store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1), Saved)
+    assert isinstance(store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1), Version)
 
 
 def test_versions_go_on_top_of_one_another(store: AnnotationStore) -> None:
     first = store.save(KEY, "caption", " Ann  B ", {"text": "A cup."}, 0, 12.34)
-    assert isinstance(first, Saved)
-    assert (first.version.number, first.version.author, first.version.seconds) == (1, "Ann B", 12.3)
+    assert isinstance(first, Version)
+    assert (first.number, first.author, first.seconds) == (1, "Ann B", 12.3)
     second = store.save(KEY, "caption", "Bob", {"text": "A red cup."}, 1, 5)
-    assert isinstance(second, Saved)
+    assert isinstance(second, Version)
     assert [text_of(v.content) for v in store.versions(KEY, "caption")] == ["A cup.", "A red cup."]
     assert store.versions(KEY, "objects") == ()
 
@@ -75,7 +75,7 @@ def test_of_many_who_save_at_once_one_wins_and_the_others_are_told(store: Annota
         t.start()
     for t in threads:
         t.join()
-    assert sorted(type(a).__name__ for a in answers) == ["Conflict"] * 7 + ["Saved"]
+    assert sorted(type(a).__name__ for a in answers) == ["Conflict"] * 7 + ["Version"]
     assert len(store.versions(KEY, "caption")) == 1
 
 
@@ -111,8 +111,8 @@ def test_a_seed_never_comes_over_what_people_began(store: AnnotationStore) -> No
     assert latest is not None
     assert (latest.number, latest.kind, latest.base) == (0, "seed", None)
     saved = store.save(KEY, "caption", "Ann", {"text": "Better."}, 0, 1)
-    assert isinstance(saved, Saved)
-    assert saved.version.number == 1
+    assert isinstance(saved, Version)
+    assert saved.number == 1
 
 
 WRITER = """
@@ -168,7 +168,7 @@ def test_content_of_another_form_is_refused(store: AnnotationStore, task: str, c
 
 def test_text_that_databases_choke_on_is_kept(store: AnnotationStore) -> None:
     saved = store.save(KEY, "caption", "Ann", {"text": "a\x00b \ud800 \U0001f431 '; DROP TABLE versions; --\r\n"}, 0, 1)
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, Version)
     assert text_of(store.versions(KEY, "caption")[0].content) == "ab ? \U0001f431 '; DROP TABLE versions; --\n"
     assert check_content("objects", {}) == {"objects": []}
     rounded = {"id": "a", "label": "cup", "box": [0, 0, 0.333333, 1]}

@@ -13,6 +13,7 @@ from PIL import Image
 from seewhy.errors import DataError, InputError
 from seewhy.language.annotation.desk import AnnotationDesk, export, find_pictures, records
 from seewhy.language.annotation.records import DIMENSIONS, Picture
+from seewhy.language.annotation.rounds import StopRule
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Failure
 
@@ -49,13 +50,13 @@ def test_jsonl_holds_everything(store: AnnotationStore, tmp_path: Path) -> None:
     """Signs that end lines elsewhere too, at which Python's splitlines() breaks."""
     words = "one\u2028two\u2029three\u0085four\x0bfive\x1csix"
     store.save(store.pictures()[1].key, "caption", "Ann", {"text": words}, 0, 1)
-    assert export(store, tmp_path / "a.jsonl") == 2
+    assert export(store, tmp_path / "a.jsonl", StopRule()) == 2
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").split("\n")[:-1]]
-    assert rows == list(records(store))
+    assert rows == list(records(store, StopRule()))
     assert (rows[0]["text"], rows[0]["left_out"], rows[0]["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
     assert rows[1]["text"] == words
     with pytest.raises(DataError, match=r"must end in \.jsonl, got .*\.xlsx"):
-        export(store, tmp_path / "a.xlsx")
+        export(store, tmp_path / "a.xlsx", StopRule())
 
 
 def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(store: AnnotationStore) -> None:

@@ -16,6 +16,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.language.annotation.desk import AnnotationDesk, records
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture
+from seewhy.language.annotation.rounds import StopRule
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.annotate import make_annotation_app
@@ -96,4 +97,4 @@ def test_annotations_are_as_their_schema_says(tmp_path: Path) -> None:
     with TestClient(make_annotation_app(desk), base_url="http://localhost:8000") as page:
         assert page.get("/?format=json").json()["pictures"]
         assert set(page.get("/figures?format=json").json()) >= {"rounds", "against", "agreement"}
-    check("annotation", records(store))
+    check("annotation", records(store, StopRule()))

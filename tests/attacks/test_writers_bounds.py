@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("openai", reason="the extra 'writers' is not installed, so there is no service to ask")
 
 from fake_service import Raw, Refusal, serving
-from seewhy.language.service_writer import MOST_BYTES, Allowance, ServiceWriter, mask_key
+from seewhy.language.service_writer import MOST_BYTES, ServiceWriter, mask_key
 from seewhy.language.writers import NoWriterError, Prompt, WriterError
 
 KEY = "sk-very/secret+indeed42"
@@ -123,13 +123,15 @@ def test_going_round_in_redirects_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - start < 15
 
 
+def busy_slowly(send: Callable[[bytes], None], _n: int) -> None:
+    time.sleep(0.6)
+    send(head("503 Busy", 0, retry_after="0", Connection="close"))
+
+
 def test_tries_share_one_total() -> None:
-    allowance = Allowance(0.3)
-    allowance.spend(lambda: time.sleep(0.2))
-    with pytest.raises(TimeoutError):
-        allowance.spend(lambda: time.sleep(0.2))
-    with pytest.raises(TimeoutError):
-        allowance.spend(lambda: time.sleep(5))
+    with bare(busy_slowly) as (url, requests), pytest.raises(NoWriterError, match=r"within 1\.5 seconds"):
+        ServiceWriter("m", url, timeout_s=1.5).write(Prompt("x"))
+    assert len(requests) <= 3
 
 
 def test_nothing_is_sent_to_another_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,24 +239,26 @@ def _encoded(folder: Path) -> None:
 def _annotations(folder: Path) -> None:
     from seewhy.language.annotation.desk import export
     from seewhy.language.annotation.records import Picture
+    from seewhy.language.annotation.rounds import StopRule
     from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     store.add_pictures([Picture("0" * 64, "a.png", "0" * 64, 40, 40)])
     key = store.pictures()[0].key
     store.seed(key, "caption", "ann", {"text": "a red square"})
-    export(store, folder / "a.jsonl")
+    export(store, folder / "a.jsonl", StopRule())
     store.close()
 
 
 def _use_annotations(folder: Path) -> None:
     from seewhy.language.annotation.desk import records
+    from seewhy.language.annotation.rounds import StopRule
     from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
         json.dumps([store.histories().__repr__(), store.judgements().__repr__()])
-        list(records(store))
+        list(records(store, StopRule()))
     finally:
         store.close()
 

@@ -22,8 +22,8 @@ from seewhy.language.annotation.labels import (
     known_picture,
     write_corrected,
 )
-from seewhy.language.annotation.records import Picture
-from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
+from seewhy.language.annotation.records import Picture, Version
+from seewhy.language.annotation.store import AnnotationStore, Conflict
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.service.app.deciding import make_check_app
 from seewhy.service.app.settings import Settings
@@ -165,15 +165,15 @@ def test_only_a_correction_has_another_label_and_undoing_needs_what_was_seen(
 ) -> None:
     picture = known_picture(str(drawn(tmp_path / "a", 1)[0]))
     saved = decisions.decide(picture, "Ann", "left_out", "sky", "of no class", 0)
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, Version)
     now = decisions.standing()[picture.key]
     assert (now["label"], now["given"]) == ("of no class", "of no class")
     decisions.decide(picture, "Bo", "changed", "sky", "of no class", 1)
     now = decisions.standing()[picture.key]
     assert (now["label"], now["given"]) == ("sky", "of no class")
     assert isinstance(decisions.undo(picture.key, "Ann", 1), Conflict), "Bo's was not seen"
-    assert isinstance(decisions.undo(picture.key, "Ann", 2), Saved)
-    assert isinstance(decisions.undo(picture.key, "Ann", 3), Saved)
+    assert isinstance(decisions.undo(picture.key, "Ann", 2), Version)
+    assert isinstance(decisions.undo(picture.key, "Ann", 3), Version)
     now = decisions.standing()[picture.key]
     assert (now["decision"], now["label"], now["given"], now["undone"]) == ("undecided", "", "of no class", True)
     # After undoing, a new decision is no undoing, and undoing that goes back to open.

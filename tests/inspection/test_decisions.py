@@ -24,7 +24,8 @@ from browser import BROWSER, Browser, until
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, known_picture
-from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
+from seewhy.language.annotation.records import Version
+from seewhy.language.annotation.store import AnnotationStore, Conflict
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.deciding import make_check_app
 from seewhy.studies.inspection.check import Check, read_check, small_picture
@@ -71,8 +72,8 @@ def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions:
     picture = known_picture(str(table.parent / "pictures" / "3.png"))
     first = decisions.decide(picture, "Ann", "kept", "", "moss", 0)
     second = decisions.decide(picture, "Bo", "changed", "sky", "moss", 1)
-    assert isinstance(first, Saved)
-    assert isinstance(second, Saved)
+    assert isinstance(first, Version)
+    assert isinstance(second, Version)
     now = decisions.standing()[picture.key]
     assert (now["decision"], now["label"], now["author"], now["undone"]) == ("changed", "sky", "Bo", False)
     decisions.undo(picture.key, "Bo", 2)

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +57,8 @@ class ServiceWriter(Writer):
         n_retries: largest number of repeated requests.
     """
 
+    sees = True
+
     name: str
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
@@ -76,10 +78,6 @@ class ServiceWriter(Writer):
             )
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(f"--set leave_out must name parameters from {', '.join(PARAMETERS)}, got {unknown[0]!r}.")
-
-    @property
-    def sees(self) -> bool:
-        return True
 
     @property
     def follows_schema(self) -> bool:
@@ -111,8 +109,12 @@ class ServiceWriter(Writer):
         client = self._client
         from openai import OpenAIError
 
+        choice: Any = None
+        text: Any = None
         try:
-            completion = self._send(client, self._request(prompt))
+            choice = self._send(client, self._request(prompt)).choices[0]
+            text = "" if choice.message.content is None else choice.message.content
+            text.encode()
         except TimeoutError:
             kind = WriterError if self._answered.is_set() else NoWriterError
             raise kind(
@@ -122,13 +124,7 @@ class ServiceWriter(Writer):
         except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
-            completion = None  # no JSON, or none that the client could make anything of
-        try:
-            choice = completion.choices[0]
-            text = "" if choice.message.content is None else choice.message.content
-            text.encode()
-        except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):
-            text = None
+            text = None  # no JSON, or none that the client could make anything of
         if not isinstance(text, str):
             raise WriterError(
                 f"The answer of {self.model} must be a chat completion with text in choices[0].message.content. Check "
@@ -146,10 +142,11 @@ class ServiceWriter(Writer):
         """Send a request and repeat it if the service is busy."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        left = Allowance(self.timeout_s)
+        left = self.timeout_s
         for attempt in range(self.n_retries + 1):
+            start = time.monotonic()
             try:
-                completion = left.spend(lambda: client.chat.completions.create(**request))
+                completion = within(left, lambda: client.chat.completions.create(**request))
                 self._answered.set()
                 return completion
             except APITimeoutError:
@@ -161,6 +158,7 @@ class ServiceWriter(Writer):
                     raise
                 if status not in BUSY and not broke:
                     raise
+                left -= time.monotonic() - start
                 headers: Any = error.response.headers if isinstance(error, APIStatusError) else {}
                 pause = min(8.0, 0.5 * 2**attempt)
                 with suppress(TypeError, ValueError):
@@ -212,29 +210,18 @@ class BrokenRuleError(Exception):
     """A service redirected a request or exceeded the limits on an answer."""
 
 
-class Allowance:
-    """The time left for one answer in seconds, over all attempts."""
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """Return the result of a call in a thread of its own, or raise ``TimeoutError`` after ``seconds``."""
+    outcome: Future[T] = Future()
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = self.left = seconds
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
 
-    def spend(self, call: Callable[[], T]) -> T:
-        """Return the result of a call, or raise ``TimeoutError`` if no time is left."""
-        outcome: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                outcome.set_result(call())
-            except BaseException as error:
-                outcome.set_exception(error)
-
-        start = time.monotonic()
-        threading.Thread(target=run, name="seewhy-writer", daemon=True).start()
-        wait([outcome], max(0.0, self.left))
-        self.left -= time.monotonic() - start
-        if not outcome.done():
-            raise TimeoutError
-        return outcome.result()
+    threading.Thread(target=run, name="seewhy-writer", daemon=True).start()
+    return outcome.result(max(0.0, seconds))
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:

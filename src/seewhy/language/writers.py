@@ -108,10 +108,9 @@ class Written:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
         try:
             self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
-        except ForeignFileError as error:
-            raise self._problem("it is damaged, or SeeWhy did not make it") from error
-        except (OSError, sqlite3.Error) as error:
-            raise self._problem(error) from error
+        except (ForeignFileError, OSError, sqlite3.Error) as error:
+            foreign = isinstance(error, ForeignFileError)
+            raise self._problem("it is damaged, or SeeWhy did not make it" if foreign else error) from error
 
     def get(self, key: str) -> str | None:
         """Return the cached answer, or ``None``."""
@@ -259,15 +258,9 @@ class LocalWriter(Writer):
     repeats itself and invents facts.
     """
 
+    sees = follows_schema = False
+
     place: str = SMOLLM2
-
-    @property
-    def sees(self) -> bool:
-        return False
-
-    @property
-    def follows_schema(self) -> bool:
-        return False
 
     @property
     def model(self) -> str:
@@ -315,9 +308,8 @@ class LocalWriter(Writer):
                 f"The prompt for {self.model} must have at most {room} tokens besides its answer, got {length}. Lower "
                 "--set max_tokens, or use another model."
             )
-        how: dict[str, Any] = {"do_sample": False}
-        if prompt.temperature > 0:
-            how = {"do_sample": True, "temperature": prompt.temperature}
+        draws = prompt.temperature > 0
+        how: dict[str, Any] = {"do_sample": draws, **({"temperature": prompt.temperature} if draws else {})}
         with seeded(prompt.seed), torch.inference_mode():
             out = network.generate(
                 **tokens, max_new_tokens=prompt.max_tokens, pad_token_id=tokenizer.eos_token_id, **how

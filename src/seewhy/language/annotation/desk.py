@@ -6,11 +6,10 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.sources import is_unicode
@@ -39,16 +38,14 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
         if not is_unicode(name):
             yield Failure(name, "has a name that is not UTF-8, which the annotation file cannot store; rename it")
             continue
-        digest = file_digest(name)
         try:
             picture = read_picture(name, _HEADER)
         except ImageError as error:
             yield Failure(name, error.reason)
             continue
-        digest = digest or picture.digest
-        if digest not in seen:
-            seen.add(digest)
-            yield Picture(digest[:16], digest, name, *picture.original_size)
+        if picture.digest not in seen:
+            seen.add(picture.digest)
+            yield Picture(picture.digest[:16], picture.digest, name, *picture.original_size)
 
 
 @dataclass(frozen=True)
@@ -85,16 +82,14 @@ def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float
     return left, top, max(right, round(left + LEAST, 5)), max(bottom, round(top + LEAST, 5))
 
 
+@dataclass(frozen=True, eq=False)
 class AnnotationDesk:
     """The operations of the annotation page; ``seeder`` proposes content for a picture's file."""
 
-    def __init__(
-        self, store: AnnotationStore, rule: StopRule | None = None, seeder: Callable[[str], Seed] | None = None
-    ) -> None:
-        self.store = store
-        self.rule = rule or StopRule()
-        self.seeder = seeder
-        self._seeding = threading.Lock()
+    store: AnnotationStore
+    rule: StopRule = field(default_factory=StopRule)
+    seeder: Callable[[str], Seed] | None = None
+    _seeding: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
         """Return the upright picture as JPEG, with its longest side at most ``longest`` pixels."""
@@ -237,9 +232,8 @@ class AnnotationDesk:
         }
 
 
-def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
+def records(store: AnnotationStore, rule: StopRule) -> Iterator[dict[str, Any]]:
     """Yield one record per picture: objects, text, all versions and all comparisons."""
-    rule = rule or StopRule()
     judged: dict[str, list[dict[str, Any]]] = {}
     for row in store.judgements():
         judged.setdefault(row.pop("picture"), []).append(row)
@@ -262,20 +256,19 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
         }
 
 
-def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
+def lines(store: AnnotationStore, rule: StopRule) -> str:
     """Return all records as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
 
 
-def check_export(path: str | Path, *, force: bool = False) -> Path:
+def check_export(path: Path, *, force: bool = False) -> Path:
     """Check that annotations can be written to a path, and return the path."""
-    path = Path(path)
     if path.suffix != ".jsonl":
         raise DataError(f"The name of an annotation file must end in .jsonl, got {path}.")
     return check_file(path, force=force)
 
 
-def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
+def export(store: AnnotationStore, path: Path, rule: StopRule, *, force: bool = False) -> int:
     """Write all annotations and return the number of pictures."""
     write(check_export(path, force=force), lines(store, rule), force=force)
     return len(store.pictures())

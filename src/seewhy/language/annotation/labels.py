@@ -23,7 +23,7 @@ from ...spelling import nearest
 from ...storage.output import check_apart, check_file, write
 from ...studies.inspection.check import digest_of
 from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
-from .store import AnnotationStore, Conflict, Saved
+from .store import AnnotationStore, Conflict
 
 KEY = 16
 """Number of SHA-256 digits in a picture's key."""
@@ -74,7 +74,7 @@ class LabelDecisions:
 
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
-    ) -> Saved | Conflict:
+    ) -> Version | Conflict:
         """Save a decision, unless there is a newer one than number ``base``."""
         if decision not in DECISIONS:
             raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
@@ -88,7 +88,7 @@ class LabelDecisions:
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
-    def undo(self, key: str, author: str, base: int) -> Saved | Conflict:
+    def undo(self, key: str, author: str, base: int) -> Version | Conflict:
         """Restore the decision before the current one."""
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))

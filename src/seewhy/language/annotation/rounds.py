@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import combinations, groupby
@@ -95,13 +95,16 @@ class StopRule:
         return None
 
 
+def _with_texts(versions: Sequence[Version]) -> Iterator[tuple[Version, str, str]]:
+    """Yield each version with the text of the version on which it is based, and with its own text."""
+    by_number: dict[int | None, str] = {v.number: text_of(v.content) for v in versions}
+    yield from ((v, by_number.get(v.base, ""), by_number[v.number]) for v in versions)
+
+
 def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
     """Return all versions, each with its changes from the version on which it is based."""
-    by_number = {v.number: text_of(v.content) for v in versions}
     rows = []
-    for version in versions:
-        before = "" if version.base is None else by_number.get(version.base, "")
-        after = text_of(version.content)
+    for version, before, after in _with_texts(versions):
         figures = {"words": len(after.split()), "edited": round(edited(before, after), 4)}
         rows.append({**vars(version), **figures, "changes": [list(c) for c in changes(before, after)]})
     return rows
@@ -246,10 +249,8 @@ def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
     """Compute the mean words, active seconds and fraction of changed words per round."""
     rounds: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for versions in histories:
-        by_number = {v.number: text_of(v.content) for v in versions}
-        for number, version in enumerate((v for v in versions if v.kind != "seed"), 1):
-            after = text_of(version.content)
-            before = "" if version.base is None else by_number.get(version.base, "")
+        people = (texts for texts in _with_texts(versions) if texts[0].kind != "seed")
+        for number, (version, before, after) in enumerate(people, 1):
             rounds[number].append((len(after.split()), version.seconds, edited(before, after)))
     rows = []
     for number, of_round in sorted(rounds.items()):

@@ -41,13 +41,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A saved version."""
-
-    version: Version
-
-
-@dataclass(frozen=True)
 class Conflict:
     """A failed save: ``latest`` is newer than the version on which the draft is based."""
 
@@ -154,8 +147,8 @@ class AnnotationStore:
 
     def save(
         self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
-    ) -> Saved | Conflict:
-        """Add a version based on version ``base`` (0: none), and delete the author's draft.
+    ) -> Version | Conflict:
+        """Add a version based on version ``base`` (0: none), delete the author's draft, and return the version.
 
         If a version newer than ``base`` exists, nothing is saved and the result is a :class:`Conflict`.
         """
@@ -177,7 +170,7 @@ class AnnotationStore:
             if draft is not None and draft.content != kept:
                 self._shelve(key, task, author)
             self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
-        return Saved(version)
+        return version
 
     def _add_version(self, key: str, version: Version) -> None:
         self._add("versions", {"picture": key, **vars(version), "content": json.dumps(version.content)})

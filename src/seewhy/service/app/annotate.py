@@ -204,7 +204,7 @@ class AnnotationPages:
         done = store.save(key, task, body.author, body.content, body.base, body.seconds, merges=body.merges)
         if not isinstance(done, Conflict):
             versions = store.versions(key, task)
-            return JSONResponse({"number": done.version.number, "finished": self.desk.rule.finished(versions)})
+            return JSONResponse({"number": done.number, "finished": self.desk.rule.finished(versions)})
         author, latest = check_author(body.author), done.latest
         here = store.draft(key, task, author)
         store.keep_draft(key, task, author, body.content, body.base, body.seconds, here.revision if here else 0)

@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from ...errors import DataError, InputError
 from ...heads.head import Projected
 from ...language.annotation.labels import KEY, as_row, check_listable, known_picture
-from ...language.annotation.store import Saved
+from ...language.annotation.records import Version
 from ...printable import csv_row, spreadsheet_safe
 from ...report.blocks import spoken
 from ...studies.inspection.check import KINDS
@@ -283,8 +283,8 @@ class Browse:
                 done = decisions.decide(picture, body.author, body.decision, body.label, sample.label, base)
         except DataError as error:
             return str(error)
-        if isinstance(done, Saved):
-            return done.version.number
+        if isinstance(done, Version):
+            return done.number
         state = as_row(done.latest)
         if _same(state, wanted):
             return int(state["number"])

@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from ...encoders.stream import file_digest
 from ...errors import DataError
 from ...language.annotation.labels import KEY, NAME, Corrections, as_row, known_picture
-from ...language.annotation.records import DECISIONS
-from ...language.annotation.store import Conflict, Saved
+from ...language.annotation.records import DECISIONS, Version
+from ...language.annotation.store import Conflict
 from ...pictures.samples import Sample
 from ...report.blocks import spoken
 from ...report.overviews import check_context
@@ -82,9 +82,9 @@ class Deciding:
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{NAME}"'})
 
 
-def _answer(done: Saved | Conflict) -> Response:
-    if isinstance(done, Saved):
-        return JSONResponse(as_row(done.version))
+def _answer(done: Version | Conflict) -> Response:
+    if isinstance(done, Version):
+        return JSONResponse(as_row(done))
     state = as_row(done.latest)
     text = (
         f"{state['author']} decided first: {spoken(state['decision'])}, {state['label'] or 'no label'}. "
