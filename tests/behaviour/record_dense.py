@@ -15,14 +15,14 @@ from safetensors import safe_open
 
 import seewhy
 from coloured import NAMES, colours, masked, picture, squares
-from seewhy.dense import segmenters
-from seewhy.dense.by_words import detector_for, segmenter_for
+from seewhy.dense import detectors, segmenters
+from seewhy.dense.by_words import finder_for
 from seewhy.dense.evaluation import evaluate_boxes, evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures, records
 from seewhy.language.annotation.labels import LabelDecisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture, objects_of
-from seewhy.language.annotation.rounds import changes, coverage, merged
+from seewhy.language.annotation.rounds import StopRule, changes, coverage, merged
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
 from seewhy.pictures.pixel_classes import load_masks
@@ -73,9 +73,11 @@ def by_words() -> dict[str, Any]:
     lite = seewhy.segment(photo, ["sky", "grass", "stone"], seewhy.encoder("lite0", engine="torch"), least_presence=0.0)
     answers["segment lite0"] = lite.to_json()
     detected = {
-        "plain": detector_for("word_regions", ["red", "blue"], colours()),
-        "ranked": detector_for("word_regions", ["red", "blue"], colours(), least_presence=0.0, part=0.0),
-        "tiles": detector_for("word_regions", ["red", "green"], colours(), size=4.0, most=5, least_presence=0.0),
+        "plain": finder_for(detectors, "word_regions", ["red", "blue"], colours()),
+        "ranked": finder_for(detectors, "word_regions", ["red", "blue"], colours(), least_presence=0.0, part=0.0),
+        "tiles": finder_for(
+            detectors, "word_regions", ["red", "green"], colours(), size=4.0, most=5, least_presence=0.0
+        ),
     }
     for name, detector in detected.items():
         answers[f"detect {name}"] = detector.detect(photo).to_json()
@@ -85,7 +87,7 @@ def by_words() -> dict[str, Any]:
 def of_masks(root: Path) -> dict[str, Any]:
     data, new = load_masks(masked(root / "masks", 8, noise=40)), load_masks(masked(root / "new", 6, noise=60))
     answers: dict[str, Any] = {"notes": list(data.notes)}
-    zero_shot = segmenter_for("maskclip", NAMES, colours())
+    zero_shot = finder_for(segmenters, "maskclip", NAMES, colours())
     answers["maskclip"] = evaluate_segmenter(zero_shot, data, train=new).data
     for method, settings in (("linear", {}), ("denseclip", SMALL_DECODER)):
         made = segmenters[method](**settings).fit(colours(), data)
@@ -182,8 +184,8 @@ def box_files(root: Path) -> dict[str, Any]:
 def parts(root: Path) -> dict[str, Any]:
     data = squares(root / "parts", 6)
     made = seewhy.fit_detector(data, colours(), method="linear", folds=2, **SMALL_PROBE)
-    detector = detector_for("word_regions", ["red", "blue"], colours(), least_presence=0.0)
-    segmenter = segmenter_for("maskclip", NAMES, colours(), least_presence=0.0)
+    detector = finder_for(detectors, "word_regions", ["red", "blue"], colours(), least_presence=0.0)
+    segmenter = finder_for(segmenters, "maskclip", NAMES, colours(), least_presence=0.0)
     save_boxes(data, root / "parts", format="coco")
     answers: dict[str, Any] = {}
     for name, finder, options in (
@@ -227,7 +229,7 @@ def annotated(store: AnnotationStore) -> dict[str, Any]:
     desk = AnnotationDesk(store)
     first, second = (p.key for p in store.pictures())
     answers = {
-        "records": list(records(store)),
+        "records": list(records(store, StopRule())),
         "overview": desk.overview(),
         "figures": desk.figures(),
         "next": [desk.next_for("Ann"), desk.next_for("Bob"), desk.next_for("Eve"), desk.next_comparison("Eve")],
@@ -286,7 +288,7 @@ def kept(root: Path) -> dict[str, Any]:
     answers["detector linear"] = detector.keeping(least=0.0, most=5).detect(photo).to_json()
     answers["measured linear"] = detector.measured
     store = AnnotationStore(place / "annotations.sqlite")
-    answers["annotations"] = timeless([*records(store)])
+    answers["annotations"] = timeless([*records(store, StopRule())])
     answers["figures"] = AnnotationDesk(store).figures()
     return answers
 

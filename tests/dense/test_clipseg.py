@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from coloured import colours
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.by_words import segmenter_for
+from seewhy.dense import segmenters
+from seewhy.dense.by_words import finder_for
 from seewhy.dense.clipseg import CLIPSeg
 from seewhy.dense.pretrained import open_network
 from seewhy.dense.reader import best_classes
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     import transformers
 
-    built = segmenter_for(f"clipseg:{folder}", ["a cat", "dog", "red dog"])
+    built = finder_for(segmenters, f"clipseg:{folder}", ["a cat", "dog", "red dog"])
     found = built.segment(pixels())
     model = transformers.CLIPSegForImageSegmentation.from_pretrained(folder)
     processor = transformers.AutoProcessor.from_pretrained(folder)
@@ -75,9 +76,9 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     # Pixels that no name is sure of get none; smaller tiles show more.
     best = fine.sigmoid().amax(0).numpy()
     least = float(np.median(best))
-    some = segmenter_for(f"clipseg:{folder}", found.classes, least=least).segment(pixels())
+    some = finder_for(segmenters, f"clipseg:{folder}", found.classes, least=least).segment(pixels())
     assert ((some.mask == 255) == (best < least)).mean() > 0.99
-    tiled = segmenter_for(f"clipseg:{folder}", found.classes, zoom=2.0).segment(pixels())
+    tiled = finder_for(segmenters, f"clipseg:{folder}", found.classes, zoom=2.0).segment(pixels())
     assert tiled.about["n_windows"] > 2
     assert tiled.scores.shape[1] == 56
     # Of several sentences, the mean.
@@ -142,10 +143,10 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
 )
 def test_what_is_refused(given: dict[str, Any], kind: type[Exception], says: str) -> None:
     with pytest.raises(kind) as caught:
-        segmenter_for(**{"labels": ["a", "b"], "encoder": colours(), **given})
+        finder_for(segmenters, **{"labels": ["a", "b"], "encoder": colours(), **given})
     assert says in str(caught.value)
 
 
 def test_names_that_stand_on_an_encoder() -> None:
-    built = segmenter_for("maskclip", ["red", "green"], colours(), least=0.2)
+    built = finder_for(segmenters, "maskclip", ["red", "green"], colours(), least=0.2)
     assert (built.classes, built.parameters["least"]) == (("red", "green"), 0.2)  # type: ignore[union-attr]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import seewhy
 from seewhy.cli import app
 from seewhy.dense import Detections, detectors
-from seewhy.dense.by_words import detector_for
+from seewhy.dense.by_words import finder_for
 from seewhy.dense.grounding_dino import words_of_names
 from seewhy.dense.reader import box_means
 from seewhy.dense.regions import Keep
@@ -141,7 +141,7 @@ def test_python(tmp_path: Path) -> None:
 def test_what_is_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:
     labels = given.pop("labels").split(",")
     with pytest.raises(error) as caught:
-        detector_for(given.pop("detector", "word_regions"), labels, tiny_pair(), **given)
+        finder_for(detectors, given.pop("detector", "word_regions"), labels, tiny_pair(), **given)
     assert says in str(caught.value)
 
 
@@ -193,7 +193,7 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
     import transformers
 
     pixels = np.random.default_rng(0).integers(0, 255, (40, 80, 3), np.uint8)
-    found = detector_for(f"owlv2:{owl}", ["a cat", "dog"], least=0.0, overlap=1.0).detect(pixels)
+    found = finder_for(detectors, f"owlv2:{owl}", ["a cat", "dog"], least=0.0, overlap=1.0).detect(pixels)
     model = transformers.Owlv2ForObjectDetection.from_pretrained(owl)
     processor = transformers.AutoProcessor.from_pretrained(owl)
     given = processor(
@@ -208,7 +208,7 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
     for d in found.regions:
         ours = torch.tensor([d.score, *d.box[:2]])
         assert float((theirs - ours).abs().amax(1).min()) < 1e-4
-    tiled = detector_for(f"owlv2:{owl}", ["a cat", "dog"], least=0.0, tiles=2, most=1000).detect(pixels)
+    tiled = finder_for(detectors, f"owlv2:{owl}", ["a cat", "dog"], least=0.0, tiles=2, most=1000).detect(pixels)
     assert tiled.regions[0].box != found.regions[0].box
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -217,9 +217,9 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
             (bare / file.name).write_bytes(file.read_bytes())
     (bare / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(WeightsError, match="pickle"):
-        detector_for(f"owlv2:{bare}", ["cat"])
+        finder_for(detectors, f"owlv2:{bare}", ["cat"])
     with pytest.raises(ModelError, match=r"must contain a 'grounding_dino' network, got 'owlv2'"):
-        detector_for(f"grounding_dino:{owl}", ["cat"])
+        finder_for(detectors, f"grounding_dino:{owl}", ["cat"])
 
 
 @pytest.mark.slow  # four seconds: a network with a Swin and a BERT is saved
@@ -240,13 +240,15 @@ def test_grounding_dino_from_a_folder(tmp_path: Path) -> None:
     images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 32, "longest_edge": 64})
     transformers.GroundingDinoProcessor(images, save_tokenizer(tmp_path)).save_pretrained(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 255, (40, 80, 3), np.uint8)
-    found = detector_for(f"grounding_dino:{tmp_path}", ["red cat", "dog"], least=0.0, overlap=1.0).detect(pixels)
+    found = finder_for(detectors, f"grounding_dino:{tmp_path}", ["red cat", "dog"], least=0.0, overlap=1.0).detect(
+        pixels
+    )
     assert 1 <= len(found) <= 6
     assert {d.label for d in found.regions} <= {"red cat", "dog"}
     with pytest.raises(
         InputError, match=r"The 20 names must have at most .* tokens together and at least one each, got 41 tokens"
     ):
-        detector_for(f"grounding_dino:{tmp_path}", [f"cat{'s' * i}" for i in range(20)])
+        finder_for(detectors, f"grounding_dino:{tmp_path}", [f"cat{'s' * i}" for i in range(20)])
 
 
 def test_whose_words_are_whose(tmp_path: Path) -> None:

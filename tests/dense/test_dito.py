@@ -243,19 +243,6 @@ def test_maps_of_other_sizes_are_stretched() -> None:
     assert at_size(flat, (4, 4))[0, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
 
 
-def test_one_of_an_older_version_answers_as_it_did(fitted: TrainedDetector, data: BoxData, tmp_path: Path) -> None:
-    old = replace(fitted, finder=replace(fitted.finder, how=replace(fitted.finder.how, words_at="moved")))  # type: ignore[type-var, attr-defined]
-    card = save_detector(old, tmp_path / "det") / "detector.json"
-    about = json.loads(card.read_text("utf-8"))
-    for name in ("words_at", "trunk_lr"):
-        about["parameters"].pop(name, None)
-    card.write_text(json.dumps(about), "utf-8")
-    again = load_detector(tmp_path / "det", encoder=tiny_pair()).keeping(least=0)
-    one = data.pictures[0].image
-    boxes = [[d.to_json() for d in found.regions] for found in (again.detect(one), old.keeping(least=0).detect(one))]
-    assert boxes[0] == boxes[1]
-
-
 def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDetector, data: BoxData) -> None:
     other = fitted.for_classes(["blue", "green"])
     finder = other.finder

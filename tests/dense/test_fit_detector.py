@@ -226,7 +226,7 @@ def test_each_picture_is_found_by_a_detector_that_has_not_learnt_from_it(data: B
             return Everywhere(len(given.classes))
 
     kept = tmp_path / "kept"
-    reader = Reader(colours(), 1.0).keeping()
+    reader = Reader(colours(), 1.0, kept={})
 
     def found_in(data: BoxData) -> list[BoxedPicture]:
         return out_of_fold(Remembers(), reader, data, fold, Progress(), kept)
@@ -266,7 +266,7 @@ class Everywhere:
 
 
 def test_a_file_is_looked_at_once_by_a_reader_that_keeps(data: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, names = Reader(colours(), 1.0).keeping(), [p.image for p in data.pictures[:2]]
+    reader, names = Reader(colours(), 1.0, kept={}), [p.image for p in data.pictures[:2]]
     first = list(reader.looked([names[0], "/none.png", names[1]]))
     plain = list(Reader(colours(), 1.0).looked(names))
     assert [type(one) for one in first] == [Looked, Failure, Looked]
@@ -280,7 +280,7 @@ def test_a_file_is_looked_at_once_by_a_reader_that_keeps(data: BoxData, monkeypa
         torch.testing.assert_close(a.features, c.features, atol=2e-3, rtol=1e-3)
     monkeypatch.undo()
     monkeypatch.setattr("seewhy.dense.reader.MOST_KEPT", plain[0].features.numel())  # type: ignore[union-attr]
-    little = Reader(colours(), 1.0).keeping()
+    little = Reader(colours(), 1.0, kept={})
     for _ in range(2):
         assert [type(one) for one in little.looked(names)] == [Looked, Looked]
         assert list(little.kept or ()) == names[:1]

@@ -101,11 +101,11 @@ def test_sentences_are_kept_and_engines_are_handed_on(tmp_path: Path, monkeypatc
     n = text.n_encoded
     assert n > 0
     seewhy.segment(picture(), list(NAMES), on, store=store)
-    seewhy.dense.by_words.segmenter_for("maskclip", NAMES, on, store=store)
+    seewhy.dense.by_words.finder_for(seewhy.dense.segmenters, "maskclip", NAMES, on, store=store)
     assert text.n_encoded == n
     asked: list[Any] = []
     monkeypatch.setattr(seewhy.dense.by_words, "find", lambda name, engine=None: asked.append((name, engine)) or on)
-    seewhy.dense.by_words.segmenter_for("maskclip", NAMES, "some", engine="torch")
+    seewhy.dense.by_words.finder_for(seewhy.dense.segmenters, "maskclip", NAMES, "some", engine="torch")
     assert asked == [("some", "torch")]
     found = seewhy.segment([picture(), picture(64, 96)], list(NAMES), "other")
     assert [one.size for one in found] == [(96, 64), (64, 96)]  # type: ignore[union-attr]

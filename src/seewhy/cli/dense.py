@@ -29,7 +29,7 @@ def segment(
     output: Path | None = None,
 ) -> None:
     """Assign one of your class names, or none, to every pixel: by the names alone, or with a trained segmenter."""
-    from ..dense.by_words import segmenter_for
+    from ..dense import segmenters
     from ..dense.regions import SegmentFolder
     from ..dense.saving import load_segmenter
 
@@ -45,14 +45,7 @@ def segment(
     elif labels is None:
         raise InputError('Class names are required. Add --labels "road, car, tree", for example.')
     else:
-        from ..dense import segmenters
-
-        settings = _settings(session, segmenters, method)
-        names = options.label_names(labels)
-        with session.terminal.doing(f"Loading the encoder {session.encoder_name}"):
-            segmenter = segmenter_for(
-                method, names, session.encoder_name, engine=session.engine, store=session.store, **settings
-            )
+        segmenter = _by_words(session, segmenters, method, labels)
     folder = None if output is None else SegmentFolder(output, segmenter.classes, force=session.force)
     done = 0
     stream = segmenter.segment_all(session.pictures(pictures, output))
@@ -106,26 +99,27 @@ def detect(
     session.end(done)
 
 
-def _settings(session: Session, registry: Any, method: str) -> dict[str, Any]:
-    given = session.take_all()
-    made = configured(registry[method.partition(":")[0]], given) if given else None
-    return {name: getattr(made, name) for name in given}
+def _by_words(session: Session, registry: Any, method: str, labels: str, **given: Any) -> Any:
+    from ..dense.by_words import finder_for
+
+    settings = session.take_all()
+    made = configured(registry[method.partition(":")[0]], settings) if settings else None
+    given |= {name: getattr(made, name) for name in settings} | {"engine": session.engine, "store": session.store}
+    names = options.label_names(labels)
+    with session.terminal.doing(f"Loading the encoder {session.encoder_name}"):
+        return finder_for(registry, method, names, session.encoder_name, **given)
 
 
 def _detector_by_words(
     session: Session, method: str, labels: str | None, tiles: int | None, given: dict[str, Any]
 ) -> Any:
     from ..dense import detectors
-    from ..dense.by_words import detector_for
 
     if labels is None:
         raise InputError('Class names are required. Add --labels "stamp, platelet", for example.')
     if tiles is not None:
         given |= detectors[method.partition(":")[0]].tiled(tiles)
-    given |= _settings(session, detectors, method)
-    names = options.label_names(labels)
-    with session.terminal.doing(f"Loading the encoder {session.encoder_name}"):
-        return detector_for(method, names, session.encoder_name, engine=session.engine, store=session.store, **given)
+    return _by_words(session, detectors, method, labels, **given)
 
 
 def _saved_detector(session: Session, model: str, labels: str | None, tiles: int | None, given: dict[str, Any]) -> Any:

@@ -243,7 +243,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
 def _boxes(session: Session, place: Path, path: Path | None) -> tuple[Page, int]:
     """Evaluate boxes by average precision, compared with simpler boxes."""
     from ..dense import detectors
-    from ..dense.by_words import detector_for
+    from ..dense.by_words import finder_for
     from ..dense.evaluation import evaluate_boxes
     from ..dense.saving import is_detector, load_detector
     from ..pictures.boxes import load_boxes
@@ -254,7 +254,8 @@ def _boxes(session: Session, place: Path, path: Path | None) -> tuple[Page, int]
     names = None if o.labels is None else options.label_names(o.labels)
     if o.detector is not None:
         ranked: dict[str, Any] = getattr(detectors[o.detector.partition(":")[0]], "ranked", dict)()
-        detector = detector_for(o.detector, names or truth.classes, session.encoder(), store=session.store, **ranked)
+        labels = names or truth.classes
+        detector = finder_for(detectors, o.detector, labels, session.encoder(), store=session.store, **ranked)
         boxes = _detected(session, truth, detector)
     elif is_detector(o.model or ""):
         saved = load_detector(o.model or "", encoder=session.own_encoder, engine=session.engine).keeping(least=0.0)

@@ -200,8 +200,8 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
 
 
 def _finder(session: Session) -> Any:
-    from ..dense import detectors
-    from ..dense.by_words import detector_for, segmenter_for
+    from ..dense import detectors, segmenters
+    from ..dense.by_words import finder_for
     from ..dense.saving import is_detector, load_detector, load_segmenter
 
     o = session.given
@@ -221,9 +221,9 @@ def _finder(session: Session) -> Any:
         )
     if o.labels is None:
         raise InputError('--parts requires names of what to find. Add --labels "stamp, platelet", for example.')
-    by_words = detector_for if o.parts.partition(":")[0] in detectors else segmenter_for
+    methods = detectors if o.parts.partition(":")[0] in detectors else segmenters
     names = options.label_names(o.labels)
-    return by_words(o.parts, names, session.encoder_name, engine=session.engine, store=session.store)
+    return finder_for(methods, o.parts, names, session.encoder_name, engine=session.engine, store=session.store)
 
 
 def _told_part(done: Any) -> None:

@@ -26,7 +26,7 @@ from ..storage.features import FeatureStore
 from ..storage.tensors import tensors_digest
 from ..types import Failure
 from . import detectors, segmenters
-from .finders import Detector, NamesPixels, Segmenter
+from .finders import Segmenter
 from .maskclip import MaskCLIP
 from .regions import Detections, Segmentation
 
@@ -62,7 +62,7 @@ def segment(
         The mask and its segments, or a list of them for a collection. A notebook displays them; ``save("seg.html")``
         writes a page.
     """
-    return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
+    return _found(finder_for(segmenters, segmenter, labels, encoder, store=store, **parameters), picture)
 
 
 @overload
@@ -93,7 +93,7 @@ def detect(
         Boxes with names and scores, or a list of them for a collection. A notebook displays them; ``save("det.html")``
         writes a page.
     """
-    return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
+    return _found(finder_for(detectors, detector, labels, encoder, store=store, **parameters), picture)
 
 
 def _found(finder: Any, picture: Any) -> Any:
@@ -101,19 +101,11 @@ def _found(finder: Any, picture: Any) -> Any:
     return finder.find(picture) if many is None else list(finder.find_all(many))
 
 
-def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    return _finder_for(segmenters, name, labels, encoder, **how)
-
-
-def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    return _finder_for(detectors, name, labels, encoder, **how)
-
-
-def _finder_for(
+def finder_for(
     registry: Registry[Any],
     name: str,
     labels: Iterable[str],
-    encoder: Encoder | str,
+    encoder: Encoder | str = "lite0",
     *,
     engine: str = "auto",
     store: FeatureStore | None = None,
@@ -194,26 +186,24 @@ class WordMasks:
 
     encoder: Encoder
     objects: tuple[str, ...] = ()
-    rest: tuple[str, ...] = REST
     store: FeatureStore | None = None
-    grown: float = GROWN
     by_hand = False
     _made: dict[tuple[str, ...], SegmenterMasks] = field(default_factory=dict, repr=False)
 
     @property
     def told(self) -> str:
-        return f"MaskCLIP's on {self.encoder.name}, for {_called(self.objects)} against {', '.join(self.rest)}"
+        return f"MaskCLIP's on {self.encoder.name}, for {_called(self.objects)} against {', '.join(REST)}"
 
     @property
     def seal(self) -> str:
-        return f"{self.told} {self.grown:g} {self.encoder.fingerprint}"
+        return f"{self.told} {GROWN:g} {self.encoder.fingerprint}"
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
         names = self.objects or (sample.label,)
         if names not in self._made:
-            rest = [word for word in self.rest if word not in names]
+            rest = [word for word in REST if word not in names]
             segmenter = MaskCLIP(least_presence=0.0).build(self.encoder, [*names, *rest], self.store)
-            self._made[names] = SegmenterMasks(segmenter, names, self.grown)
+            self._made[names] = SegmenterMasks(segmenter, names)
         return self._made[names].mask(sample, picture)
 
 

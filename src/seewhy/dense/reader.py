@@ -75,10 +75,6 @@ class Reader(Checked):
         one = Windows.over(size, (1, 1), self.along)
         return one if one.n == (1, 1) else Windows(self.cells, one.n)
 
-    def keeping(self) -> Reader:
-        """Return the same reader with a cache of encoded pictures."""
-        return replace(self, kept={})
-
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
         """Encode many pictures, in order."""
         if self.kept is None:

@@ -76,7 +76,6 @@ class DenseArchive:
         with archive.reading(folder):
             cls = self.methods[card["method"]]
             given = {k: tuple(v) if isinstance(v, list) else v for k, v in card["parameters"].items()}
-            given = {**getattr(cls, "older", {}), **given}  # as it was before it was a parameter
             if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
                 raise ValueError(f"its method has no parameter {unknown[0]!r}")
             yield cls(**given), looks, card, tensors

@@ -82,7 +82,6 @@ class WordRegions:
     paper: ClassVar[str] = "after Zhou et al. 2016, arXiv:1512.04150, and DITO, arXiv:2310.00161"
     needs: ClassVar[str] = "names and an image-text encoder"
     cost: ClassVar[str] = "one per window, and the head for each cell"
-    takes_folder: ClassVar[bool] = False
     measured: ClassVar[str] = (
         "The accuracy of these boxes was not measured. Measure it on labelled boxes: seewhy evaluate BOXES --detector "
         "word_regions."

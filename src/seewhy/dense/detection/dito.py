@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -91,8 +91,6 @@ class DITO(TwoStageMethod):
     spelt: ClassVar[str] = "DITO"
     paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
     cost: ClassVar[str] = "one per window; two if the trunk learnt"
-
-    older: ClassVar[Mapping[str, Any]] = {"words_at": "moved"}
 
     alpha: Part = 0.35
     beta: Part = 0.65

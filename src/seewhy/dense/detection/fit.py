@@ -86,7 +86,7 @@ def fit_detector(
         progress.note(note)
     looks = encoder if isinstance(encoder, Encoder) else find(encoder)
     able = [how for how in every if looks.has_text or not getattr(how, "needs_words", False)] or every
-    readers = {how.zoom: Reader(looks, how.zoom).keeping() for how in able}
+    readers = {how.zoom: Reader(looks, how.zoom, kept={}) for how in able}
     for reader in readers.values():  # encode each readable picture once
         given = usable(given.present())
         looked = progress.results(

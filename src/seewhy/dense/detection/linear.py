@@ -210,7 +210,6 @@ class Linear(Checked):
     paper: ClassVar[str] = "after Girshick et al. 2013, arXiv:1311.2524, and Dai et al. 2016, arXiv:1605.06409"
     needs: ClassVar[str] = "pictures with boxes"
     cost: ClassVar[str] = "one per window"
-    takes_folder: ClassVar[bool] = False
 
     width: Count = 128
     parts: Count = 3

@@ -138,7 +138,6 @@ class TwoStageMethod(Checked):
     """
 
     needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
-    takes_folder: ClassVar[bool] = False
     needs_words: ClassVar[bool] = True
 
     n_proposed: Count = 100
