@@ -281,7 +281,7 @@ class SmallCNN(PictureRecipe):
             network=network,
         )
         figures = {"topology": str(self.topology), "n_weights": self.topology.n_weights(self.side, len(made.classes))}
-        return Outcome(made, pictures, figures, looked_by=reader(self.side), keep=False)
+        return Outcome(made, pictures, figures, keep=False)
 
     def train_on(
         self,

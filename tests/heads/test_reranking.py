@@ -314,3 +314,10 @@ def test_the_weight_is_of_the_half_that_did_not_choose() -> None:
     pool = Pool.of(Descriptions({c: (f"look {i}",) for i, c in enumerate(CLASSES[:3])}))
     found = Discriminative()._weight(pool, torch.cat([axes[3:], axes[:3]]), seen, labels, torch.arange(24))
     assert found == 1.25
+
+
+@pytest.mark.parametrize(("n_rows", "row"), [(1, 0), (2, 2)])
+def test_captions_have_rows_of_the_head(n_rows: int, row: int) -> None:
+    facts = {"classes": ["a", "b"], "captions": [[row, 0, 1, "", "x"]], "scale": 1.0, "k": 2, "fusion": 0, "gate": None}
+    with pytest.raises(ValueError, match=f"captions or classes beyond the {n_rows} rows"):
+        Captions.restore(facts, {}, torch.ones(n_rows, 3))

@@ -49,7 +49,8 @@ class Recipe(Checked, ABC):
 
     def parameters(self) -> dict[str, Any]:
         """Return the settings by name, for cards and saved models."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 classifiers: Registry[Recipe] = Registry(

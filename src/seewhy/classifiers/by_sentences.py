@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple, Self
 
 import torch
@@ -180,6 +180,19 @@ class Chosen(Reranking):
         return cls(pool, tensors["matrix"], float(facts["weight"]), selector, int(facts["k"]), facts["gate"])
 
 
+def _by_words(
+    recipe: PictureRecipe, fitting: Fitting, pictures: EncodedSet, head: Head, texts: Descriptions | None, origin: str
+) -> Classifier:
+    """Return the classifier of a head that decides by sentences, measured on the held-out pictures."""
+    encoder, classes = fitting.encoder, pictures.classes
+    words = None if texts is None else WordBank.build(encoder, texts, with_names=False, store=fitting.store)
+    made = Classifier(recipe.name, recipe.parameters(), encoder, classes, head, words, True, trained_on=origin)
+    if (held := with_logits(head, pictures.held_out())) is None:
+        return made
+    on = f"{len(held.labels)} held-out pictures"
+    return replace(made, held_out=held, words_accuracy=accuracy_by_words(head, held), words_accuracy_on=on)
+
+
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
@@ -235,24 +248,11 @@ class Discriminative(PictureRecipe):
             weight = self._weight(pool, vectors, seen, labels, pictures.groups[~pictures.held])
         decides = self._decides(pool, vectors, seen, labels, weight)
         head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
-        held = with_logits(head, pictures.held_out())
-        alone = None if held is None else accuracy_by_words(head, held)
-        made = Classifier(
-            self.name,
-            {**self.parameters(), "templates": list(self.templates)},
-            encoder,
-            pictures.classes,
-            head,
-            words=WordBank.build(encoder, described, with_names=False, store=store),
-            decided_by_words=True,
-            held_out=held,
-            words_accuracy=alone,
-            words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
-            trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they were also used to choose "
-            f"the descriptions",
-        )
-        figures: dict[str, Any] = {"words_accuracy": alone, "n_texts": len(pool.texts), "weight": weight}
-        if held is not None:
+        origin = f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they were also used to choose the "
+        made = _by_words(self, fitting, pictures, head, described, f"{origin}descriptions")
+        figures: dict[str, Any] = {"words_accuracy": made.words_accuracy}
+        figures |= {"n_texts": len(pool.texts), "weight": weight}
+        if (held := made.held_out) is not None:
             at = decides.ambiguous(head.feature(held.pooled) @ head.weight.T)
             of_names = first.head.probabilities(held.pooled).argmax(1) == held.labels
             figures["names_accuracy"] = round(float(of_names.float().mean()), 4)
@@ -335,24 +335,11 @@ class SparseConcepts(PictureRecipe):
         fit, temperature = self._fit(start.values(cosines), labels, pictures, of)
         decides = KeptConcepts(texts, mean, spread, fit.weight / temperature, fit.bias / temperature, self.kept)
         head = Head(Projected(tower), vectors[chosen], torch.zeros(n_classes), votes=decides)
-        held = with_logits(head, pictures.held_out())
-        accuracy = None if held is None else accuracy_by_words(head, held)
-        words = None if described is None else WordBank.build(encoder, described, with_names=False, store=store)
-        made = Classifier(
-            self.name,
-            self.parameters(),
-            encoder,
-            pictures.classes,
-            head,
-            words=words,
-            decided_by_words=True,
-            held_out=held,
-            words_accuracy=accuracy,
-            words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
-            trained_on=f"{len(labels):,} of your pictures, {n_classes} classes, by {len(texts)} concepts in words",
-        )
+        origin = f"{len(labels):,} of your pictures, {n_classes} classes, by {len(texts)} concepts in words"
+        made = _by_words(self, fitting, pictures, head, described, origin)
         used = int(decides.which(cosines).any(0).sum())
-        return Outcome(made, pictures, {"words_accuracy": accuracy, "n_concepts": len(texts), "n_used": used})
+        figures = {"words_accuracy": made.words_accuracy, "n_concepts": len(texts), "n_used": used}
+        return Outcome(made, pictures, figures)
 
     def _fit(
         self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import in_turn
 from ..clusters import lloyd
 from ..errors import InputError
 from ..explanation.prediction import Certainty, Decision
@@ -368,10 +369,7 @@ def _worded(d: Decision, names: Sequence[str], interval: tuple[float, float]) ->
 
 def listed(names: Sequence[str]) -> str:
     """Join names as ``A``, ``A or B`` or ``A, B or C``; long lists are shortened."""
-    shown = list(names[:N_NAMED])
-    if len(names) > N_NAMED:
-        shown.append(f"{len(names) - N_NAMED} more")
-    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+    return in_turn([*names[:N_NAMED], *([f"{len(names) - N_NAMED} more"] if len(names) > N_NAMED else [])])
 
 
 def _part(value: float | None) -> str:

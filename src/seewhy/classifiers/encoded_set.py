@@ -179,7 +179,7 @@ class EncodedSet:
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
         return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
-    def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
+    def known(self, of: Bool[Tensor, " n"]) -> KnownPictures | None:
         """Return the digests and features that a classifier saves of its training pictures."""
         if not bool(of.any()):
             return None
@@ -187,7 +187,7 @@ class EncodedSet:
         small = [m for one in part.encoded if (m := one.miniature) is not None]
         names = [s.image for s in part.items]
         miniatures = small if len(small) == len(part) else ()
-        return KnownPictures.of(names, part.digests, part.pooled, encoder.fingerprint, miniatures)
+        return KnownPictures.of(names, part.digests, part.pooled, self.encoder, miniatures)
 
     def held_by(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
         """Encode the held-out pictures with another encoder; return the readable ones' indices and features."""

@@ -58,7 +58,6 @@ class Outcome:
     Attributes:
         classifier: classifier with the held-out pictures and their logits.
         pictures: training and held-out pictures.
-        looked_by: encoder that computed the features of ``pictures``, if it differs from the encoder of the classifier.
         figures: metrics of this method, in addition to the metrics that every method reports.
         trial: the fit without held-out pictures, if ``classifier`` was fitted again with them.
         measured: all pictures for the metrics, if the classifier stores only some of them.
@@ -74,7 +73,6 @@ class Outcome:
     measured: HeldOut | None = None
     index: Int[Tensor, " m"] | None = None
     patches: EncodedSet | None = None
-    looked_by: Encoder | None = None
     keep: bool = True
 
 
@@ -159,8 +157,7 @@ class PictureRecipe(Recipe):
         fitted_on = ~pictures.held if outcome.trial is None else pictures.final
         measured, c = outcome.measured or made.held_out, outcome.figures.get("C")
         common = common_figures(pictures, int(fitted_on.sum()), measured, progress, outcome.index, c)
-        known = pictures.known(outcome.looked_by or fitting.encoder, fitted_on)
-        return {**evidence, "measures": {**common, **outcome.figures}, "known": known}
+        return {**evidence, "measures": {**common, **outcome.figures}, "known": pictures.known(fitted_on)}
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:

@@ -110,8 +110,8 @@ class Captions(Reranking):
     @classmethod
     def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
         captions = tuple(Caption(*row) for row in facts["captions"])
-        if captions and max(c.row for c in captions) >= len(weight):
-            raise ValueError(f"captions beyond the {len(weight)} rows")
+        if len(weight) < len(facts["classes"]) or any(c.row >= len(weight) for c in captions):
+            raise ValueError(f"captions or classes beyond the {len(weight)} rows")
         given = {k: facts[k] for k in ("scale", "k", "fusion", "gate")}
         return cls(tuple(facts["classes"]), captions, weight, **given)
 
@@ -170,7 +170,7 @@ class FollowUp(Recipe):
         return replace(
             first,
             recipe=self.name,
-            parameters={**self.parameters(), "templates": list(self.templates)},
+            parameters=self.parameters(),
             head=Head(first.head.feature, weight, votes=decides),
             words=_bank(first.classes, captions, weight / first.head.scale, self.templates[0]),
             decided_by_words=True,

@@ -212,7 +212,7 @@ def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Net
         if kind is None:
             raise ValueError(f"{card['recipe']} has no reranking")
         decides = kind.restore(facts, _own(tensors, "reranking."), weight)
-        n_rows = max(decides.least_rows, len(weight))
+        n_rows = len(weight)
     if bias.shape != (k,) or (decides is not None and decides.n_classes != k):
         raise ValueError(f"{k} classes, but {len(bias)} biases")
     if len(weight) != n_rows:

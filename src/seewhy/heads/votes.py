@@ -110,8 +110,6 @@ class WordDecision(ABC):
 
     name: ClassVar[str]
     n_classes: int
-    least_rows: int = 1
-    """Smallest number of rows in a head."""
 
     @abstractmethod
     def __call__(self, scores: Float[Tensor, "b r"]) -> Float[Tensor, "b c"]:
@@ -175,10 +173,6 @@ class Reranking(WordDecision):
     @abstractmethod
     def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
         """Return the sentences that a candidate class is scored by."""
-
-    @property
-    def least_rows(self) -> int:  # type: ignore[override]
-        return self.n_classes
 
     def ambiguous(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, "b k"]:
         return scores[:, : self.n_classes].topk(min(self.k, self.n_classes), dim=1).indices

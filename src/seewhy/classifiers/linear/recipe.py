@@ -164,7 +164,6 @@ class Linear(PictureRecipe):
             trial,
             measured=chosen.held_out(pictures, most=len(pictures.labels)),
             index=chosen.index,
-            looked_by=encoder,
         )
 
     def fit_at(self, pictures: EncodedSet, c: float) -> Head:
