@@ -36,6 +36,8 @@ from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, e
 Embed = Callable[[Sequence[str]], Tensor]
 """Function from sentences to unit vectors ``(n, e)``."""
 SENTENCES, EMOJI = "imagenet_sentences.safetensors", "emoji_words.safetensors"
+WIDTH = 0.5
+"""Width of the kernel of :class:`TextSpace`."""
 MIX = 0.3
 """Weight of the emoji term."""
 
@@ -150,34 +152,35 @@ class TextSpace(nn.Module):
     version: ClassVar[int] = 1
     centres: Tensor
 
-    def __init__(
-        self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], embed: Embed, width: float
-    ) -> None:
+    def __init__(self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], embed: Embed) -> None:
         super().__init__()
         self.register_buffer("centres", centres)
         self.coefficients = nn.Parameter(coefficients, requires_grad=False)
-        self.embed, self.width = embed, width
+        self.embed = embed
 
     def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return kernel(vectors, self.centres, self.width) @ self.coefficients
+        return kernel(vectors, self.centres) @ self.coefficients
 
     @classmethod
     def fit(
         cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
     ) -> TextSpace:
         """Fit the regression from the centres of the classes to the weights of a classifier."""
-        width = 0.5
-        gram = kernel(centres, centres, width).double()
+        gram = kernel(centres, centres).double()
         rows = normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
         coefficients = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float64), rows)
-        return cls(centres, coefficients.float().contiguous(), embed, width)
+        return cls(centres, coefficients.float().contiguous(), embed)
 
     def fit_texts(
         self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
     ) -> Float[Tensor, "k d"]:
-        """Fit the coefficients to every text instead of the class centres."""
-        near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
-        return regress(near, among, normalize(rows, dim=1), None, ridge).float()
+        """Fit the coefficients to every text instead of the class centres, by kernel ridge regression:
+
+        argmin_A Σ_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)
+        """
+        near, among = (kernel(v, self.centres).double() for v in (vectors, self.centres))
+        gram = near.T @ near + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
+        return torch.linalg.solve(gram, near.T @ normalize(rows, dim=1).double()).float()
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         return self.place(self.embed(texts))
@@ -191,24 +194,12 @@ class TextSpace(nn.Module):
         ``refit`` must have the tensor ``coefficients`` ``(k, d)``. Optional are ``centres`` ``(m, e)``, which are
         normalised, with low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
         """
-        near = kernel(vectors, self.centres, self.width)
+        near = kernel(vectors, self.centres)
         placed = near @ refit["coefficients"]
         if "centres" in refit:
-            more = kernel(vectors, normalize(refit["centres"], dim=1), self.width)
+            more = kernel(vectors, normalize(refit["centres"], dim=1))
             placed = placed + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
         return normalize(placed, dim=1)
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        return {
-            "centres": self.centres.contiguous(),
-            "coefficients": self.coefficients.detach().contiguous(),
-            "mean": torch.zeros(self.coefficients.shape[1]),
-            "width": torch.tensor(self.width, dtype=torch.float64),
-        }
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], embed: Embed) -> TextSpace:
-        return cls(tensors["centres"], tensors["coefficients"], embed, float(tensors["width"]))
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
@@ -218,23 +209,9 @@ def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Flo
     return normalize(torch.stack([v.mean(0) for v in own]), dim=1)
 
 
-def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:
-    """Compute the RBF kernel ``exp(-‖a - b‖² / (2 width²))`` of unit vectors."""
-    return torch.exp((a @ b.T - 1) / width**2)
-
-
-def regress(
-    near: Float[Tensor, "n m"], among: Float[Tensor, "m m"], rows: Float[Tensor, "n d"],
-    weights: Float[Tensor, " n"] | None, ridge: float,
-) -> Float[Tensor, "m d"]:  # fmt: skip
-    """Solve a weighted kernel ridge regression in double precision:
-
-    argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)
-    """
-    near, among = near.double(), among.double()
-    weighted = near.T if weights is None else near.T * weights.double()
-    gram = weighted @ near + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
-    return torch.linalg.solve(gram, weighted @ rows.double())
+def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"]) -> Float[Tensor, "n m"]:
+    """Compute the RBF kernel ``exp(-‖a - b‖² / (2 width²))`` of unit vectors, where the width is :data:`WIDTH`."""
+    return torch.exp((a @ b.T - 1) / WIDTH**2)
 
 
 def place_of(file: str) -> Path:
@@ -329,15 +306,11 @@ class EmbeddedText(OpenedText):
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
-            return {"refit": self.space.fit_texts(self.class_rows(), vectors)}
+            owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
+            return {"refit": self.space.fit_texts((self.weight - self.weight.mean(0))[owner], vectors)}
 
         coefficients = cached_tensors("text", f"{self.fingerprint[:16]}-refit", fit)["refit"]
         return {"coefficients": coefficients, **(emoji_term(self.encoder) or {})}
-
-    def class_rows(self) -> Float[Tensor, "t d"]:
-        """Return, for each text, the classifier weights of its class minus the mean over classes."""
-        owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
-        return (self.weight - self.weight.mean(0))[owner]
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return pooled
@@ -349,7 +322,7 @@ def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
     weight, embed = tensors["classifier.weight"], lambda texts: load_minilm().encode(texts)
 
     def fit() -> dict[str, Tensor]:
-        return TextSpace.fit(weight, sentences()["centres"], embed).to_tensors()
+        return dict(TextSpace.fit(weight, sentences()["centres"], embed).state_dict())
 
-    space = TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed)
-    return EmbeddedText(space, fingerprint, weight, encoder)
+    fitted = cached_tensors("text", fingerprint[:16], fit)
+    return EmbeddedText(TextSpace(fitted["centres"], fitted["coefficients"], embed), fingerprint, weight, encoder)

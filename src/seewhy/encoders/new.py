@@ -188,8 +188,9 @@ def _words(fingerprint: str) -> ClipText:
         nn.init.normal_(layer.weight, std=1 / math.sqrt(WIDTH))
         return layer
 
-    module, tokens = _made(lambda: MiniLM(2, WIDTH, 4), 1), lambda texts: load_minilm().tokens(texts)
-    n_cut = lambda texts: load_minilm().n_cut(texts)  # noqa: E731
-    words = ClipText(f"{fingerprint}-words", 1 / 0.07, module, tokens, _made(projection, 2), n_cut=n_cut)
+    module, sentences = _made(lambda: MiniLM(2, WIDTH, 4), 1), load_minilm()
+    words = ClipText(
+        f"{fingerprint}-words", 1 / 0.07, module, sentences.tokens, _made(projection, 2), n_cut=sentences.n_cut
+    )
     words.tuning_lr = TUNING_LR
     return words
