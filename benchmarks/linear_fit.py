@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from seewhy.classifiers.linear.choosing import c_path
-from seewhy.classifiers.linear.solvers import Softmax, SquaredHinge, fit_logistic, fit_svm
+from seewhy.classifiers.linear.solvers import Softmax, SquaredHinge, fit_linear
 
 TOLERANCES = (1e-4, 1e-3, 1e-6)
 """The first is what the linear recipe uses."""
@@ -81,7 +81,7 @@ def compare(name: str, solver: str, x: torch.Tensor, y: torch.Tensor, c: float, 
     k = int(y.max()) + 1
     test = torch.arange(len(y)) % 4 == 3
     xt, yt = x[~test].contiguous(), y[~test]
-    solve = fit_logistic if solver == "logistic" else fit_svm
+    solve = partial(fit_linear, solver=solver)
 
     def ours(tol: float) -> Fitted:
         fit = solve(xt, yt, k, c, tol=tol)
@@ -144,7 +144,7 @@ def main() -> None:
         x, y = (torch.from_numpy(np.load(f)) for f in arguments.features)
         x = torch.nn.functional.normalize(x.float().sqrt())
         cases[f"{len(x):,} x {x.shape[1]:,}, {int(y.max()) + 1} classes"] = (x, y.long())
-    fit_logistic(torch.randn(64, 8), torch.arange(64) % 2, 2)
+    fit_linear(torch.randn(64, 8), torch.arange(64) % 2, 2)
     rows = []
     for name, (x, y) in cases.items():
         for solver, c in (("logistic", 1.0), ("logistic", 30.0), ("svm", 1.0)):

@@ -45,7 +45,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import seewhy
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.stream import encode_texts
 from seewhy.learning.objectives.contrastive import Contrastive
 from seewhy.learning.objectives.pairs import CLIP, SigLIP
@@ -110,13 +110,13 @@ def probed(data: Labelled, n: int) -> list[float]:
     left = torch.ones(len(data.y_train), dtype=torch.bool).index_fill(0, first, False)
     scored = []
     for c in GRID:
-        fitted = fit_logistic(data.train[first], data.y_train[first], k, c * unit, tol=1e-3)
+        fitted = fit_linear(data.train[first], data.y_train[first], k, c * unit, tol=1e-3)
         scored.append(float((fitted.logits(data.train[left]).argmax(1) == data.y_train[left]).float().mean()))
     best = GRID[int(np.argmax(scored))] * unit
     right = []
     for seed in range(DRAWS):
         rows = drawn_labels(data.y_train, n, seed)
-        fitted = fit_logistic(data.train[rows], data.y_train[rows], k, best, tol=1e-3)
+        fitted = fit_linear(data.train[rows], data.y_train[rows], k, best, tol=1e-3)
         right.append((fitted.logits(data.test).argmax(1) == data.y_test).float().tolist())
     return over_seeds(right)
 

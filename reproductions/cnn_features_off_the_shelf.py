@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.linear.jitter import paper_twelve
-from seewhy.classifiers.linear.solvers import fit_svm
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
@@ -184,7 +184,9 @@ def svm(x: Tensor, y: Tensor, z: Tensor, n_classes: int) -> Tensor:
     unit = 1 / max(float(x.square().sum(-1).mean()), 1e-12) / x.shape[1]
 
     def fitted(rows: Tensor, labels: Tensor, c: float) -> Callable[[Tensor], Tensor]:
-        made = fit_svm(rows.flatten(0, 1), labels.repeat_interleave(x.shape[1]), n_classes, c * unit, tol=1e-4)
+        made = fit_linear(
+            rows.flatten(0, 1), labels.repeat_interleave(x.shape[1]), n_classes, c * unit, solver="svm", tol=1e-4
+        )
         return lambda v: v @ made.weight.T + made.bias
 
     def right(c: float) -> float:

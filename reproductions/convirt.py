@@ -43,7 +43,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import seewhy
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.base import Encoder
 from seewhy.learning.objectives.pairs import ConVIRT
 from seewhy.learning.pooled import spans
@@ -125,12 +125,12 @@ def probed(x: Tensor, test: Tensor, data: Reports, share: float) -> list[float]:
     left = torch.ones(len(y), dtype=torch.bool).index_fill(0, first, False)
     scored = []
     for c in GRID:
-        logits = fit_logistic(x[first], y[first], k, c * unit, tol=1e-3).logits(x[left])
+        logits = fit_linear(x[first], y[first], k, c * unit, tol=1e-3).logits(x[left])
         scored.append(float((logits.argmax(1) == y[left]).float().mean()))
     best, right = GRID[int(np.argmax(scored))] * unit, []
     for seed in range(DRAWS if share < 1 else 1):
         rows = drawn_share(y, share, seed)
-        logits = fit_logistic(x[rows], y[rows], k, best, tol=1e-3).logits(test)
+        logits = fit_linear(x[rows], y[rows], k, best, tol=1e-3).logits(test)
         right.append((logits.argmax(1) == data.y_test).float().tolist())
     return over_seeds(right)
 

@@ -28,7 +28,7 @@ from real_or_generated import read
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.diffusion import Noised, Reading, blocks_of, schedule
 from seewhy.encoders.find import encoder
 from seewhy.pictures.samples import gathered, load_samples
@@ -139,7 +139,7 @@ class Probe:
         x, z = (features - mean) / spread, (others - mean) / spread
         best: tuple[float, list[float]] = (-1.0, [])
         for c in CS:
-            fit = fit_logistic(x[self.fitted], self.labels[self.fitted], N_CLASSES, c, tol=1e-4)
+            fit = fit_linear(x[self.fitted], self.labels[self.fitted], N_CLASSES, c, tol=1e-4)
             right = float((fit.logits(x[~self.fitted]).argmax(1) == self.labels[~self.fitted]).float().mean())
             if right > best[0]:
                 best = right, (fit.logits(z).argmax(1) == self.tests).float().tolist()

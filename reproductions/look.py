@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from seewhy.classifiers.linear.choosing import c_path
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Form, Projection
 from seewhy.learning.objectives.pictures import Vectors
@@ -156,7 +156,7 @@ def probe(x: Tensor, y: Tensor, held_x: Tensor, held_y: Tensor, share: float, n_
     for _ in range(n_draws):
         rows = some(y, share, draw)
         if share < 0.05:
-            fit = fit_logistic(x[rows], y[rows], n_classes)
+            fit = fit_linear(x[rows], y[rows], n_classes)
         else:
             folds = torch.where(torch.rand(len(rows), generator=draw) < 0.25, 0, -1)
             fit = c_path(x[rows], y[rows], n_classes, folds, grid=(0.001, 0.01, 0.1, 1.0)).fit

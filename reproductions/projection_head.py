@@ -28,7 +28,7 @@ from linear_features import Descent, closed_form, probe_errors
 from torch import Tensor, nn
 
 from seewhy.classifiers.linear.choosing import c_path
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.encoders.new import Residual
 from seewhy.learning.encoders.projection import Projection, Reweighted
 from seewhy.learning.objectives.pictures import Vectors
@@ -152,7 +152,7 @@ def probed(
     folds = folds_of(own, 2, seed)
     grid = (0.1, 1.0, 10.0)
     c = c_path(a, own, n_classes, folds, grid=grid).best.c
-    return "".join(str(int(v)) for v in fit_logistic(a, own, n_classes, c, tol=1e-4).logits(b).argmax(1) == truth)
+    return "".join(str(int(v)) for v in fit_linear(a, own, n_classes, c, tol=1e-4).logits(b).argmax(1) == truth)
 
 
 @torch.no_grad()

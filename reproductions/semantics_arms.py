@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.by_sentences import WEIGHTS, Pool, Selection, Selector, best_weight, hits, selection_matrix
-from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.classifiers.linear.solvers import fit_linear
 from seewhy.descriptions.base import Descriptions, describe
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import filled
@@ -192,7 +192,7 @@ class Arms:
             order = order[torch.randperm(len(order), generator=generator)]
             own = [order[self.labels[order] == k][:n] for k in range(len(self.classes))]
             shown = torch.cat(own)
-            fit = fit_logistic(self.seen[shown], self.labels[shown], len(self.classes), PROBE_C)
+            fit = fit_linear(self.seen[shown], self.labels[shown], len(self.classes), PROBE_C)
             found[~half] = fit.logits(self.seen[~half]).argmax(1) == self.labels[~half]
         return Right(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 from seewhy.classifiers.linear.choosing import c_path, choosing_folds
-from seewhy.classifiers.linear.solvers import balanced_weight, fit_logistic, fit_svm, fit_temperature, share_weight
+from seewhy.classifiers.linear.solvers import balanced_weight, fit_linear, fit_temperature, share_weight
 from seewhy.errors import DataError, InputError
+
+fit_logistic, fit_svm = fit_linear, partial(fit_linear, solver="svm")
 
 
 def _blobs(

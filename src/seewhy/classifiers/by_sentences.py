@@ -24,7 +24,7 @@ from .base import Classifier
 from .encoded_set import EncodedSet, accuracy_by_words, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
 from .linear.choosing import c_path, choosing_folds
-from .linear.solvers import LinearFit, fit_logistic, share_weight
+from .linear.solvers import LinearFit, fit_linear, share_weight
 from .unfitted import ZeroShot
 
 WEIGHTS = tuple(w / 4 for w in range(160))
@@ -348,11 +348,11 @@ class SparseConcepts(PictureRecipe):
         n_classes = len(pictures.classes)
         fold = group_folds(labels, pictures.groups[of], N_FOLDS, self.seed)
         if len(fold.unique()) < 2:
-            return fit_logistic(x, labels, n_classes, 1.0), 1.0
+            return fit_linear(x, labels, n_classes, 1.0), 1.0
         fold = choosing_folds(fold, torch.arange(len(fold)))
         shares = labels.bincount(minlength=n_classes).float()
         path = c_path(x, labels, n_classes, fold, usual=1.0, weigh=lambda y: share_weight(y, shares))
-        return fit_logistic(x, labels, n_classes, path.best.c, warm_start=path.fit), path.best.temperature
+        return fit_linear(x, labels, n_classes, path.best.c, warm_start=path.fit), path.best.temperature
 
 
 def _telling(cosines: Float[Tensor, "n t"], labels: Int[Tensor, " n"]) -> Int[Tensor, " u"]:

@@ -31,7 +31,7 @@ from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
 from ..trust.strangeness import Inputs, strangers
 from .encoded_set import EncodedSet, HeldOut
-from .linear.solvers import fit_logistic
+from .linear.solvers import fit_linear
 
 if TYPE_CHECKING:
     from .base import Classifier
@@ -161,7 +161,7 @@ def linear_fit(
     features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b k"]]:
     """Fit a linear classifier without crops, and return its function from features to logits."""
-    return fit_logistic(features, labels, n_classes, c or C, tol=1e-4).logits
+    return fit_linear(features, labels, n_classes, c or C, tol=1e-4).logits
 
 
 def accuracy_between_halves(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bounds import Checked, InnerPart
-from ..classifiers.linear.solvers import LinearFit, fit_logistic
+from ..classifiers.linear.solvers import LinearFit, fit_linear
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..heads.head import Head
@@ -156,7 +156,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
 def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> LinearFit:
     """Fit a classifier on pairs of a grid cell and a class, weighted by the fraction of the cell that has the class."""
     row, label = (shares > LEAST).nonzero().unbind(1)
-    return fit_logistic(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-3)
+    return fit_linear(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-3)
 
 
 def _overlap(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:

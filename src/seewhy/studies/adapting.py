@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.linear.choosing import c_path
-from ..classifiers.linear.solvers import fit_logistic
+from ..classifiers.linear.solvers import fit_linear
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError
@@ -305,4 +305,4 @@ def probe(
     best = CS[1]
     if inner.any() and len(labels[~inner].unique()) > 1:
         best = c_path(x, labels, n_classes, inner.long() - 1, usual=best, grid=CS).best.c
-    return fit_logistic(x, labels, n_classes, best).logits(z).argmax(1)
+    return fit_linear(x, labels, n_classes, best).logits(z).argmax(1)

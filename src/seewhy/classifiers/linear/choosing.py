@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...errors import DataError
-from .solvers import LinearFit, Solver, fit_logistic, fit_svm, fit_temperature
+from .solvers import LinearFit, Solver, fit_linear, fit_temperature
 
 DEFAULT_GRID = tuple(10.0 ** (e / 2) for e in range(-4, 7))
 _NEAR_TIE = 0.005
 _PATIENCE = 2
+_TOL = 1e-3
 N_CHOOSING = 200
 """Number of held-out pictures on which C is chosen at least, if there are so many."""
 
@@ -53,9 +54,11 @@ class _Round:
         self.truth = _by_picture(y[self.asked, None].double(), self.groups)[:, 0].long()
         self.fitted: LinearFit | None = None
 
-    def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
-        fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
-        self.fitted = fit(x, y, n_classes, c, sample_weight=self.weigh(y), warm_start=self.fitted, tol=tol)
+    def step(self, solver: Solver, n_classes: int, c: float) -> Tensor:
+        x, y = self.x[~self.out], self.y[~self.out]
+        self.fitted = fit_linear(
+            x, y, n_classes, c, solver=solver, sample_weight=self.weigh(y), warm_start=self.fitted, tol=_TOL
+        )
         return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
 
 
@@ -81,7 +84,6 @@ def c_path(
     grid: Sequence[float] = DEFAULT_GRID,
     solver: Solver = "logistic",
     weigh: Weigh = lambda y: None,
-    tol: float = 1e-3,
 ) -> CPath:
     """Evaluate every C on held-out pictures, from the strongest penalty to the weakest, and choose one.
 
@@ -109,7 +111,7 @@ def c_path(
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
     for c in sorted(grid):
-        logits = torch.cat([r.step(solver, n_classes, c, tol) for r in rounds])
+        logits = torch.cat([r.step(solver, n_classes, c) for r in rounds])
         temperature = fit_temperature(logits, truth)
         losses = torch.nn.functional.cross_entropy(logits / temperature, truth, reduction="none").double()
         wrong = (logits.argmax(1) != truth).double()

@@ -23,7 +23,7 @@ from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
 from .choosing import c_path, choosing_folds
 from .jitter import crops_by_name
-from .solvers import LinearFit, Solver, balanced_weight, fit_logistic, fit_svm, fit_temperature, share_weight
+from .solvers import LinearFit, Solver, balanced_weight, fit_linear, fit_temperature, share_weight
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """Values of C per picture, for features with a mean squared norm of 1."""
@@ -225,8 +225,8 @@ class Linear(PictureRecipe):
         self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None, shares: Tensor | None = None
     ) -> LinearFit:
         x, y = rows.x[of], rows.y[of]
-        solve = fit_logistic if self.solver == "logistic" else fit_svm
-        return solve(x, y, n_classes, c, sample_weight=self._weight(y, shares), warm_start=start, tol=TOL)
+        weight = self._weight(y, shares)
+        return fit_linear(x, y, n_classes, c, solver=self.solver, sample_weight=weight, warm_start=start, tol=TOL)
 
     def _weight(self, y: Tensor, shares: Tensor | None) -> Tensor | None:
         if self.class_weight == "balanced":

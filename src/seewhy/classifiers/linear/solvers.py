@@ -99,58 +99,36 @@ class LinearFit(NamedTuple):
         return x @ self.weight.T + self.bias
 
 
-def fit_logistic(
+LOSSES: dict[Solver, type[Loss]] = {"logistic": Softmax, "svm": SquaredHinge}
+
+
+def fit_linear(
     x: Float[Tensor, "n d"],
     y: Int[Tensor, " n"],
     n_classes: int,
     c: float = 1.0,
     *,
+    solver: Solver = "logistic",
     sample_weight: Float[Tensor, " n"] | None = None,
     warm_start: LinearFit | None = None,
     tol: float = 1e-6,
 ) -> LinearFit:
-    """Fit multinomial logistic regression with an unpenalised bias.
+    """Fit multinomial logistic regression, or a one-vs-rest SVM with ``solver="svm"``.
 
-    The objective is that of scikit-learn's ``LogisticRegression(C=c)``:
-
-        1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)
-
-    ``W`` are the weights, ``s_i`` is the weight of sample ``i``, ``z_ik`` its logit for class ``k``, and ``y`` its
-    class. The solver stops when the predicted decrease is at most ``tol`` times the objective. With a large C,
-    scikit-learn's default stopping rule can leave the objective twice as high.
+    The objectives are those of scikit-learn's ``LogisticRegression(C=c)``, whose bias is unpenalised, and of
+    liblinear's primal L2-SVM, whose bias is penalised (:class:`Softmax`, :class:`SquaredHinge`). The solver stops when
+    the predicted decrease is at most ``tol`` times the objective. With a large C, scikit-learn's default stopping rule
+    can leave the objective twice as high.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
-        >>> fit_logistic(x, torch.tensor([0, 1]), 2).weight.flatten().mul(100).round().int().tolist()
+        >>> fit_linear(x, torch.tensor([0, 1]), 2).weight.flatten().mul(100).round().int().tolist()
         [-52, 52]
     """
     s = _check(x, y, n_classes, c, sample_weight)
-    x = x.float()
-    mean = (s @ x) / s.sum()
-    return _solve(x - mean, mean, Softmax(y, n_classes, s), c, warm_start, tol)
-
-
-def fit_svm(
-    x: Float[Tensor, "n d"],
-    y: Int[Tensor, " n"],
-    n_classes: int,
-    c: float = 1.0,
-    *,
-    sample_weight: Float[Tensor, " n"] | None = None,
-    warm_start: LinearFit | None = None,
-    tol: float = 1e-6,
-) -> LinearFit:
-    """Fit a one-vs-rest SVM with a penalised bias, as liblinear's primal L2-SVM does.
-
-    Minimises
-
-        sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2
-
-    over the weights ``w_k`` and biases ``b_k``. ``s_i`` is the weight of sample ``i``, ``z_ik`` its score for class
-    ``k``, and ``t_ik`` is +1 if sample ``i`` has class ``k`` and -1 otherwise.
-    """
-    s = _check(x, y, n_classes, c, sample_weight)
-    return _solve(x.float(), torch.zeros(x.shape[1]), SquaredHinge(y, n_classes, s), c, warm_start, tol)
+    x, loss = x.float(), LOSSES[solver](y, n_classes, s)
+    mean = torch.zeros(x.shape[1]) if loss.per_class else (s @ x) / s.sum()
+    return _solve(x - mean, mean, loss, c, warm_start, tol)
 
 
 def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...bounds import Checked, Count, Natural, Positive
-from ...classifiers.linear.solvers import LinearFit, fit_logistic
+from ...classifiers.linear.solvers import LinearFit, fit_linear
 from ...clusters import lloyd
 from ...encoders.base import Encoder
 from ...heads.head import Head
@@ -264,7 +264,7 @@ class Linear(Checked):
         x, y = torch.cat([t.x for t in taught]), torch.cat([t.label for t in taught])
         spread = x.std(0).clamp(min=1e-4) if before is None else before[1]
         y = torch.where(y < 0, k, y)
-        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before[0], tol=1e-3)
+        fit = fit_linear(x / spread, y, k + 1, self.c, warm_start=before and before[0], tol=1e-3)
         near = y < k
         own, targets = x[near] / spread, torch.cat([t.offsets for t in taught])[near]
         mean, middle = own.mean(0), targets.mean(0)

@@ -20,7 +20,7 @@ from ....classifiers.base import HeldOut
 from ....classifiers.encoded_set import EncodedSet, spread
 from ....classifiers.fitting import Fitting, Outcome
 from ....classifiers.linear.recipe import Linear
-from ....classifiers.linear.solvers import fit_logistic, fit_temperature
+from ....classifiers.linear.solvers import fit_linear, fit_temperature
 from ....classifiers.network import Network
 from ....encoders.base import Encoder
 from ....errors import ImageError, InputError
@@ -342,7 +342,7 @@ def mask_alone(played: Played) -> float:
     x, train = played.masks, ~played.held
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-6)
     n_classes = played.shown.shape[1]
-    fit = fit_logistic(x[train], played.labels[train], n_classes, 1.0 / N_LEVELS, tol=1e-3)
+    fit = fit_linear(x[train], played.labels[train], n_classes, 1.0 / N_LEVELS, tol=1e-3)
     chosen = (x[played.held] @ fit.weight.T + fit.bias).argmax(1)
     return round(float((chosen == played.labels[played.held]).float().mean()), 4)
 
