@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -89,17 +90,12 @@ class Bars(Progress):
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         self.terms = {}  # of another training run
-        yield from draw(items, what, total, self.tail)
-
-
-def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str] = str) -> Iterator[T]:
-    """Yield the items while the progress bar counts them; ``tail`` returns the text after the count."""
-    step = Step(what, total, tail, done=0)
-    with LINE.during(step):
-        for item in items:
-            yield item
-            step.count()
-            LINE.tick()
+        step = Step(what, total, self.tail, done=0)
+        with LINE.during(step):
+            for item in items:
+                yield item
+                step.count()
+                LINE.tick()
 
 
 def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -148,10 +144,22 @@ class Step:
         return self.what if self.done is None else f"{self.what}: {self.done}{of}"
 
     def text(self, now: float) -> str:
-        """Return the progress line of a log."""
+        """Return the progress line of a log.
+
+        >>> Step("Reading", tail=lambda: "loss 1.2", done=300, start=0.0).text(60.0)
+        'Reading: 300, loss 1.2, 60 seconds so far'
+        """
+        passed = f"{duration(now - self.start)} so far"
         if self.done is None:
-            return f"{self.what}: {duration(now - self.start)} so far"
-        return line_of(self.what, self.done, self.total, self.counted - self.start, self.tail(), now - self.counted)
+            return f"{self.what}: {passed}"
+        parts = [self.reached, self.tail()]
+        if self.total and self.done:
+            to_do = max(self.total - self.done, 0)
+            left = (self.counted - self.start) * to_do / self.done - (now - self.counted)
+            parts.append(f"about {duration(left)} left" if left >= 1 else "nearly done" if to_do <= 1 else "")
+        elif now - self.start >= 2:
+            parts.append(passed)
+        return ", ".join(part for part in parts if part)
 
     def drawn(self, now: float, signs: str, outer: Step | None = None) -> str:
         """Return the progress bar of a terminal."""
@@ -293,99 +301,82 @@ class Screen:
             self.stream.flush()
 
 
-class TerminalScreen(Screen):
-    """A terminal, on which one line is redrawn."""
+class RedrawnScreen(Screen, ABC):
+    """One line that is redrawn while tasks run."""
 
     every = SECONDS
+    signs = SIGNS
+    is_drawn = False
+
+    def show(self, step: Step, outer: Step | None, now: float) -> None:
+        if now - self.written < self.wait or (self.is_drawn and now - step.shown < 0.9 * self.every):
+            return
+        step.shown, self.is_drawn = now, True
+        self.draw(printable(step.drawn(now, self.signs, outer)))
+
+    def ended(self, step: Step, how: str, is_last: bool) -> None:
+        pass
+
+    def clear(self) -> None:
+        if self.is_drawn:
+            self.draw("")
+            self.is_drawn = False
+
+    @abstractmethod
+    def draw(self, text: str) -> None: ...
+
+
+class TerminalScreen(RedrawnScreen):
+    """A terminal."""
+
     was_shown = False
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.width, self.start, self.signs = 0, time.monotonic(), SIGNS
+        self.wait = 0.0 if self.was_shown else FLASH_SECONDS
         try:
             SIGNS.encode(stream.encoding or "ascii")
         except (LookupError, UnicodeEncodeError):
             self.signs = PLAIN_SIGNS
 
-    def show(self, step: Step, outer: Step | None, now: float) -> None:
-        if now - self.start < FLASH_SECONDS * (not self.was_shown) or now - step.shown < 0.9 * SECONDS * bool(
-            self.width
-        ):
-            return
-        TerminalScreen.was_shown = True
+    def draw(self, text: str) -> None:
         from rich.cells import set_cell_size
 
-        step.shown = now
+        TerminalScreen.was_shown = True
         try:
             columns = os.get_terminal_size(self.stream.fileno()).columns or 80
         except (OSError, ValueError):
             columns = 80
-        self.width = columns - 1
-        self.write("\r" + set_cell_size(printable(step.drawn(now, self.signs, outer)), self.width))
-
-    def ended(self, step: Step, how: str, is_last: bool) -> None:
-        pass
-
-    def clear(self) -> None:
-        if self.width:
-            self.write("\r" + " " * self.width + "\r")
-            self.width = 0
+        self.write("\r" + set_cell_size(text, columns - 1) + ("" if text else "\r"))
 
 
-class NotebookScreen(Screen):
+class NotebookScreen(RedrawnScreen):
     """A notebook, in which all tasks of a cell share one line of output."""
 
     every = 2 * SECONDS
     cell: tuple[Any, Any] = (None, None)
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
         from IPython import get_ipython
         from IPython.display import display
 
+        super().__init__(stream)
+        self.wait = FLASH_SECONDS
         n = getattr(get_ipython(), "execution_count", None)
-        if n is None or NotebookScreen.cell[0] != n:
+        if n is None or self.cell[0] != n:
             NotebookScreen.cell = (n, display({"text/plain": ""}, raw=True, display_id=True))
-        self.handle, self.start = NotebookScreen.cell[1], time.monotonic()
 
-    def show(self, step: Step, outer: Step | None, now: float) -> None:
-        if now - self.start >= FLASH_SECONDS and now - step.shown >= self.every * 0.9:
-            step.shown = now
-            self.handle.update({"text/plain": step.drawn(now, SIGNS, outer)}, raw=True)
-
-    def ended(self, step: Step, how: str, is_last: bool) -> None:
-        pass
-
-    def clear(self) -> None:
-        self.handle.update({"text/plain": ""}, raw=True)
+    def draw(self, text: str) -> None:
+        self.cell[1].update({"text/plain": text}, raw=True)
 
 
 def screen() -> Screen:
-    if _is_notebook():
-        return NotebookScreen()
+    if "ipykernel" in sys.modules:
+        from rich.console import Console
+
+        if Console().is_jupyter:
+            return NotebookScreen(sys.stderr)
     return (TerminalScreen if sys.stderr.isatty() else Screen)(sys.stderr)
-
-
-def _is_notebook() -> bool:
-    if "ipykernel" not in sys.modules:
-        return False
-    from rich.console import Console
-
-    return Console().is_jupyter
-
-
-def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "", since: float = 0.0) -> str:
-    """Return the progress in words, ``since`` seconds after the last item was done.
-
-    >>> line_of("Training", 3, 24, 60.0, "loss 1.2"), line_of("Reading", 300, None, 60.0)
-    ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300, 60 seconds so far')
-    """
-    parts = [f"{what}: {done}" + (f" of {total}" if total else ""), tail]
-    if total and done:
-        left = seconds * max(total - done, 0) / done - since
-        parts.append(f"about {duration(left)} left" if left >= 1 else "nearly done" if done >= total - 1 else "")
-    elif seconds + since >= 2:
-        parts.append(f"{duration(seconds + since)} so far")
-    return ", ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:

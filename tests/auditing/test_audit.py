@@ -468,7 +468,7 @@ def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() ->
 
 
 def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: described())
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: described())
     test = str(class_folders(tmp_path / "test", 4, LABELS))
 
     def run(*arguments: str, code: int) -> str:

@@ -49,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
 
     def command(classifier: Classifier, contract: str, *words: object) -> Ended:
-        monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
+        monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: classifier)
         Path("audit.toml").write_text(contract, "utf-8")
         words = (
             "evaluate",

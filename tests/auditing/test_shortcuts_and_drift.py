@@ -225,7 +225,7 @@ def test_what_to_do_depends_on_what_was_found() -> None:
 
 
 def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: fitted())
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: fitted())
     for change, code in ((0.0, 0), (0.4, 1)):
         folder = tmp_path / f"{code}"
         folder.mkdir()

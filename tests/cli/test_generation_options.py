@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from seewhy.cli import app
+from seewhy.cli.options import ClassifierChoice
 from seewhy.generation.sampler import PPGN
 from tiny import tiny_cnn
 
@@ -51,7 +52,9 @@ def test_a_walk_is_as_it_was_asked_for(
     told: dict[str, Any] = {}
     on, loaded = tiny_cnn(), SimpleNamespace(side=16, read=SimpleNamespace(encoder=tiny_cnn()))
     model: Any = SimpleNamespace(encoder=on, classes=("moss", "rust"))
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *given: told.update(through=given) or model)
+    monkeypatch.setattr(
+        "seewhy.cli.options.ClassifierChoice.opened", lambda *given: told.update(through=given[0]) or model
+    )
     monkeypatch.setattr(
         "seewhy.generation.generate.load_generator", lambda *given, **how: told.update(loaded=(given, how)) or loaded
     )
@@ -59,7 +62,7 @@ def test_a_walk_is_as_it_was_asked_for(
     monkeypatch.setattr("seewhy.cli.explain.judge_named", lambda session, name: name)
     invoke("study", "generate", "gen", "-m", "birds", "-e", "net", "--engine", "torch", "--neuron", 3, "--judge",
            "other", "--set", "generator_encoder=small", *asked)  # fmt: skip
-    assert told["through"][:4] == ("birds", None, "net", "torch")
+    assert told["through"] == ClassifierChoice("birds", None, "net", "torch")
     assert told["loaded"] == ((Path("gen"),), {"encoder": "small", "own": on, "engine": "torch"})
     assert told["sampler"] == walk
     found = told["asking"]

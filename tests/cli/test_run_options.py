@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from seewhy.cli import app
+from seewhy.cli.options import ClassifierChoice
 from seewhy.scale.on_ray import Cluster
 from seewhy.service.app import Settings
 from seewhy.service.serve import ServiceSettings
@@ -32,7 +33,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.setattr("seewhy.service.serve.make_service", make)
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *given: ("resolved", *given))
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *given: given)
     return told
 
 
@@ -46,7 +47,7 @@ def test_a_service_without_options(served: dict[str, Any]) -> None:
     assert served["settings"] == ServiceSettings(
         Settings(request_seconds=60, gather_seconds=0.005, n_waiting=256, batch=16)
     )
-    assert served["sources"] == {"imagenet": ("resolved", None, None, "lite0", "auto", None, None, None)}
+    assert served["sources"] == {"imagenet": (ClassifierChoice(None, None, "lite0", "auto"), None)}
     assert served["log_to"] == 1
 
 

@@ -89,7 +89,7 @@ def test_a_planted_watermark_lies_outside_and_the_card_says_so(tmp_path: Path) -
 def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: reader("cnn", False))
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: reader("cnn", False))
     Image.fromarray(plant("shortcut", 3).pixels).save(tmp_path / "a.png")
     left_half(tmp_path)
     argued = ["explain", str(tmp_path / "a.png"), "--store", "none", "-q", "-o", str(tmp_path / "why")]
@@ -111,7 +111,7 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
 
 
 def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: reader("cnn", False))
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: reader("cnn", False))
     for i, label in enumerate(("red", "red", "blue", "blue")):
         (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(plant("shortcut", i).pixels).save(tmp_path / "photos" / label / f"{i}.png")

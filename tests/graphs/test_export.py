@@ -302,7 +302,7 @@ def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, m
 def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: Any) -> None:
     """On the embedded encoder's place a tiny one stands."""
     classifier = oblong()
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: classifier)
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: classifier)
     monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
     monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier))
     (tmp_path / "photos").mkdir()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.cli.many import Spread
+from seewhy.cli.options import ClassifierChoice
 from seewhy.cli.session import Session
 from seewhy.retrieval import Index
 from seewhy.scale.run import Part, Run
@@ -139,6 +140,19 @@ def test_what_the_options_say_is_what_is_run(
     lines += ["  not readable: 1; the column error has the reasons"] * failed
     lines += ["  shards left out: 1; run the same command to try them again"] * len(unread)
     assert said.splitlines() == lines
+    asked = ["predict", *asked[1:5], "--validation", "v.csv", "--column", "image=photo", "--column", "label=kind"]
+    invoke(*asked, code=1 if failed else code)
+    assert told["work"].chosen.columns == {"image": "photo", "label": "kind"}
+
+
+def test_the_columns_are_those_of_the_validation_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v.csv").write_text("photo,kind\nmoss.png,moss\nfern.png,fern\n")
+    labels: list[str] = []
+    monkeypatch.setattr("seewhy.classifiers.words.measured_on", lambda _, samples, *__: labels.extend(samples.classes))
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: None)
+    columns = {"image": "photo", "label": "kind"}
+    ClassifierChoice(None, None, "lite0", "auto", validation=tmp_path / "v.csv", columns=columns).classifier()
+    assert labels == ["fern", "moss"]
 
 
 def test_the_usual_column_is_any_of_the_usual_names() -> None:

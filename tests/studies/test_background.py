@@ -395,7 +395,7 @@ def test_settings_out_of_range_are_refused() -> None:
 
 
 def test_the_command_prints_its_table_and_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: reader("cnn", False))
+    monkeypatch.setattr("seewhy.cli.options.ClassifierChoice.opened", lambda *_: reader("cnn", False))
     data, _ = folder(tmp_path)
     argued = ["study", "background", str(data), "--masks", str(tmp_path / "masks"), "--set", "n_rounds=1"]
     argued += ["-o", str(tmp_path / "out"), "--set", "n_per_class=4", "--store", "none", "-q"]

@@ -64,8 +64,7 @@ def _labels(session: Session) -> NoReturn:
     if csv is not None and csv.parent.is_dir():
         check_file(csv, force=session.force)
     samples = session.samples(o.data, group=session.group, split=session.columns.get("split")).labelled()
-    columns = {n: session.columns[n] for n in ("image", "label") if n in session.columns}
-    others = None if o.against is None else load_pictures(o.against, **columns)
+    others = None if o.against is None else load_pictures(o.against, **session.picture_columns)
     classifier = None if o.model is None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.encoder
     known = None if classifier is None else classifier.classes

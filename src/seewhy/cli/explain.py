@@ -72,11 +72,9 @@ def explain(
         typical=typical, because=strengths if because else None, judge=judge_named(session, judge),
     )  # fmt: skip
     if parquet:
-        from .many import ClassifierChoice, Explain, into_parquet
+        from .many import Explain, into_parquet
 
-        chosen = ClassifierChoice(
-            model, labels, session.encoder_name, session.engine, descriptions, follow_up, validation
-        )
+        chosen = session.choice(model, labels, descriptions, follow_up, validation)
         into_parquet(session, Explain(chosen, how, explainer), spread)
     if _are_parts_wanted(session):
         _explain_parts(session, how, most_cards)

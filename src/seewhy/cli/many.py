@@ -16,11 +16,9 @@ import typer
 
 from ..bounds import Checked, Count, NotNegative
 from ..errors import InputError
-from ..progress import Progress
 from ..scale.work import Opened, Row, Work, arrow
 from ..threads import n_cores
 from ..types import Failure
-from .options import resolve
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from ..explanation.outputs import Run
     from ..explanation.prediction import Prediction
     from ..scale.inputs import Input
+    from .options import ClassifierChoice
     from .session import Session
 
 
@@ -61,28 +60,6 @@ class Spread(Checked):
         from ..scale.inputs import find_input
 
         return find_input(source, per_shard=self.per_shard, column=session.columns.get("image"))
-
-
-@dataclass(frozen=True)
-class ClassifierChoice:
-    """The options that select a classifier."""
-
-    model: str | None
-    labels: str | None
-    encoder: str
-    engine: str
-    descriptions: Path | None = None
-    follow_up: Path | None = None
-    validation: Path | None = None
-
-    def classifier(self) -> Classifier:
-        chosen = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
-        if self.validation is None:
-            return chosen
-        from ..classifiers.words import measured_on
-        from ..pictures.samples import load_samples
-
-        return measured_on(chosen, load_samples(self.validation), None, Progress())
 
 
 @dataclass(frozen=True)

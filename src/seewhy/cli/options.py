@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, EmptyFolderError, InputError
+from ..progress import Progress
 from ..storage.output import check_apart
 from .session import DEFAULT_ENCODER, Session
 from .terminal import standard_input
@@ -95,8 +97,6 @@ def read_descriptions(path: Path | None) -> Descriptions | None:
 
 def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Samples:
     """Load labelled pictures; the text of each is its value in the column of groups, if one is given."""
-    from dataclasses import replace
-
     from ..pictures.samples import load_samples
 
     samples = load_samples(data, image=image, label=label, text=group or "text")
@@ -107,40 +107,57 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     return samples
 
 
-def resolve(
-    model: str | None,
-    labels: str | None,
-    encoder: str,
-    engine: str,
-    descriptions: Path | None,
-    store: FeatureStore | None,
-    follow_up: Path | None = None,
-) -> Classifier:
-    if follow_up is not None:
-        if descriptions is not None:
-            raise InputError("--follow-up and --descriptions cannot be combined. Use only one of them.")
-        from ..classifiers.follow_up import FollowUp
-        from ..language.questions import read_pairs
+@dataclass(frozen=True)
+class ClassifierChoice:
+    """The options that select a classifier, which another process can open too."""
 
-        pairs = read_pairs(follow_up)
-        return FollowUp().after(resolve(model, labels, encoder, engine, None, store), pairs, store)
-    words = read_descriptions(descriptions)
-    if model is not None:
-        from ..classifiers.saving import load
+    model: str | None
+    labels: str | None
+    encoder: str
+    engine: str
+    descriptions: Path | None = None
+    follow_up: Path | None = None
+    validation: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of the columns of ``validation``."""
 
-        found = load(model, engine=engine, encoder=None if encoder == DEFAULT_ENCODER else encoder)
-        if labels is not None:
-            found = named_by(found, labels)
-        return found if words is None else found.with_descriptions(words, store)
-    from ..encoders.find import encoder as find
+    def classifier(self, store: FeatureStore | None = None, progress: Progress | None = None) -> Classifier:
+        progress = progress or Progress()
+        with progress.doing(f"Loading {self.model or f'the encoder {self.encoder}'}"):
+            chosen = self.opened(store)
+        if self.validation is None:
+            return chosen
+        from ..classifiers.words import measured_on
+        from ..pictures.samples import load_samples
 
-    looked = find(encoder, engine=engine)
-    if labels is None:
-        from ..classifiers.unfitted import Pretrained
+        return measured_on(chosen, load_samples(self.validation, **self.columns), store, progress)
 
-        return Pretrained().build(looked, words, store)
-    named = from_labels(labels, looked, store)
-    return named if words is None else named.with_descriptions(words, store)
+    def opened(self, store: FeatureStore | None) -> Classifier:
+        if self.follow_up is not None:
+            if self.descriptions is not None:
+                raise InputError("--follow-up and --descriptions cannot be combined. Use only one of them.")
+            from ..classifiers.follow_up import FollowUp
+            from ..language.questions import read_pairs
+
+            pairs = read_pairs(self.follow_up)
+            return FollowUp().after(replace(self, follow_up=None).opened(store), pairs, store)
+        words = read_descriptions(self.descriptions)
+        if self.model is not None:
+            from ..classifiers.saving import load
+
+            own = None if self.encoder == DEFAULT_ENCODER else self.encoder
+            chosen = load(self.model, engine=self.engine, encoder=own)
+            if self.labels is not None:
+                chosen = named_by(chosen, self.labels)
+        else:
+            from ..classifiers.unfitted import Pretrained
+            from ..encoders.find import encoder
+
+            looking = encoder(self.encoder, engine=self.engine)
+            if self.labels is None:
+                return Pretrained().build(looking, words, store)
+            chosen = from_labels(self.labels, looking, store)
+        return chosen if words is None else chosen.with_descriptions(words, store)
 
 
 def named_by(model: Classifier, labels: str) -> Classifier:

@@ -52,11 +52,9 @@ def predict(
 
     (batch_size,) = session.take("batch_size")
     if parquet:
-        from .many import ClassifierChoice, Predict, Spread, into_parquet
+        from .many import Predict, Spread, into_parquet
 
-        chosen = ClassifierChoice(
-            model, labels, session.encoder_name, session.engine, follow_up=follow_up, validation=validation
-        )
+        chosen = session.choice(model, labels, None, follow_up, validation)
         work = Predict(chosen, top, level, crops, reject, batch_size)
         into_parquet(session, work, session.make(Spread))
     session.finish_settings()

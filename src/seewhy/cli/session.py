@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..report.paging import Page
     from ..storage.features import FeatureStore
     from ..types import Failure
+    from .options import ClassifierChoice
 
 T = TypeVar("T")
 PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
@@ -182,31 +183,34 @@ class Session:
 
             return load(model, engine=self.engine, encoder=self.own_encoder)
 
-    def classifier(
+    def choice(
         self,
         model: str | None = None,
         labels: str | None = None,
         descriptions: Path | None = None,
         follow_up: Path | None = None,
         validation: Path | None = None,
-    ) -> Classifier:
-        from . import options
+    ) -> ClassifierChoice:
+        from .options import ClassifierChoice
 
-        named = (model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
-        with self.terminal.doing(f"Loading {model or f'the encoder {self.encoder_name}'}"):
-            found = options.resolve(*named)
-        if validation is None:
-            return found
-        from ..classifiers.words import measured_on
+        return ClassifierChoice(
+            model, labels, self.encoder_name, self.engine, descriptions, follow_up, validation, self.picture_columns
+        )
 
-        return measured_on(found, self.samples(validation), *self.kept.values())
+    def classifier(self, *chosen: Any) -> Classifier:
+        """Open the classifier that the options of :meth:`choice` select."""
+        return self.choice(*chosen).classifier(*self.kept.values())
+
+    @property
+    def picture_columns(self) -> dict[str, str]:
+        """The columns of pictures and classes that were given."""
+        return {name: self.columns[name] for name in ("image", "label") if name in self.columns}
 
     def samples(self, place: Any, **more: Any) -> Samples:
         from ..pictures.samples import load_samples
 
-        columns = {name: self.columns[name] for name in ("image", "label") if name in self.columns}
         with self.terminal.doing(f"Reading the list of pictures in {place}"):
-            return load_samples(place, **columns, **more)
+            return load_samples(place, **self.picture_columns, **more)
 
     def pair_columns(self) -> dict[str, Any]:
         """Return the column names for pictures with texts; ``None`` for names that were not given."""
