@@ -30,11 +30,11 @@ from seewhy.learning.adaptation.backbone import Predictor, new_predictor
 from seewhy.learning.self_explaining.comet.network import (
     Hide,
     Mode,
-    Objective,
     Playing,
     Selector,
     make_selector,
 )
+from seewhy.learning.self_explaining.comet.recipe import COMET
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
@@ -119,7 +119,7 @@ def new_game(name: str, detector: Predictor, seed: int) -> Playing:
         torch.manual_seed(1000 + seed)
         selector = make_selector("unet")
     own = fresh(2000 + seed) if mode == "3p" else detector
-    objective = Objective(m_c=m_c, gap=WEIGHTS["gap"], tau=WEIGHTS["tau"])
+    objective = COMET(m_c=m_c, gap=WEIGHTS["gap"], tau=WEIGHTS["tau"]).objective
     return Playing(selector, fresh(3000 + seed), own, mode, objective, HIDE)
 
 

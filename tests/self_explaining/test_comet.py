@@ -25,7 +25,6 @@ from seewhy.learning.adaptation.backbone import Predictor, new_predictor, predic
 from seewhy.learning.self_explaining.comet.network import (
     COMETNetwork,
     Hide,
-    Objective,
     Playing,
     Selector,
     make_selector,
@@ -57,8 +56,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_folders(tmp_path_factory.mktemp("data"), 4)
 
 
-def objective(row: dict[str, float]) -> Objective:
-    return Objective(row["m_ploss"], row["m_closs"], row["gap_th"], row["m_m1"], row["mask_th"])
+def published(row: dict[str, float]) -> COMET:
+    m_p, m_c, gap, m_1, tau = (row[name] for name in ("m_ploss", "m_closs", "gap_th", "m_m1", "mask_th"))
+    return COMET(m_p=m_p, m_c=m_c, gap=gap, m_1=m_1, tau=tau)
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda c: f"{c['row']} {c['loss']:.2f}")
@@ -69,7 +69,7 @@ def test_the_loss_and_its_gradients_are_the_authors(case: dict[str, Any]) -> Non
     mask = (case["level"] * (0.5 + 0.5 * torch.stack(waves))).clamp(0, 1).requires_grad_()
     labels = torch.tensor(case["labels"])
     ce_p, ce_d = cross_entropy(outputs, labels), cross_entropy(complement, labels)
-    loss = objective(GOLDEN["rows"][case["row"]])(ce_p, ce_d, mask)
+    loss = published(GOLDEN["rows"][case["row"]]).objective(ce_p, ce_d, mask)
     assert loss.item() == pytest.approx(case["loss"], abs=GOLDEN["tolerance"], rel=GOLDEN["tolerance"])
     found = torch.autograd.grad(loss, (outputs, complement, mask))
     for mine, theirs in zip(found[:2], (case["grad_outputs"], case["grad_complement"]), strict=True):
@@ -78,15 +78,15 @@ def test_the_loss_and_its_gradients_are_the_authors(case: dict[str, Any]) -> Non
 
 
 def test_both_published_rows_of_weights_are_reached() -> None:
-    marked, released = (objective(GOLDEN["rows"][k]) for k in ("marked", "released"))
-    assert Objective() == marked
+    marked, released = (published(GOLDEN["rows"][k]) for k in ("marked", "released"))
+    assert COMET(m_c=1.0, gap=1.0) == marked
     assert replace(marked, **RELEASED) == released
     made = COMET(**RELEASED)  # type: ignore[arg-type]
     assert (made.m_p, made.m_c, made.gap, made.m_1, made.tau) == (1, 4, 2, 100, 0.6)
 
 
 def test_the_hinge_is_content_at_the_gap_and_area_below_tau_is_free() -> None:
-    of = Objective(m_p=0, m_c=3, gap=1, m_1=10, tau=0.25)
+    of = COMET(m_p=0, m_c=3, gap=1, m_1=10, tau=0.25).objective
     small, half = torch.full((2, 4, 4), 0.25), torch.full((2, 4, 4), 0.5)
     assert float(of(torch.tensor(1.0), torch.tensor(2.0), small)) == 0.0
     assert float(of(torch.tensor(1.0), torch.tensor(9.0), small)) == 0.0
@@ -147,7 +147,14 @@ def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: fl
     with torch.random.fork_rng():
         torch.manual_seed(0)
         selector = make_selector("unet")
-    return Playing(selector, predictor, detector, mode, Objective(**weights), Hide("mean", TRANSFORM))
+    return Playing(
+        selector,
+        predictor,
+        detector,
+        mode,
+        COMET(**{"m_c": 1.0, "gap": 1.0, **weights}).objective,
+        Hide("mean", TRANSFORM),
+    )
 
 
 def test_the_mask_lies_on_the_only_place_that_is_read() -> None:
@@ -401,7 +408,7 @@ def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path:
     judge.weight.data.neg_()
     detector.weight.data.zero_()
     detector.bias.data = torch.tensor([0.0, 1.0])
-    game = Playing(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
+    game = Playing(Selector(Green()), predictor, detector, "2p", COMET().objective, Hide("mean", TRANSFORM))
     items = [Sample(str(tmp_path / f"{i}.png"), str(k)) for i, (k, _, _) in enumerate(WATCHED)]
     labels = torch.tensor([k for k, _, _ in WATCHED])
     pictures = EncodedSet(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))

@@ -35,7 +35,6 @@ from seewhy.learning.self_explaining.protopnet.network import (
 from seewhy.learning.self_explaining.protopnet.recipe import (
     Maps,
     ProtoPNet,
-    Weights,
     _Scored,
     first_weight,
     kept,
@@ -85,7 +84,7 @@ def test_terms_of_the_loss_are_the_authors(golden: dict[str, Any], layer: Protot
     for name, value in found.items():
         assert float(value) == pytest.approx(golden[name], rel=1e-4), name
     total = golden["ce"] + 0.8 * golden["cluster"] - 0.08 * golden["separation"] + 1e-4 * golden["l1"]
-    assert float(Weights().total(found)) == pytest.approx(total, rel=1e-4)
+    assert float(ProtoPNet().total(found)) == pytest.approx(total, rel=1e-4)
 
 
 def test_similarity_is_largest_on_the_prototype_itself() -> None:
@@ -222,7 +221,7 @@ def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_
     distances = torch.where(labels[:, None] == torch.tensor([0, 1]), 0.1, 2.0)
     owner, weight = torch.tensor([0, 1]), first_weight(torch.tensor([0, 1]), 2)
     how = Training(200, 16, lr=1e-2, weight_decay=0, schedule="constant")
-    task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, 1.0))
+    task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, ProtoPNet(cluster=0.0, separation=0.0, l1=1.0))
     train(task, TrainingData(len(labels), {"maps": distances, "labels": labels}), how)
     found = task.weight.detach()
     before, after = (terms(distances, labels, owner, w) for w in (weight, found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
@@ -155,28 +155,8 @@ class COMETNetwork(Network):
         return cls(base, selector, TunedNetwork.restore(base, facts, own), settings)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """Loss of the selector.
-
-        m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)
-
-    ``CE_P`` is the cross entropy of the predictor on shown pixels, ``CE_D`` that of the detector on hidden pixels, and
-    ``S_b`` the mask of picture ``b``.
-    """
-
-    m_p: float = 1.0
-    m_c: float = 1.0
-    gap: float = 1.0
-    m_1: float = 100.0
-    tau: float = 0.2
-
-    def __call__(
-        self, ce_p: Float[Tensor, ""], ce_d: Float[Tensor, ""], mask: Float[Tensor, "b h w"]
-    ) -> Float[Tensor, ""]:
-        hinge = (ce_p - ce_d + self.gap).clamp(min=0)
-        area = (mask.mean((1, 2)) - self.tau).clamp(min=0).mean()
-        return self.m_p * ce_p + self.m_c * hinge + self.m_1 * area
+Objective = Callable[[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, "b h w"]], Float[Tensor, ""]]
+"""Loss of the selector, from the cross entropies of predictor and detector, and the masks."""
 
 
 class Playing(Task):

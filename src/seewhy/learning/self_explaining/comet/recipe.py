@@ -45,7 +45,7 @@ from ...adaptation.backbone import (
     training_columns,
 )
 from ...network_recipe import NetworkRecipe
-from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
+from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Playing, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """Loss weights of the authors' published configuration that differ from the defaults."""
@@ -70,7 +70,7 @@ class COMET(NetworkRecipe):
 
     A predictor classifies ``x_s``. A detector, trained on whole pictures, classifies the complement, in which the shown
     pixels are hidden. The loss is small if the predictor is right, the detector is clearly worse and the mask is small
-    (:class:`~.network.Objective`).
+    (:meth:`objective`).
 
     Args:
         mode: ``"2p"`` trains selector and predictor, with a fixed detector. ``"3p"`` also trains the detector, on the
@@ -122,6 +122,20 @@ class COMET(NetworkRecipe):
     weight_decay: float = 0.03
     schedule: Schedule = "milestones"
     n_bank: int = 1000
+
+    def objective(
+        self, ce_p: Float[Tensor, ""], ce_d: Float[Tensor, ""], mask: Float[Tensor, "b h w"]
+    ) -> Float[Tensor, ""]:
+        """Compute the loss of the selector.
+
+            m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)
+
+        ``CE_P`` is the cross entropy of the predictor on shown pixels, ``CE_D`` that of the detector on hidden pixels,
+        and ``S_b`` the mask of picture ``b``.
+        """
+        hinge = (ce_p - ce_d + self.gap).clamp(min=0)
+        area = (mask.mean((1, 2)) - self.tau).clamp(min=0).mean()
+        return self.m_p * ce_p + self.m_c * hinge + self.m_1 * area
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
@@ -182,10 +196,9 @@ class COMET(NetworkRecipe):
         predictor = judge if self.mode == "post_hoc" else new[0]
         drifts = self.mode == "2p" and self.detector_norm == "batch"
         detector = new[1] if self.mode == "3p" else copy.deepcopy(judge) if drifts else judge
-        objective = Objective(self.m_p, self.m_c, self.gap, self.m_1, self.tau)
         hide = Hide(self._fill, base.transform)
         pretrained = self.backbone == "encoder"
-        return Playing(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
+        return Playing(selector, predictor, detector, self.mode, self.objective, hide, pretrained, self.detector_norm)
 
     @property
     def _fill(self) -> Fill:

@@ -152,7 +152,7 @@ class ProtoPNet(NetworkRecipe):
         self, layer: PrototypeLayer, weight: Tensor, owner: Tensor, maps: Maps, number: int, progress: Progress
     ) -> None:
         how = self._training(self.n_steps, self.lr * 0.1**number, number)
-        task = _Scored(layer.requires_grad_(True), weight, owner, Weights(self.cluster, self.separation, self.l1))
+        task = _Scored(layer.requires_grad_(True), weight, owner, self)
         train(task, TrainingData(len(maps.labels), {"maps": maps.grids, "labels": maps.labels}), how, progress=progress)
 
     def _last(
@@ -161,10 +161,15 @@ class ProtoPNet(NetworkRecipe):
         if n_steps == 0:
             return weight
         distances, labels = smallest_distances(layer, maps), maps.labels[: maps.n]
-        task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, self.l1))
+        task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, replace(self, cluster=0.0, separation=0.0))
         data = TrainingData(len(labels), {"maps": distances, "labels": labels})
         train(task, data, self._training(n_steps, self.last_lr, 0), progress=progress)
         return task.weight.detach()
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return ``CE + cluster · L_cluster - separation · L_separation + l1 · L_1``."""
+        pulled = self.cluster * parts["cluster"] - self.separation * parts["separation"]
+        return parts["ce"] + pulled + self.l1 * parts["l1"]
 
     def _training(self, n_steps: int, lr: float, number: int) -> Training:
         seed = self.seed * 100 + number
@@ -219,20 +224,6 @@ def terms(
     }
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the loss terms (authors: 0.8, 0.08 and 1e-4)."""
-
-    cluster: float = 0.8
-    separation: float = 0.08
-    l1: float = 1e-4
-
-    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return ``CE + cluster · L_cluster - separation · L_separation + l1 · L_1``."""
-        pulled = self.cluster * parts["cluster"] - self.separation * parts["separation"]
-        return parts["ce"] + pulled + self.l1 * parts["l1"]
-
-
 @torch.no_grad()
 def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
     """Reduce the weights of the add-on layers and set each prototype to a random patch of its class."""
@@ -251,9 +242,9 @@ class _Scored(Task):
 
     needs = ("maps", "labels")
 
-    def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
+    def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], how: ProtoPNet) -> None:
         super().__init__()
-        self.layer, self.weights = layer, weights
+        self.layer, self.how = layer, how
         free = isinstance(weight, nn.Parameter)
         self.weight = weight if free else nn.Buffer(weight, persistent=False)
         self.owner = nn.Buffer(owner, persistent=False)
@@ -264,7 +255,7 @@ class _Scored(Task):
 
     def loss(self, features: Float[Tensor, "b p"], batch: Batch) -> Mapping[str, Tensor]:
         parts = terms(features, batch["labels"], self.owner, self.weight)
-        return {"loss": self.weights.total(parts), **parts}
+        return {"loss": self.how.total(parts), **parts}
 
 
 @torch.no_grad()
