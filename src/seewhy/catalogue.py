@@ -34,8 +34,7 @@ def families() -> dict[str, Registry[Any]]:
 @cache
 def published() -> list[dict[str, Any]]:
     """Return the published scores on planted evidence, by method, kind and network."""
-    rows: list[dict[str, Any]] = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
-    return rows
+    return json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
 
 
 def _planted(name: str) -> str:

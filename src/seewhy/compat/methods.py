@@ -43,8 +43,7 @@ class _GradientCAM(PeerCAM):
     def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         if eigen_smooth and isinstance(self.rule, WeightedCAM):
             return summed(self.rule.weights(activations, slope) * activations, True)
-        found: Tensor = self.rule.weigh(activations, slope)
-        return found
+        return self.rule.weigh(activations, slope)
 
 
 class GradCAM(_GradientCAM):

@@ -177,8 +177,7 @@ class TwoStageLearning(Task):
         self.network, self.trunk = network.requires_grad_(True), trunk
 
     def features(self, batch: Batch) -> Float[Tensor, "b c h w"]:
-        maps: Tensor = batch["maps"].float() if self.trunk is None else self.trunk(batch["pixels"])
-        return maps
+        return batch["maps"].float() if self.trunk is None else self.trunk(batch["pixels"])
 
     def loss(self, features: Float[Tensor, "b c h w"], batch: Batch) -> Mapping[str, Tensor]:
         terms = self._terms(features, batch)

@@ -404,8 +404,7 @@ def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
 
         def run(row: Row, which: Sequence[int]) -> Sequence[Row]:
             row = np.ascontiguousarray(row, dtype=np.float32)
-            found: Sequence[Row] = network.run([names[output] for output in which], {"pixels": row})
-            return found
+            return network.run([names[output] for output in which], {"pixels": row})
 
         return run
 

@@ -169,8 +169,7 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
 
 
 def _states(tower: Any, pixels: Tensor) -> Tensor:
-    states: Tensor = tower(pixels).last_hidden_state
-    return states
+    return tower(pixels).last_hidden_state
 
 
 class TokenTail(nn.Module):

@@ -76,8 +76,7 @@ class LastToken(nn.Module):
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
         around = [side.expand(tokens.shape[0], *side.shape) for side in (self.before, self.behind)]
         read = self.language(inputs_embeds=torch.cat([around[0], tokens, around[1]], 1), use_cache=False)
-        state: Tensor = read.last_hidden_state[:, -1]
-        return state
+        return read.last_hidden_state[:, -1]
 
 
 class Reader:

@@ -93,8 +93,7 @@ class RegionHeads(nn.Module):
         high, wide = level.shape[2:]
         cells = boxes * boxes.new_tensor([wide, high, wide, high])
         cut = roi_align(level, torch.cat([owner[:, None].to(cells), cells], 1), self.sizes.side, aligned=True)
-        hidden: Tensor = self.hidden(self.box(cut).flatten(1)).relu()
-        return hidden
+        return self.hidden(self.box(cut).flatten(1)).relu()
 
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]

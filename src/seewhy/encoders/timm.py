@@ -271,8 +271,7 @@ def _split_tokens(model: Any, blocks: list[nn.Module], keywords: dict[str, Any],
 
 
 def _features(model: Any, pixels: Tensor) -> Tensor:
-    features: Tensor = model.forward_features(pixels)
-    return features
+    return model.forward_features(pixels)
 
 
 def _no_cut(name: str) -> ModelError:

@@ -82,7 +82,6 @@ class Part(Result):
         y = top + (np.arange(height) + 0.5) / height * (bottom - top)
         if self.mask is not None:
             rows, columns = (v.astype(int).clip(0, n - 1) for v, n in ((y, self.size[1]), (x, self.size[0])))
-            found: np.ndarray = self.mask[rows][:, columns]
-            return found
+            return self.mask[rows][:, columns]
         across, down = (x >= self.box[0]) & (x < self.box[2]), (y >= self.box[1]) & (y < self.box[3])
         return down[:, None] & across[None]

@@ -72,12 +72,10 @@ class Reader:
 
     def features(self, pictures: Float[Tensor, "b 3 h w"]) -> Tensor:
         """Return the features in the trunk's layout."""
-        found: Tensor = self.encoder.trunk(self.pixels(pictures))
-        return found
+        return self.encoder.trunk(self.pixels(pictures))
 
     def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        pooled: Tensor = self.encoder.head(self.features(pictures))
-        return pooled
+        return self.encoder.head(self.features(pictures))
 
 
 def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:
@@ -175,8 +173,7 @@ class GeneratorNetwork(nn.Module):
 
     def forward(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
         cells = self.first((codes - self.centre) / self.spread)
-        pictures: Tensor = self.ups(cells.unflatten(1, (-1, 4, 4))).sigmoid()
-        return pictures
+        return self.ups(cells.unflatten(1, (-1, 4, 4))).sigmoid()
 
 
 FILE = "generator.safetensors"

@@ -101,8 +101,7 @@ class Denoise(Task):
 
     def features(self, batch: Batch) -> Tensor:
         own = self.network
-        found: Tensor = own(batch["codes"] + own.noise * own.spread * batch["noise"])
-        return found
+        return own(batch["codes"] + own.noise * own.spread * batch["noise"])
 
     def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"loss": mse_loss(features, batch["codes"]) / self.network.spread**2}

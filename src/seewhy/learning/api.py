@@ -389,8 +389,7 @@ def adapt(
         made = adapt_names(recipe, encoder_of(encoder), data, store=store, progress=progress)
         return made.with_trust(progress)
     columns = {"image": image, "text": text, "label": label, "group": group}
-    taught: Adapted | Taught = _teach(pairs, encoder, columns, validation, store, progress, parameters)
-    return taught
+    return _teach(pairs, encoder, columns, validation, store, progress, parameters)
 
 
 @checked

@@ -253,8 +253,7 @@ def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
     own: Any = recipe
     if "excluded" not in {f.name for f in fields(own)}:
         return recipe
-    found: PictureRecipe = replace(own, excluded=tuple(dict.fromkeys([*own.excluded, *names])))
-    return found
+    return replace(own, excluded=tuple(dict.fromkeys([*own.excluded, *names])))
 
 
 def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
@@ -265,5 +264,4 @@ def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[
             f"{recipe.name!r} cannot use the names of classes without pictures. Use a method that can, such as ogen, "
             "or leave the names out."
         )
-    found: PictureRecipe = replace(made, new_names=other_names(names, classes))
-    return found
+    return replace(made, new_names=other_names(names, classes))

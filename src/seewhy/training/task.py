@@ -59,8 +59,7 @@ class Supervised(Task):
         self.network, self.label_smoothing = network.requires_grad_(True), label_smoothing
 
     def features(self, batch: Batch) -> Tensor:
-        scores: Tensor = self.network(batch[self.needs[0]])
-        return scores
+        return self.network(batch[self.needs[0]])
 
     def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return classified(features, batch["labels"], self.label_smoothing)

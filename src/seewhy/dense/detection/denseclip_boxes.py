@@ -130,8 +130,7 @@ class BoxLearning(Task):
         self.stages = TwoStageLearning(network.stages)
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        read: tuple[Tensor, Tensor] = self.network(batch["maps"].float(), batch["joint"].float())
-        return read
+        return self.network(batch["maps"].float(), batch["joint"].float())
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         read, scores = features

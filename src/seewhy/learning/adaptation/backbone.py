@@ -123,8 +123,7 @@ class SmallResNet(nn.Module):
         self.blocks = nn.Sequential(*(Residual(*sizes, nn.BatchNorm2d) for sizes in BLOCKS))
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
-        features: Tensor = self.blocks(self.start(pixels))
-        return features
+        return self.blocks(self.start(pixels))
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:

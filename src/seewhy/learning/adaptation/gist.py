@@ -81,8 +81,7 @@ class Turned(nn.Module):
         self.head, self.tower, self.turn = head, tower, turn
 
     def forward(self, features: Tensor) -> Float[Tensor, "b d"]:
-        turned: Tensor = self.turn(self.tower.project(self.head(features)))
-        return turned
+        return self.turn(self.tower.project(self.head(features)))
 
 
 def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, **parts: Any) -> Encoder:

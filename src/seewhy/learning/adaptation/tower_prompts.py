@@ -112,8 +112,7 @@ class TowerPrompt(Prompt):
         if len(self.own):
             return self.own[layer]
         among_words = self.vectors if layer == 0 else self.deeper[layer - 1]
-        mapped: Tensor = self.maps[layer](among_words)
-        return mapped
+        return self.maps[layer](among_words)
 
     def texts(self, names: Names, image: Tensor | None = None) -> Float[Tensor, "k d"]:
         tower, placed = names.tower, {}
@@ -158,12 +157,10 @@ class PromptedPictures(nn.Module):
         self.head = LastBlock(blocks[-1], Without(last.tail, at, n), last.keywords)
 
     def _first(self) -> Tensor:
-        found: Tensor = self.norm(self.prompt.among_patches(0))
-        return found
+        return self.norm(self.prompt.among_patches(0))
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
-        pooled: Tensor = self.head(self.trunk(pixels))
-        return pooled
+        return self.head(self.trunk(pixels))
 
 
 @dataclass(frozen=True, eq=False)

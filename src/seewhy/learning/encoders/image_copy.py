@@ -58,8 +58,7 @@ class ImageCopy(EncoderCopy):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Return pooled vectors, without the layers ``behind``."""
-        pooled: Tensor = self.pool(self.trunk(pixels))
-        return pooled
+        return self.pool(self.trunk(pixels))
 
     def learn(self, on: Encoder, which: Learns) -> Self:
         """Enable gradients of the weights to train, except weights that do not change the pooled vector."""

@@ -251,8 +251,7 @@ class Instructed(nn.Module):
 
     def pooled(self, vectors: Float[Tensor, "b f"], instruction: Float[Tensor, "b e"]) -> Float[Tensor, "b p"]:
         rest, head = self.layers.changed(instruction)
-        seen: Tensor = head(rest(vectors))
-        return seen
+        return head(rest(vectors))
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """Return the encoder with support for instructions."""

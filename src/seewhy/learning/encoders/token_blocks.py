@@ -94,5 +94,4 @@ class Without(nn.Module):
         self.tail, self.at, self.n = tail, at, n
 
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Tensor:
-        pooled: Tensor = self.tail(torch.cat([tokens[:, : self.at], tokens[:, self.at + self.n :]], 1))
-        return pooled
+        return self.tail(torch.cat([tokens[:, : self.at], tokens[:, self.at + self.n :]], 1))

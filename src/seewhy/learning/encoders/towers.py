@@ -129,8 +129,7 @@ class TunedText(OpenedText):
         return normalize(torch.cat(parts).float(), dim=1)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        vectors: Tensor = self.projection(pooled)
-        return vectors
+        return self.projection(pooled)
 
 
 class PrefixedWords(nn.Module):

@@ -249,5 +249,4 @@ def log_sums(
 
     With ``classes``, also return the sum over the vectors that have the class of the query.
     """
-    found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
-    return found
+    return _LogSums.apply(query, store, scale, without, classes)

@@ -363,8 +363,7 @@ class Memorising(Task):
         self.memory = memory.requires_grad_(True)
 
     def features(self, batch: Batch) -> Float[Tensor, "b 1 h w"]:
-        redrawn: Tensor = self.memory(batch["pixels"])
-        return redrawn
+        return self.memory(batch["pixels"])
 
     def loss(self, features: Float[Tensor, "b 1 h w"], batch: Batch) -> Mapping[str, Tensor]:
         return {"loss": frobenius(features, batch["pixels"])}

@@ -40,8 +40,7 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
     for name in [format] if format is not None else list(box_formats):
         reader = box_formats[name]()
         if reader.knows(path):
-            data: BoxData = reader.read(path, None if pictures is None else Path(pictures))
-            return data
+            return reader.read(path, None if pictures is None else Path(pictures))
     what = f"the format {format}" if format is not None else f"any of {', '.join(box_formats)}"
     raise DataError(
         f"{path} has no boxes in {what}. Give a COCO file, YOLO labels with class names, VOC XML or a table."

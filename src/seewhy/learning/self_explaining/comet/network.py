@@ -70,8 +70,7 @@ class UNet(nn.Module):
         for step in self.up:
             finer = maps.pop()
             x = step(torch.cat([finer, enlarged(x, finer)], 1))
-        out: Tensor = self.last(x)
-        return out
+        return self.last(x)
 
 
 def _block(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
@@ -87,8 +86,7 @@ class _Out(nn.Module):
         self.network = network
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        out: Tensor = self.network(pixels)["out"]
-        return out
+        return self.network(pixels)["out"]
 
 
 def enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) -> Float[Tensor, "b c h w"]:
@@ -116,8 +114,7 @@ class SelectedTrunk(nn.Module):
         self.selector, self.hide, self.trunk = selector, hide, trunk
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-        features: Tensor = self.trunk(self.hide(pixels, self.selector(pixels)))
-        return features
+        return self.trunk(self.hide(pixels, self.selector(pixels)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,5 +237,4 @@ class COMETMask(Attribution):
                 "out, or use grad_cam."
             )
         device = next(selector.parameters()).device
-        masks: Float[Tensor, "b h w"] = selector(look.pixels_for(self.name).to(device)).cpu()
-        return masks
+        return selector(look.pixels_for(self.name).to(device)).cpu()

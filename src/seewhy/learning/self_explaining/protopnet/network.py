@@ -70,8 +70,7 @@ class PrototypeLayer(nn.Module):
     def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         if self.scaled:
             grid = grid / grid.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
-        z: Tensor = self.add_on(grid)
-        return z
+        return self.add_on(grid)
 
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
         """Return squared distances, computed in double precision."""

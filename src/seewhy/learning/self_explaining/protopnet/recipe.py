@@ -250,8 +250,7 @@ class _Scored(Task):
         self.owner = nn.Buffer(owner, persistent=False)
 
     def features(self, batch: Batch) -> Float[Tensor, "b p"]:
-        distances: Tensor = self.layer(batch["maps"].float())
-        return distances
+        return self.layer(batch["maps"].float())
 
     def loss(self, features: Float[Tensor, "b p"], batch: Batch) -> Mapping[str, Tensor]:
         parts = terms(features, batch["labels"], self.owner, self.weight)
