@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from seewhy.dense.pretrained import READ, PretrainedDetector, part_of
-from seewhy.dense.reader import LONGEST, MOST, WHOLE, Looked, Reader, Windows
+from seewhy.dense.reader import LONGEST, MOST, WHOLE, Looked, Reader, tiling
 from seewhy.dense.regions import Detections, Keep
 from seewhy.types import Failure
 from tiny_words import tiny_pair
@@ -51,10 +51,10 @@ def test_what_is_just_short_enough_is_looked_at_as_before(tmp_path: Path, reader
 @pytest.mark.parametrize("along", [1, 2, 16, 32])
 @pytest.mark.parametrize("ratio", [1, 1.5, 10, LONGEST])
 def test_windows_on_one_picture_are_bounded(along: int, ratio: float) -> None:
-    down, across = Windows.over((round(100 * ratio), 100), (7, 7), along).n
+    down, across = tiling((round(100 * ratio), 100), along)
     assert down * across <= MOST
     assert across >= down
-    fewer = Windows.over((round(100 * ratio), 100), (7, 7), down + 1).n
+    fewer = tiling((round(100 * ratio), 100), down + 1)
     assert down == along or fewer[0] == down  # no fewer than the bound asks for
 
 

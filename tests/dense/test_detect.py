@@ -274,3 +274,10 @@ def test_the_command(tmp_path: Path) -> None:
         boxes = next(p.boxes for p in back.pictures if Path(p.image).name == "cat.png")
         assert boxes
         assert all(b.score is not None for b in boxes)
+
+
+def test_tiles_of_a_detector_that_must_be_trained_first(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    given = ["detect", str(tmp_path / "a.png"), "--labels", "cat", "--method", "linear", "--tiles", "2"]
+    with pytest.raises(InputError, match="The detector linear must be trained on pictures before it can be used"):
+        CliRunner().invoke(app, given, catch_exceptions=False)

@@ -69,7 +69,7 @@ def test_a_ready_detector_takes_its_parameters(monkeypatch: pytest.MonkeyPatch) 
         "method": "owlv2", "encoder": "x", "fingerprint": "abc",
     }  # fmt: skip
     assert built.about["parameters"]["least"] == 0.3
-    assert (Owlv2().least, GroundingDino().least, Owlv2.tiled(3)) == (0.1, 0.25, {"tiles": 3})
+    assert (Owlv2().least, GroundingDino().least) == (0.1, 0.25)
 
 
 @pytest.mark.parametrize("tiles", [1, 2])

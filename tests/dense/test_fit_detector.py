@@ -133,19 +133,19 @@ def matched(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
 
 def test_a_threshold_is_the_best_there_is() -> None:
     one = matched([0.9, 0.8, 0.7, 0.6, 0.1], [True, True, False, True, False], 4)
-    assert best_point([one], None) == (0.35, 0.75, 0.75, True)
+    assert best_point([one], None) == (0.35, True)
     # Nineteen right ones, a wrong one, one that is right: the bound of nineteen is .875, of all .81.
     row = matched([1 - i / 100 for i in range(21)], [True] * 19 + [False, True], 30)
-    assert best_point([row], 0.8) == (pytest.approx(0.4), pytest.approx(20 / 21), pytest.approx(20 / 30), True)
-    assert best_point([row], 0.87) == (pytest.approx(0.815), 1.0, pytest.approx(19 / 30), True)
+    assert best_point([row], 0.8) == (pytest.approx(0.4), True)
+    assert best_point([row], 0.87) == (pytest.approx(0.815), True)
     # Nothing is as sure: the place whose bound is highest, and it is said.
-    assert best_point([row], 0.95) == (pytest.approx(0.815), 1.0, pytest.approx(19 / 30), False)
+    assert best_point([row], 0.95) == (pytest.approx(0.815), False)
     ties = best_point([matched([0.5, 0.5], [True, False], 1)], 0.9)
-    assert ties == (0.25, 0.5, 1.0, False)
+    assert ties == (0.25, False)
     assert best_point([matched([0.5], [False], 3)], None) is None
     # What lies on an ignored place is no mistake.
     ignored = replace(matched([0.9, 0.8], [False, True], 1), counts=np.array([[False, True]]))
-    assert best_point([ignored], None) == (0.4, 1.0, 1.0, True)
+    assert best_point([ignored], None) == (0.4, True)
 
 
 def test_boxes_of_one_picture_are_not_as_many_as_boxes_of_many() -> None:

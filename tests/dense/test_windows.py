@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from seewhy.dense.reader import LONGEST, Windows, best_classes, bilinear
+from seewhy.dense.reader import LONGEST, Windows, best_classes, bilinear, tiling
 from seewhy.errors import DataError
 from seewhy.pictures.pixel_classes import decode, encode, runs
 
@@ -36,7 +36,7 @@ def test_the_best_class_of_every_pixel_strip_by_strip(monkeypatch: pytest.Monkey
 def test_windows_cover_a_picture_and_are_hardly_stretched(side: int, ratio: float, high: bool, along: int) -> None:
     """Of no picture that is longer than those which are cut; with up to 3 windows along they are never too many."""
     width, height = (side, int(ratio * side)) if high else (int(ratio * side), side)
-    found = Windows.over((width, height), (14, 10), along)
+    found = Windows((14, 10), tiling((width, height), along))
     short, long = (found.n[0], found.n[1]) if width >= height else (found.n[1], found.n[0])
     assert short == along <= long
     crops = found.crops()

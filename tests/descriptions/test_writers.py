@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from fake_service import Cut, Raw, Refusal, serving
-from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError, WeightsError
 from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.language.questions import (
@@ -18,7 +17,6 @@ from seewhy.language.questions import (
     PAIR_SHOWN,
     Difference,
     Pair,
-    as_descriptions,
     class_prompt,
     confusable_pairs,
     pair_prompt,
@@ -321,7 +319,7 @@ def test_bullets_are_read_from_lists_as_models_write_them() -> None:
 def test_classes_are_written_one_by_one_and_a_failed_one_is_left_out() -> None:
     desk = WriterSession(Parrot("- a b\n- c d", "no", "no", "no"), Written(":memory:"))
     written = list(write_classes(desk, ["wren", "robin"]))
-    assert as_descriptions(written) == Descriptions({"wren": ("a b", "c d")})
+    assert written[0] == ("wren", ("a b", "c d"))
     assert isinstance(written[1][1], WriterError)
     assert "Which visible features tell a house_sparrow" not in class_prompt("house_sparrow").user
     assert "tell a house sparrow among birds in" in class_prompt("house_sparrow", "birds").user

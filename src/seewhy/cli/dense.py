@@ -118,7 +118,7 @@ def _detector_by_words(
     if labels is None:
         raise InputError('Class names are required. Add --labels "stamp, platelet", for example.')
     if tiles is not None:
-        given |= detectors[method.partition(":")[0]].tiled(tiles)
+        given |= getattr(detectors[method.partition(":")[0]], "tiled", lambda n: {"tiles": n})(tiles)
     return _by_words(session, detectors, method, labels, **given)
 
 

@@ -102,7 +102,8 @@ def write(
     dry_run: bool = False,
 ) -> None:
     """Write descriptions of each class with a language model. Check and edit them before use."""
-    from ..language.questions import as_descriptions, class_prompt, write_classes
+    from ..descriptions.base import Descriptions
+    from ..language.questions import class_prompt, write_classes
     from ..language.writers import WriterError
 
     if pairs:
@@ -120,10 +121,11 @@ def write(
     written = list(
         session.terminal.track(write_classes(desk, names, kind, n_texts), "Asking for descriptions", len(names))
     )
+    answered = {name: texts for name, texts in written if not isinstance(texts, WriterError)}
     failed = {name: str(texts) for name, texts in written if isinstance(texts, WriterError)}
-    if len(failed) < len(written):
-        as_descriptions(written).write(output, force=session.force)
-    _report(session, output, len(written) - len(failed), failed)
+    if answered:
+        Descriptions(answered).write(output, force=session.force)
+    _report(session, output, len(answered), failed)
 
 
 def _write_pairs(session: Session) -> NoReturn:

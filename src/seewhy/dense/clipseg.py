@@ -19,8 +19,8 @@ from ..pictures.images import read_views, upright_size
 from ..types import Failure
 from . import segmenters
 from .finders import NamesPixels
-from .pretrained import FINE, SHOWN, WHOLE, one_by_one, open_network, part_of, stretched
-from .reader import LONGEST, Windows, Zoom, best_classes
+from .pretrained import FINE, SHOWN, one_by_one, open_network, part_of, stretched
+from .reader import LONGEST, WHOLE, Windows, Zoom, best_classes, tiling
 from .regions import NOTHING, Segmentation, class_names, segments_of
 
 
@@ -114,9 +114,8 @@ class PretrainedSegmenter(NamesPixels):
     def _named(self, name: str, source: Any) -> Segmentation:
         width, height = upright_size(source, longest=LONGEST)
         along = max(1, round(self.how.zoom))
-        n = Windows.over((width, height), (1, 1), along).n if along > 1 else (1, 1)
-        crops = [WHOLE] if n == (1, 1) else Windows((FINE, FINE), n).crops()
-        maps = [self.logits(part_of(source, (width, height), crop)) for crop in crops]
+        n = tiling((width, height), along) if along > 1 else (1, 1)
+        maps = [self.logits(part_of(source, (width, height), crop)) for crop in Windows((FINE, FINE), n).crops()]
         windows = Windows((maps[0].shape[1], maps[0].shape[2]), n)
         scores = windows.merged(torch.stack(maps))
         mask, probability = (one.numpy() for one in best_classes(scores, (height, width), alone=True))

@@ -42,8 +42,8 @@ class BeatenControl(TypedDict):
 
 class BoxControl(BeatenControl):
     n_draws: Annotated[Count, Doc("number of random draws")]
-    ap: Annotated[float | None, Doc("mean of `ap50` over draws")]
-    ap50: Annotated[float | None, Doc("mean of `ap` over draws")]
+    ap: Annotated[float | None, Doc("mean of `ap` over draws")]
+    ap50: Annotated[float | None, Doc("mean of `ap50` over draws")]
     any_name: Annotated[float | None, Doc("AP50 of the first draw, regardless of class names")]
     above_best: Annotated[float | None, Doc("AP50 of the detector minus AP50 of the control's best draw")]
     above_best_interval: Drawn

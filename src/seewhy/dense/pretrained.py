@@ -23,10 +23,9 @@ from ..pictures.sources import One, name_of
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .finders import Detector
-from .reader import LONGEST, Windows
+from .reader import LONGEST, WHOLE, Windows, tiling
 from .regions import Detections, Keep, class_names
 
-WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 READ, SHOWN, FINE = 4096, 448, 64
 """Longest side of a tile in pixels, side of a displayed picture in pixels, and number of steps per side of a tile."""
 
@@ -64,10 +63,6 @@ class PretrainedMethod(ABC):
     overlap: float = 0.5
     most: int = 100
 
-    @staticmethod
-    def tiled(n: int) -> dict[str, Any]:
-        return {"tiles": n}
-
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedDetector:
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
@@ -97,11 +92,10 @@ class PretrainedDetector(Detector):
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
         width, height = upright_size(source, longest=LONGEST)
-        n = Windows.over((width, height), (1, 1), self.tiles).n
-        crops = [WHOLE] if self.tiles == 1 else Windows((FINE, FINE), n).crops()
+        n = tiling((width, height), self.tiles) if self.tiles > 1 else (1, 1)
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
         boxes, scores, labels = [], [], []
-        for crop in crops:
+        for crop in Windows((FINE, FINE), n).crops():
             left, top, right, bottom = crop.box
             pixels = part_of(source, (width, height), crop)
             found, likely = self.look(pixels)

@@ -72,8 +72,8 @@ class Reader(Checked):
         return self.encoder.layout.grid or self.map_shape[1:]
 
     def windows(self, size: tuple[int, int]) -> Windows:
-        one = Windows.over(size, (1, 1), self.along)
-        return one if one.n == (1, 1) else Windows(self.cells, one.n)
+        n = tiling(size, self.along)
+        return Windows((1, 1) if n == (1, 1) else self.cells, n)
 
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
         """Encode many pictures, in order."""
@@ -189,29 +189,27 @@ LONGEST, MOST, STRIP = 64, 512, 64
 """Largest aspect ratio of a picture, largest number of windows per picture, and rows per processing strip."""
 
 
+def tiling(size: tuple[int, int], along: int) -> tuple[int, int]:
+    """Return the number of windows down and across a picture, with ``along`` windows on its short side.
+
+    >>> tiling((640, 480), 1), tiling((1920, 1080), 1), tiling((480, 640), 2)
+    ((1, 1), (1, 2), (2, 2))
+    """
+    width, height = size
+    short = 1 + (along - 1) * (1 - OVERLAP)
+    needed = short * max(size) / min(size) / STRETCH
+    longer = max(along, 1 + math.ceil((needed - 1) / (1 - OVERLAP) - 1e-9))
+    if along > 1 and along * longer > MOST:
+        return tiling(size, along - 1)
+    return (longer, along) if height > width else (along, longer)
+
+
 @dataclass(frozen=True)
 class Windows:
     """The grid of overlapping windows of a picture."""
 
     cells: tuple[int, int]
     n: tuple[int, int]
-
-    @classmethod
-    def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
-        """Return the windows of a picture, with ``along`` windows on its short side.
-
-        >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
-        ((1, 1), (1, 2))
-        >>> Windows.over((480, 640), (7, 7), 2).n
-        (2, 2)
-        """
-        width, height = size
-        short = 1 + (along - 1) * (1 - OVERLAP)
-        needed = short * max(size) / min(size) / STRETCH
-        longer = max(along, 1 + math.ceil((needed - 1) / (1 - OVERLAP) - 1e-9))
-        if along > 1 and along * longer > MOST:
-            return cls.over(size, cells, along - 1)
-        return cls(cells, (longer, along) if height > width else (along, longer))
 
     @property
     def strides(self) -> tuple[int, int]:

@@ -37,13 +37,6 @@ def box_coder(weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)) -> Any:
     return BoxCoder(weights)
 
 
-class Proposed(NamedTuple):
-    """The proposals of a batch: boxes as fractions of the picture, and objectness."""
-
-    boxes: Float[Tensor, "b n 4"]
-    objectness: Float[Tensor, "b n"]
-
-
 class Found(NamedTuple):
     """The proposals of a batch, with their refined boxes and class logits."""
 
@@ -94,11 +87,13 @@ class TwoStage(nn.Module):
             centred.append(out[..., 0])
         return torch.cat(boxes, 1), torch.cat(centred, 1)
 
-    def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
-        """Return the ``n`` best proposals of each picture, padded with objectness 0."""
+    def proposed(
+        self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None
+    ) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
+        """Return the boxes and the objectness of the ``n`` best proposals of each picture, padded with objectness 0."""
         boxes, logits = self.proposals(levels)
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
-        found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
+        best, objectness = boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n)
         for i, (own, s) in enumerate(zip(boxes, sure, strict=True)):
             real = ((own[:, 2:] - own[:, :2]) > LEAST).all(1).nonzero()[:, 0]
             order = real[s[real].argsort(descending=True)]
@@ -108,8 +103,8 @@ class TwoStage(nn.Module):
                 order = order[: 10 * n]
                 order = order[batched_nms(own[order], s[order], torch.zeros_like(order), overlap)]
             order = order[:n]
-            found.boxes[i, : len(order)], found.objectness[i, : len(order)] = own[order], s[order]
-        return found
+            best[i, : len(order)], objectness[i, : len(order)] = own[order], s[order]
+        return best, objectness
 
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
@@ -123,12 +118,12 @@ class TwoStage(nn.Module):
     def found(self, grid: Float[Tensor, "b c h w"], n: int) -> Found:
         """Return the proposals, refined boxes and logits of pictures."""
         levels = self.heads.levels(grid)
-        places = self.proposed(levels, n)
+        places, objectness = self.proposed(levels, n)
         b = len(grid)
         owner = torch.arange(b, device=grid.device).repeat_interleave(n)
-        logits, by = self.read(levels, places.boxes.flatten(0, 1), owner)
-        boxes = box_coder().decode_single(by, places.boxes.flatten(0, 1)).clamp(0, 1)
-        return Found(places.boxes, boxes.unflatten(0, (b, n)), places.objectness, logits.unflatten(0, (b, n)))
+        logits, by = self.read(levels, places.flatten(0, 1), owner)
+        boxes = box_coder().decode_single(by, places.flatten(0, 1)).clamp(0, 1)
+        return Found(places, boxes.unflatten(0, (b, n)), objectness, logits.unflatten(0, (b, n)))
 
 
 def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
@@ -189,8 +184,8 @@ class TwoStageLearning(Task):
         named = [labels[labels >= 0] for labels in batch["labels"]]
         levels = net.heads.levels(maps)
         first = self._first(levels, there)
-        places = net.proposed(levels, 2 * N_TAUGHT, SUPPRESSED)
-        taught = [_taught(*one) for one in zip(places.boxes, there, named, strict=True)]
+        places, _ = net.proposed(levels, 2 * N_TAUGHT, SUPPRESSED)
+        taught = [_taught(*one) for one in zip(places, there, named, strict=True)]
         boxes, labels, wanted = (torch.cat(one) for one in zip(*taught, strict=True))
         owner = torch.cat([torch.full((len(one[0]),), i) for i, one in enumerate(taught)]).to(maps.device)
         logits, by = net.read(levels, boxes, owner)

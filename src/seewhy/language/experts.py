@@ -149,10 +149,8 @@ class CellDetector:
     most: int = 10
 
     def detect(self, scene: Scene) -> list[FoundObject]:
-        seen = look_at(self.classifier, scene.name)
+        seen, cells = _cells(self.classifier, scene)
         assert seen.picture is not None
-        assert seen.features is not None
-        cells = _cells(self.classifier, seen.features)
         height, width = cells.shape[1:]
         with torch.no_grad():
             scores = self.classifier.head.probabilities(cells.flatten(1).T).reshape(height, width, -1)
@@ -194,11 +192,9 @@ class CellVerifier:
     def supports(self, scene: Scene, phrase: str) -> bool:
         from ..heads.head import Projected
 
-        seen = look_at(self.classifier, scene.name)
-        assert seen.features is not None
-        cells = _cells(self.classifier, seen.features).flatten(1).T
+        seen, cells = _cells(self.classifier, scene)
         with torch.no_grad():
-            joint = Projected(self.classifier.encoder.text)(torch.cat([cells, seen.pooled[:1]]))
+            joint = Projected(self.classifier.encoder.text)(torch.cat([cells.flatten(1).T, seen.pooled[:1]]))
             text = encode_texts(self.classifier.encoder, [f"a photo of a {phrase}"])
             mine, others = (joint @ text.T).max(0).values, (joint @ self._controls.T).max(0).values
         return bool(mine[0] >= others.mean() + self.margin * others.std())
@@ -214,9 +210,11 @@ def look_at(classifier: Deciding, name: str) -> Encoded:
     return seen
 
 
-def _cells(classifier: Deciding, features: Tensor) -> Float[Tensor, "c h w"]:
-    """Return the feature map with each patch averaged with its neighbours."""
-    return avg_pool2d(classifier.encoder.layout.to_grid(features[None]), 3, 1, 1, count_include_pad=False)[0]
+def _cells(classifier: Deciding, scene: Scene) -> tuple[Encoded, Float[Tensor, "c h w"]]:
+    """Encode a picture; return also its feature map, with each patch averaged with its neighbours."""
+    seen = look_at(classifier, scene.name)
+    assert seen.features is not None
+    return seen, avg_pool2d(classifier.encoder.layout.to_grid(seen.features[None]), 3, 1, 1, count_include_pad=False)[0]
 
 
 def _patches(mask: Bool[Tensor, "h w"], label: Int[Tensor, "h w"]) -> list[list[tuple[int, int]]]:

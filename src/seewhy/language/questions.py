@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..descriptions.base import Descriptions, Difference, Pair
+from ..descriptions.base import Difference, Pair
 from ..errors import DataError
 from ..explanation.prediction import Prediction
 from ..storage.output import write
@@ -138,11 +138,6 @@ def write_pairs(
     pairs = list(pairs)
     questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
     yield from zip(pairs, desk.ask_all(questions), strict=True)
-
-
-def as_descriptions(written: Iterable[tuple[str, tuple[str, ...] | WriterError]]) -> Descriptions:
-    """Return the descriptions that were written without error."""
-    return Descriptions({label: texts for label, texts in written if not isinstance(texts, WriterError)})
 
 
 FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "…", "second": "…"}, …]}, …]'

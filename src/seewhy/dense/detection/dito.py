@@ -201,7 +201,7 @@ class WordedBoxes:
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
         first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()
         cells = looked.windows.merged(joint_cells(encoder, frozen)).float()
-        words = self._words(encoder, cells, self._read_at(first, boxes))
+        words = self._words(encoder, cells, first if self.how.words_at == "proposals" else boxes)
         is_base, blend = self.is_base, self.how.blend
         scores = blend(own, words, is_base, objectness)[:, 1:]
         made_of = {
@@ -222,7 +222,7 @@ class WordedBoxes:
 
         def reads(whole: Tensor, box: Float[Tensor, "1 4"]) -> Callable[[Tensor], Tensor]:
             start, place = self._proposal(whole[:, :n], box)
-            at = self._read_at(start, box)
+            at = start if self.how.words_at == "proposals" else box
 
             def logits(copies: Tensor) -> Float[Tensor, "b k"]:
                 levels = self.network.heads.levels(copies[:, :n])
@@ -253,10 +253,6 @@ class WordedBoxes:
             return features, features
         frozen, own = features.chunk(2, CHANNELS[encoder.layout.kind])
         return frozen, own
-
-    def _read_at(self, proposals: Float[Tensor, "n 4"], moved: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-        """Return the boxes in which the frozen encoder is evaluated."""
-        return proposals if self.how.words_at == "proposals" else moved
 
     def _words(
         self, encoder: Encoder, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]

@@ -273,11 +273,9 @@ NEW = 1.96 * 2**0.5
 
 
 class Point(NamedTuple):
-    """A threshold with its precision and recall; ``enough`` says whether it reaches the requested precision."""
+    """A threshold; ``enough`` says whether it reaches the requested precision."""
 
     least: float
-    precision: float
-    recall: float
     enough: bool = True
 
 
@@ -325,7 +323,7 @@ def calibrated(
     """Return the threshold of each class, with cross-validated precision and recall."""
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
-    together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
+    together = best_point(matched, precision) or Point(0.5)
     of = np.array(fold)
     rows = []
     for label, own in zip(classes, matched, strict=True):
@@ -390,15 +388,14 @@ def best_point(matched: Sequence[Matched], precision: float | None) -> Point | N
     if not boxes.right.any() or not n_there:
         return None
     hits, all_ = boxes.right.cumsum(), np.arange(1, len(scores) + 1)
-    recall = hits / n_there
     # Boxes of equal scores are kept or left together.
     last = np.append(scores[1:] < scores[:-1], True)
     value, enough = 2 * hits / (all_ + n_there), np.ones(len(scores), bool)
     if precision is not None:
         lower = boxes.lower(SURE)
         enough = lower >= precision
-        value = np.where(enough, recall, -1.0) if (enough & last).any() else lower
+        value = np.where(enough, hits, -1) if (enough & last).any() else lower
     place = int(np.where(last, value, -np.inf).argmax())
     below = scores[place + 1] if place + 1 < len(scores) else 0.0
     least = round(float(scores[place] + below) / 2, 6)
-    return Point(least, float(hits[place] / all_[place]), float(recall[place]), bool(enough[place]))
+    return Point(least, bool(enough[place]))

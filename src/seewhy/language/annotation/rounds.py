@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from ...errors import InputError
 from ...studies.bootstrap import paired
 from .records import DIMENSIONS, BoxedObject, Content, Version
 
@@ -295,14 +295,10 @@ def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
     rows: dict[str, dict[str, Any]] = {}
     for name in DIMENSIONS if several else ():
         alpha = krippendorff_alpha([[a[name] for a in answers] for answers in several])
-        same = fmean(_sign(a[name]) == _sign(b[name]) for answers in several for a, b in combinations(answers, 2))
+        same = fmean(np.sign(a[name]) == np.sign(b[name]) for answers in several for a, b in combinations(answers, 2))
         counts = {"pairs": len(several), "n": sum(map(len, several))}
         rows[name] = {"alpha": None if alpha is None else round(alpha, 4), "same": round(same, 4), **counts}
     return rows
-
-
-def _sign(score: int) -> int:
-    return (score > 0) - (score < 0)
 
 
 def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
@@ -321,18 +317,15 @@ class Net:
 
 
 def net_preference(
-    judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
+    judgements: Sequence[Mapping[str, int]], pictures: Sequence[str], n_draws: int = 2000
 ) -> dict[str, Net]:
     """Compute the net preference for the first text, per dimension and as ``mean``, with bootstrap intervals."""
-    if not judgements:
-        raise InputError("There are no comparisons yet. Compare some texts first.")
-    owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
-    place = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
+    place = {picture: i for i, picture in enumerate(dict.fromkeys(pictures))}
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)
-    for owner, row in zip(owners, judgements, strict=True):
-        signs = torch.tensor([float(_sign(row[d])) for d in DIMENSIONS], dtype=torch.double)
-        sums[place[owner], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
-        sums[place[owner], :, 1] += 1
+    for picture, row in zip(pictures, judgements, strict=True):
+        signs = torch.tensor([row[d] for d in DIMENSIONS], dtype=torch.double).sign()
+        sums[place[picture], :, 0] += torch.cat([signs, signs.mean(0, keepdim=True)])
+        sums[place[picture], :, 1] += 1
     drawn = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=n_draws, seed=0)
     return {
         name: Net(float(drawn.values[i]), *drawn.interval(i), len(judgements))

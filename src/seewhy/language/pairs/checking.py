@@ -15,6 +15,7 @@ from ...pictures.pairs import read_pairs
 from ...pictures.samples import Samples, gathered
 from ...progress import Progress
 from ...results import Count, Doc
+from ...spelling import first_repeated
 from ...storage.features import FeatureStore
 from ...storage.output import check_file, write
 from .filters import Corpus, Rule, rules
@@ -151,14 +152,11 @@ def check(
     chosen, reasons = _apply(corpus, with_rules)
     findings = []
     for rule in chosen:
-        broken = reasons.get(rule.name)
-        if broken is None:
-            findings.append(Finding(rule.name, dict(vars(rule)), 0, 0, (), rule.needs))
-            continue
+        broken = reasons.get(rule.name, {})
         shown = [(*corpus.pairs[i], reason) for i, reason in list(broken.items())[:n_examples]]
         examples = tuple(Example(corpus.samples.items[p].image, text, reason) for p, text, reason in shown)
-        n_pictures = len({corpus.pairs[i][0] for i in broken})
-        findings.append(Finding(rule.name, dict(vars(rule)), len(broken), n_pictures, examples))
+        n_pictures, missing = len({corpus.pairs[i][0] for i in broken}), "" if rule.name in reasons else rule.needs
+        findings.append(Finding(rule.name, dict(vars(rule)), len(broken), n_pictures, examples, missing))
     gone = set().union(*reasons.values())
     n_pairs, notes = len(corpus.pairs), list(corpus.samples.notes)
     n_cut = getattr(encoder.text, "n_cut", None) if encoder is not None else None
@@ -195,8 +193,7 @@ def clean(
 def _apply(corpus: Corpus, given: Sequence[Rule] | None) -> tuple[list[Rule], dict[str, dict[int, str]]]:
     """Return all rules, and the pairs that break each applicable rule."""
     chosen = [rules[name]() for name in rules] if given is None else list(given)
-    twice = [rule.name for i, rule in enumerate(chosen) if rule.name in [r.name for r in chosen[:i]]]
-    if twice:
-        raise InputError(f"`with_rules` must have each rule once, got {twice[0]!r} twice.")
+    if twice := first_repeated([rule.name for rule in chosen]):
+        raise InputError(f"`with_rules` must have each rule once, got {twice!r} twice.")
     able = [rule for rule in chosen if rule.needs != "an encoder" or corpus.encoder is not None]
     return chosen, {rule.name: dict(rule.broken(corpus)) for rule in able}
