@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from importlib import import_module
+from itertools import islice
 from typing import TypeVar
 
 from .errors import InputError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 FEW = 1000
@@ -46,6 +50,17 @@ def import_libraries(*names: str) -> None:
         for name in names:
             with suppress(ImportError):
                 import_module(name)
+
+
+def map_ahead(function: Callable[[S], T], items: Iterable[S], n: int) -> Iterator[T]:
+    """Yield the results of a function in order, computed by threads up to ``n`` items ahead."""
+    source = iter(items)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        waiting = deque(pool.submit(function, item) for item in islice(source, n))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+            yield result
 
 
 def n_cores() -> int:

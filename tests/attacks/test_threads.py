@@ -29,7 +29,7 @@ from seewhy.encoders.fence import Stored, building, fenced, silent
 from seewhy.learning.adaptation.word_prompts import CoOp
 from seewhy.registry import Registry
 from seewhy.seeded import seeded
-from seewhy.threads import Together, beside, for_torch
+from seewhy.threads import Together, beside, for_torch, map_ahead
 from tiny import CLASSES, TRANSFORM, class_folders, picture, tiny_cnn
 from tiny_words import opened
 
@@ -329,6 +329,25 @@ def test_filters_that_the_caller_sets_meanwhile_stay() -> None:
 
 
 # Registries
+
+
+def test_results_computed_ahead_come_in_order_and_no_further_than_asked() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    def slow_first(i: int) -> int:
+        time.sleep(0.05 * (i == 0))
+        return i * i
+
+    stream = map_ahead(slow_first, numbers(), 3)
+    assert next(stream) == 0
+    assert taken == [0, 1, 2, 3]
+    assert list(stream) == [i * i for i in range(1, 20)]
+    assert list(map_ahead(slow_first, [], 3)) == []
 
 
 def test_a_registry_is_not_said_to_be_loaded_before_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -23,7 +21,7 @@ from ..pictures.images import Picture, read_views, upright_size
 from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.sources import name_of
 from ..progress import Progress
-from ..threads import each_beside
+from ..threads import each_beside, map_ahead
 from ..types import Crop, Failure
 from .cells import with_beside, with_levels
 
@@ -93,21 +91,12 @@ class Reader(Checked):
             yield one
 
     def _look(self, pictures: Iterable[Any], batch_size: int) -> Iterator[Looked | Failure]:
-        numbered, at_once = enumerate(pictures, 1), max(1, batch_size // self.along**2)
+        at_once = max(1, batch_size // self.along**2)
+        _ = self.encoder.engine
         # At least as many pictures as threads wait decoded, so that the engine never does.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            ahead: list[Future[CutPicture | Failure]] = []
-
-            def submit(n: int) -> None:
-                ahead.extend(pool.submit(self.cut, i, one) for i, one in islice(numbered, n))
-
-            _ = self.encoder.engine
-            submit(2 * at_once)
-            while ahead:
-                reads = [future.result() for future in ahead[:at_once]]
-                del ahead[:at_once]
-                submit(at_once)
-                yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
+        stream = map_ahead(lambda one: self.cut(*one), enumerate(pictures, 1), 2 * at_once)
+        while reads := list(islice(stream, at_once)):
+            yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
     def cut(self, number: int, source: Any) -> CutPicture | Failure:
         """Read a picture and cut it into windows."""

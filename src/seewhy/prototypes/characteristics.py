@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..errors import InputError
 from ..pictures.images import Picture, read_picture
 from ..pictures.sources import One
 from ..progress import Progress
+from ..threads import map_ahead
 from ..types import FractionBox, Transform
 from . import reasons
 from .perturbations import PROPERTIES, Changes, EqualChanges, Pixels, picture_change
@@ -195,7 +195,7 @@ class Characteristics:
             batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))
-        stream = self._changed(encoder, pictures, box, ahead=2 * per)
+        stream = map_ahead(partial(changed, encoder.transform, changes=self.changes, box=box), pictures, 2 * per)
         while group := list(islice(stream, per)):
             with torch.no_grad():
                 look = encoder.encode(encoder.pixels([view for one in group for view in one.views]))
@@ -221,23 +221,6 @@ class Characteristics:
         for one in (progress or Progress()).track(stream, "Changing pictures to see what matters", total):
             sums.add(one)
         return sums.means(self.changes.name)
-
-    def _changed(
-        self, encoder: Encoder, pictures: Iterable[View], box: FractionBox | None, ahead: int
-    ) -> Iterator[Changed]:
-        """Yield changed copies, computed in background threads."""
-        source = iter(pictures)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            waiting: list[Future[Changed]] = []
-
-            def submit(n: int) -> None:
-                waiting.extend(pool.submit(changed, encoder.transform, p, self.changes, box) for p in islice(source, n))
-
-            submit(ahead)
-            while waiting:
-                found = waiting.pop(0).result()
-                submit(1)
-                yield found
 
 
 def changed(transform: Transform, picture: View, changes: Changes, box: FractionBox | None = None) -> Changed:
