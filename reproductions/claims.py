@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
@@ -25,11 +25,13 @@ from rich.table import Table
 
 from seewhy.storage.marks import Facts
 from seewhy.storage.output import make_folder, write
-from seewhy.studies.verdicts import JUDGED, VERDICTS, Interval, Verdict, judged, lead, mean_of, rule_of
+from seewhy.studies.verdicts import Interval, judged, lead, mean_of
 
 os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
 __all__ = ["COMMIT", "JUDGED", "VERDICTS", "Claim", "Interval", "Report", "Verdict", "command", "deliver", "judged"]
 __all__ += ["lead", "machine", "mean_of", "parser", "read_report", "rule_of", "table", "verdict"]
+Verdict = Literal["shown", "partly", "too small to tell", "not shown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FORMAT = 2
 REPORT = Facts(("format", "name", "claims", "command"))
 
@@ -49,6 +51,20 @@ COMMIT = _commit()
 """Read when a script starts: the code that runs is the code of then."""
 HEADLINES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("headlines.toml").read_text("utf-8"))
 """By script: the claim of the abstract, and the paper's figure where one was verified."""
+
+
+def rule_of(effect: float = 0.0) -> str:
+    """Return the rule of :func:`seewhy.studies.verdicts.judged`, in words.
+
+    >>> rule_of(0.05)
+    "shown: above 0 with its whole interval; not shown: below 0.05, the paper's effect; too small to tell: else"
+    """
+    excluded = f"below {effect:g}, the paper's effect" if effect else "below 0 with its whole interval"
+    return f"shown: above 0 with its whole interval; not shown: {excluded}; too small to tell: else"
+
+
+JUDGED = rule_of()
+"""The rule for papers without a comparable effect."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ from seewhy.metrics.localisation import mosaic, positive_share
 from seewhy.metrics.similarity import spearman
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.sources import list_pictures
-from seewhy.studies.study import ANY, StudyRecords
+from seewhy.storage.marks import Lines, Record
+from seewhy.studies.study import StudyRecords
 
 SURE = 0.5
 """Photographs are taken whose class the network is at least this sure of: only then is there a class to explain."""
@@ -115,7 +116,7 @@ def measured(made: dict[str, Callable[[], Found]], args: Any) -> dict[str, dict[
     """Each part's claims, numbers and duration; of an earlier run, where it left them beside the report."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if args.out is None else args.out.with_suffix("")
-        with StudyRecords(folder / "parts.jsonl", ANY) as progress:
+        with StudyRecords(folder / "parts.jsonl", Lines((Record(("key",), None),))) as progress:
             rows = {}
             for name, make in made.items():
                 key = " ".join(str(part) for part in (name, args.seed, *(getattr(args, n) for n in SIZES[name])))

@@ -44,7 +44,8 @@ from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
 from seewhy.progress import Progress
-from seewhy.studies.study import ANY, StudyRecords
+from seewhy.storage.marks import Lines, Record
+from seewhy.studies.study import StudyRecords
 
 KEEP = (1.0, 0.5, 0.15)
 PERTURBATION = ("score_cam", "rise")
@@ -198,7 +199,7 @@ def measured(subject: Subject, test: list[str], args: Any) -> list[dict[str, Any
     if args.out is None:
         return [one_picture(subject, name) for name in test]
     rows = []
-    with StudyRecords(args.out.with_suffix("") / "pictures.jsonl", ANY) as progress:
+    with StudyRecords(args.out.with_suffix("") / "pictures.jsonl", Lines((Record(("key",), None),))) as progress:
         for number, name in enumerate(test):
             key = f"{settings} {Path(name).name}"
             if key not in progress.done:

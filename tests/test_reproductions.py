@@ -39,6 +39,11 @@ def claims() -> ModuleType:
     return script("claims")
 
 
+def test_the_rule_says_which_effect_is_meant(claims: ModuleType) -> None:
+    assert "below 0.05, the paper's effect" in claims.rule_of(0.05)
+    assert "effect" not in claims.JUDGED
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
 def test_every_result_has_the_claim_of_its_abstract(path: Path, claims: ModuleType) -> None:
     report, told = claims.read_report(path), claims.HEADLINES[path.stem]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError
 from seewhy.pictures.samples import Sample, Samples, gathered
@@ -26,7 +27,6 @@ from seewhy.studies.inspection.check import (
     Finding,
     Like,
     Likes,
-    Readable,
     digest_of,
     in_order,
     read_check,
@@ -52,15 +52,13 @@ from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
 
 SHARP = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-FACTS = pixel_facts(SHARP, (32, 32))
 
 
-def seen_of(labels: str, features: list[list[float]]) -> Readable:
+def seen_of(labels: str, features: list[list[float]]) -> EncodedSet:
     """Pictures called 0, 1, 2 …, each of a class of one letter."""
-    return Readable(
+    return EncodedSet(
         [Sample(f"{i}.png", k) for i, k in enumerate(labels)],
         [Encoded(f"{i}.png", f"{i:064d}"[::-1], torch.tensor([f])) for i, f in enumerate(features)],
-        [FACTS] * len(labels),
     )
 
 
@@ -73,7 +71,7 @@ def held_out(p: list[list[float]], labels: list[int], features: list[list[float]
     return replace(of, **more)
 
 
-def of_labels(seen: Readable, classes: str, given: HeldOutScores, flagged: int, proposed: int) -> Finding:
+def of_labels(seen: EncodedSet, classes: str, given: HeldOutScores, flagged: int, proposed: int) -> Finding:
     n = len(seen.items)
     issues = LabelIssues(torch.arange(n) == flagged, torch.linspace(0, 1, n), torch.full((n,), proposed))
     (found,) = checking._of_labels(seen, tuple(classes), given, issues, set())
@@ -189,7 +187,7 @@ def test_notes_failures_and_counts_are_of_what_was_given(tmp_path: Path) -> None
 
 def test_a_copy_of_the_other_split_says_its_other_label_and_a_contradiction_both() -> None:
     seen = seen_of("ab", [[1.0, 0.0], [1.0, 0.0]])
-    other = Readable([Sample("x.png", "b"), Sample("y.png")], seen.encoded, seen.facts)
+    other = EncodedSet([Sample("x.png", "b"), Sample("y.png")], seen.encoded)
     copies = [Copy(0, 1, 0.98, False), Copy(0, 2, 1.0, True), Copy(0, 3, 1.0, True)]
     first, second, split, plain = checking._of_copies(seen, other, copies)
     assert first.why == "It is labelled 'a', but its copy 1.png is labelled 'b' (agreement 0.98 of 1)."
@@ -280,7 +278,7 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
 ) -> None:
     items = [*photos(tmp_path / "a"), Sample(str(tmp_path / "gold.png"), "gold")]
     Image.fromarray(np.full((64, 64, 3), (220, 200, 30), np.uint8)).save(tmp_path / "gold.png")
-    seen = checking._look(tiny_cnn(), items, None, Progress(), [])
+    seen, _ = checking._look(tiny_cnn(), items, None, Progress(), [])
     wrong = [replace(s, label="sky") if i == 0 else s for i, s in enumerate(items)]
     drawn = []
 
@@ -295,7 +293,7 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
     assert found.judged.tolist() == [True] * 12 + [False]
     assert found.probabilities[12].tolist() == pytest.approx([1 / 3] * 3)
     assert found.probabilities[:12].argmax(1).tolist() == [1, 2] * 6, "the wrong label is not learnt by heart"
-    rooted = seen.pooled().sign() * seen.pooled().abs().sqrt()
+    rooted = seen.pooled.sign() * seen.pooled.abs().sqrt()
     torch.testing.assert_close(found.features, rooted / rooted.norm(dim=1, keepdim=True))
 
 

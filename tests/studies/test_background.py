@@ -35,11 +35,11 @@ from seewhy.studies.background_verdict import (
     ALONE,
     LEAST,
     Answers,
-    Donors,
     alone,
     error_of,
     filled,
     judged,
+    lenders,
     mask_check,
     one_sided,
     overall,
@@ -100,8 +100,8 @@ def test_what_is_found_is_as_its_schema_says_and_its_page_shows_the_versions() -
     assert page.count("<figure>") == 6 * 2
     assert "same class" in page
     assert "Yes: the score is at least 0.05 higher on backgrounds of its own class" in page
-    assert [one.label for one in found("around").page.keywords["examples"]] == list(CHOSEN)
-    names = [name for name, *_ in found("around").page.keywords["examples"][0].versions]
+    assert [label for _, label, _ in found("around").page.keywords["examples"]] == list(CHOSEN)
+    names = [name for name, *_ in found("around").page.keywords["examples"][0][2]]
     assert names == ["original", "same class", "other class", "blurred", "background alone", "object alone"]
 
 
@@ -111,11 +111,12 @@ def answers(apart: Tensor, cost: float = 0.0) -> Answers:
     score = torch.full((n, len(ALONE) + 2 * rounds), 0.5)
     score[:, len(ALONE) : len(ALONE) + rounds] += apart
     score[:, ALONE.index("elsewhere filled")] += cost
-    return Answers(torch.arange(n) % 2, score, (score > 0.5).float())
+    return Answers(score, (score > 0.5).float())
 
 
 def verdicts(given: Answers, hit: bool = True) -> list[str]:
-    parts = {"a": given.labels == 0, "b": given.labels == 1, ALL: given.labels >= 0}
+    is_b = torch.arange(len(given.score)) % 2 == 1
+    parts = {"a": ~is_b, "b": is_b, ALL: is_b | True}
     return [row["verdict"] for row in judged(parts, given, hit, 0.95, 50, 0)]
 
 
@@ -144,8 +145,9 @@ def test_the_rule(n: int, mean: float, spread: float, expected: str) -> None:
 def test_p_values_are_corrected_over_all_rows() -> None:
     given = answers(noise(40, 0.06, 0.125))
     alone_p = one_sided(float(given.apart[::2].mean()), error_of(given.apart[::2]))
-    parts = {"a": given.labels == 0, ALL: given.labels >= 0}
-    rows = judged({**parts, **{f"{i}": given.labels == 1 for i in range(3)}}, given, True, 0.95, 50, 0)
+    is_b = torch.arange(40) % 2 == 1
+    parts = {"a": ~is_b, ALL: is_b | True}
+    rows = judged({**parts, **{f"{i}": is_b for i in range(3)}}, given, True, 0.95, 50, 0)
     assert rows[0]["p_leans"] > 1.5 * alone_p
     assert len(rows) == 5
 
@@ -182,11 +184,11 @@ def test_a_machines_masks_at_random_places_do_not_accuse_a_clean_model() -> None
 
 def test_backgrounds_are_lent_once_a_round_and_by_nobody_to_himself() -> None:
     labels = torch.tensor([0] * 5 + [1] * 4 + [2] * 6)
-    drawn = Donors.draw(labels, 4, 3)
+    own_class, other_class = lenders(labels, 4, 3).chunk(2, 1)
     for r in range(4):
         for k in range(3):
             own = (labels == k).nonzero()[:, 0]
-            same, other = drawn.same[own, r], drawn.other[own, r]
+            same, other = own_class[own, r], other_class[own, r]
             if k == 1 and r == 3:
                 assert (same == -1).all()
                 assert (other == -1).all()
@@ -195,8 +197,8 @@ def test_backgrounds_are_lent_once_a_round_and_by_nobody_to_himself() -> None:
             assert not (same == own).any()
             assert (labels[other] != k).all()
             assert len(other.unique()) == len(own)
-    assert len({tuple(drawn.same[:5, r].tolist()) for r in range(4)}) == 4
-    assert not torch.equal(Donors.draw(labels, 4, 4).same, drawn.same)
+    assert len({tuple(own_class[:5, r].tolist()) for r in range(4)}) == 4
+    assert not torch.equal(lenders(labels, 4, 4)[:, :4], own_class)
 
 
 def test_versions_keep_the_object_or_lose_it() -> None:

@@ -24,11 +24,11 @@ from seewhy.studies.background_verdict import (
     ALL,
     ALONE,
     Answers,
-    Donors,
     alone,
     error_of,
     filled,
     judged,
+    lenders,
     mask_check,
     moved,
     one_sided,
@@ -91,19 +91,19 @@ def test_a_round_without_a_donor_counts_for_nothing() -> None:
 
 def test_an_example_says_what_the_model_says_of_the_pixels_shown() -> None:
     model = reader("cnn", False)
-    for one in few().page.keywords["examples"]:
-        pixels = [shown for _, shown, _, _ in one.versions]
+    for _, own, versions in few().page.keywords["examples"]:
+        pixels = [shown for _, shown, _, _ in versions]
         said = model.head.probabilities(model.encoder.encode(model.encoder.pixels(pixels)).pooled)
-        place = model.classes.index(one.label)
-        assert [score for *_, score in one.versions] == pytest.approx(said[:, place].tolist(), abs=2e-6)
-        assert [label for _, _, label, _ in one.versions] == [model.classes[k] for k in said.argmax(1).tolist()]
+        place = model.classes.index(own)
+        assert [score for *_, score in versions] == pytest.approx(said[:, place].tolist(), abs=2e-6)
+        assert [label for _, _, label, _ in versions] == [model.classes[k] for k in said.argmax(1).tolist()]
         assert set(pixels[-1][0, 0].tolist()) == {128}, "nothing is the mean that the model takes from pictures"
 
 
 def test_the_page_tells_right_from_wrong_and_begins_with_the_class_that_leans_most() -> None:
     found = few()
     page, examples = found.to_html(), found.page.keywords["examples"]
-    right = sum(said == one.label for one in examples for _, _, said, _ in one.versions)
+    right = sum(said == label for _, label, versions in examples for _, _, said, _ in versions)
     assert page.count("✓ ") == right
     first, _, rest = found.sentence.partition(". ")
     assert f'<h1 class="long">{first}.</h1>' in page
@@ -114,7 +114,7 @@ def test_the_page_tells_right_from_wrong_and_begins_with_the_class_that_leans_mo
     told = Findings(data | {"all": rows[0], "classes": rows[1:]}, found.page).to_html()
     table = told[told.index("Class by class") :]
     assert table.index(f">{ALL}<") < table.index(">more<") < table.index(">less<")
-    shown = examples[0].versions
+    shown = examples[0][2]
     assert f"{shown[0][2]} {shown[0][3]:.2f}</span>" in page
 
 
@@ -157,11 +157,11 @@ def answers(apart: torch.Tensor, elsewhere: torch.Tensor | float = 0.0) -> Answe
     score[:, len(ALONE) : len(ALONE) + rounds] += apart
     score[:, ALONE.index("elsewhere filled")] += elsewhere
     score[:, 0] = 0.8
-    return Answers(torch.arange(n) % 2, score, (score > 0.6).float())
+    return Answers(score, (score > 0.6).float())
 
 
 def row_of(given: Answers, level: float = 0.95, n_draws: int = 20) -> dict[str, Any]:
-    return judged({ALL: given.labels >= 0}, given, True, level, n_draws, 0)[0]
+    return judged({ALL: torch.ones(len(given.score), dtype=torch.bool)}, given, True, level, n_draws, 0)[0]
 
 
 def test_p_values_are_of_one_side() -> None:
@@ -219,8 +219,8 @@ def test_ten_pictures_are_enough_and_nine_are_not() -> None:
 
 
 def test_few_others_lend_their_backgrounds_equally_often() -> None:
-    drawn = Donors.draw(torch.tensor([0] * 6 + [1] * 2), 1, 0)
-    assert drawn.other[:6, 0].bincount(minlength=8).tolist() == [0] * 6 + [3, 3]
+    drawn = lenders(torch.tensor([0] * 6 + [1] * 2), 1, 0)
+    assert drawn[:6, 1].bincount(minlength=8).tolist() == [0] * 6 + [3, 3]
 
 
 def test_what_is_filled_is_rounded_and_blur_is_a_part_of_the_longer_side() -> None:

@@ -32,7 +32,7 @@ from seewhy.metrics.randomised import ModelRandomisation, RandomLogit
 from seewhy.metrics.removal import Deletion
 from seewhy.progress import Progress
 from seewhy.studies.bootstrap import paired
-from seewhy.studies.faithfulness import FaithfulnessStudy, _said, chosen_limits, chosen_methods, chosen_metrics, named
+from seewhy.studies.faithfulness import FaithfulnessStudy, _said, chosen_methods, chosen_metrics, named
 from seewhy.studies.faithfulness_findings import kendall_tau
 from tiny import class_folders, colour_reader
 
@@ -294,7 +294,8 @@ def test_what_a_colon_says() -> None:
     with pytest.raises(InputError) as caught:
         named("rise:many")
     assert str(caught.value) == "A limit must be a whole number of pictures above 0, as in rise:50, got 'rise:many'."
-    assert chosen_limits({"irof": 7}, ["irof", "road", "deletion"]) == {"irof": 7, "road": 50}
+    limits = FaithfulnessStudy.of("grad_cam,occlusion:9", "irof:7,road,deletion").limits
+    assert limits == {"irof": 7, "road": 50, "occlusion": 9}
 
 
 def test_all_is_everything_that_can_run() -> None:

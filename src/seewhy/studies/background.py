@@ -32,12 +32,13 @@ from .background_verdict import (
     ALL,
     ALONE,
     Answers,
-    Donors,
+    Example,
     Pixels,
     alone,
     background_page,
     filled,
     judged,
+    lenders,
     mask_check,
     overall,
     pasted,
@@ -46,15 +47,6 @@ from .background_verdict import (
 from .study import Findings, Row, beside, measured
 
 N_EXAMPLES = 6
-
-
-@dataclass(frozen=True)
-class Example:
-    """A picture of the page: name, pixels, prediction and score of each version."""
-
-    image: str
-    label: str
-    versions: tuple[tuple[str, Pixels, str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -99,8 +91,8 @@ class BackgroundStudy(Checked):
         for note in notes:
             progress.note(note)
         scenes = Scenes.of(classifier, self._drawn(items), masks, progress).usable(progress)
-        donors = Donors.draw(scenes.labels, self.n_rounds, self.seed)
-        answers = self._answers(classifier, scenes, donors, folder, progress)
+        lent = lenders(scenes.labels, self.n_rounds, self.seed)
+        answers = self._answers(classifier, scenes, lent, folder, progress)
         check = mask_check(answers, self.level)
         parts = {classifier.classes[k]: scenes.labels == k for k in scenes.labels.unique().tolist()}
         parts[ALL] = torch.ones(len(scenes.items), dtype=torch.bool)
@@ -118,7 +110,7 @@ class BackgroundStudy(Checked):
             "classes_left_out": list(scenes.classes_left_out), "settings": asdict(self),
             "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        examples = self._examples(classifier, scenes, donors)
+        examples = self._examples(classifier, scenes, lent)
         return Findings({"sentence": sentence(data), **data}, partial(background_page, examples=examples))
 
     def _drawn(self, items: Sequence[Sample]) -> list[Sample]:
@@ -131,10 +123,9 @@ class BackgroundStudy(Checked):
         return found
 
     def _answers(
-        self, classifier: Classifier, scenes: Scenes, donors: Donors, folder: Path | None, progress: Progress
+        self, classifier: Classifier, scenes: Scenes, lent: Tensor, folder: Path | None, progress: Progress
     ) -> Answers:
         model, n = classifier.digest, len(scenes.items)
-        lent = torch.cat([donors.same, donors.other], 1)
         there = torch.cat([torch.ones(n, len(ALONE), dtype=torch.bool), lent >= 0], 1)
 
         def ask(i: int) -> Row:
@@ -148,18 +139,18 @@ class BackgroundStudy(Checked):
         for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Changing backgrounds"):
             values = torch.tensor(row["values"]).float()
             score[i, there[i]], right[i, there[i]] = values[0], (values[1] == scenes.labels[i]).float()
-        return Answers(scenes.labels, score, right)
+        return Answers(score, right)
 
-    def _examples(self, classifier: Classifier, scenes: Scenes, donors: Donors) -> tuple[Example, ...]:
+    def _examples(self, classifier: Classifier, scenes: Scenes, lent: Int[Tensor, "n r"]) -> list[Example]:
         """Return the first drawn picture of each of a few classes."""
         first = [int((scenes.labels == k).nonzero()[0, 0]) for k in scenes.labels.unique().tolist()][:N_EXAMPLES]
         names, found = [*ALONE, "same class", "other class"], []
         for i in first:
-            versions = scenes.versions(i, [int(donors.same[i, 0]), int(donors.other[i, 0])], self.seed)
+            versions = scenes.versions(i, lent[i, [0, self.n_rounds]].tolist(), self.seed)
             said, decided = _answer(classifier, versions, int(scenes.labels[i]))
             told = [(names[j], versions[j], classifier.classes[decided[j]], said[j]) for j in (0, 6, 7, 1, 2, 3)]
-            found.append(Example(scenes.items[i].image, scenes.items[i].label, tuple(told)))
-        return tuple(found)
+            found.append((scenes.items[i].image, scenes.items[i].label, told))
+        return found
 
 
 @torch.no_grad()

@@ -33,6 +33,8 @@ from .bootstrap import EQUAL, Error, figure, holm, one_sided, paired_means, roun
 from .pages import between, parted
 
 Pixels = UInt8[np.ndarray, "h w 3"]
+Example = tuple[str, str, list[tuple[str, Pixels, str, float]]]
+"""A picture of the page and its class, and for each version its name, pixels, prediction and score."""
 MOST_SHIFTS = 64
 """Number of shifts tried to find a place as large as the object."""
 BLUR = 20
@@ -90,25 +92,21 @@ def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bo
     return there.roll((-shift[0], -shift[1]), (0, 1)), there
 
 
-@dataclass(frozen=True)
-class Donors:
-    """Indices of the pictures that provide the backgrounds, one column per round; −1 if no picture is left."""
+def lenders(labels: Int[Tensor, " n"], n_rounds: int, seed: int) -> Int[Tensor, "n r"]:
+    """Draw the pictures that provide the backgrounds: a column per round of the same class, then of other classes.
 
-    same: Int[Tensor, "n r"]
-    other: Int[Tensor, "n r"]
-
-    @classmethod
-    def draw(cls, labels: Int[Tensor, " n"], n_rounds: int, seed: int) -> Donors:
-        generator = torch.Generator().manual_seed(seed)
-        same, other = (torch.full((len(labels), n_rounds), -1) for _ in range(2))
-        for k in labels.unique().tolist():
-            own, rest = (labels == k).nonzero()[:, 0], (labels != k).nonzero()[:, 0]
-            own = own[torch.randperm(len(own), generator=generator)]
-            for r in range(min(n_rounds, len(own) - 1)):
-                drawn = rest[torch.randperm(len(rest), generator=generator)]
-                same[own, r] = own.roll(-(r + 1))
-                other[own, r] = drawn[torch.arange(len(own)) % len(drawn)]
-        return cls(same, other)
+    An index is −1 if no picture is left.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    lent = torch.full((len(labels), 2 * n_rounds), -1)
+    for k in labels.unique().tolist():
+        own, rest = (labels == k).nonzero()[:, 0], (labels != k).nonzero()[:, 0]
+        own = own[torch.randperm(len(own), generator=generator)]
+        for r in range(min(n_rounds, len(own) - 1)):
+            drawn = rest[torch.randperm(len(rest), generator=generator)]
+            lent[own, r] = own.roll(-(r + 1))
+            lent[own, n_rounds + r] = drawn[torch.arange(len(own)) % len(drawn)]
+    return lent
 
 
 LEAST = 0.05
@@ -122,7 +120,6 @@ ALL = "all pictures"
 class Answers:
     """Scores and correct predictions of a model for every version of every picture."""
 
-    labels: Int[Tensor, " n"]
     score: Float[Tensor, "n v"]
     right: Float[Tensor, "n v"]
 
@@ -220,7 +217,7 @@ def overall(rows: Sequence[Mapping[str, Any]]) -> str:
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
 
 
-def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Document:
+def background_page(study: dict[str, Any], examples: Sequence[Example] = ()) -> Document:
     masks, how = study["masks"], study["settings"]
     rows = [study["all"], *sorted(study["classes"], key=lambda row: -row["difference"]["value"])]
     colours: dict[str, Colour] = {"yes": "bad", "no": "good", "undecided": ""}
@@ -262,14 +259,14 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     return Document(title, first, [*sections, *closing(study)], above, (rest,))
 
 
-def _examples(examples: Sequence[Any]) -> Iterator[Block]:
+def _examples(examples: Sequence[Example]) -> Iterator[Block]:
     yield Note("Random pictures of a few classes. Below each: the predicted class, and the score of the true class.")
-    for one in examples:
+    for image, label, versions in examples:
         shown = [
-            Picture(pixels, f"{one.label}, {name}", (name, f"{'✓' if said == one.label else '✗'} {said} {score:.2f}"))
-            for name, pixels, said, score in one.versions
+            Picture(pixels, f"{label}, {name}", (name, f"{'✓' if said == label else '✗'} {said} {score:.2f}"))
+            for name, pixels, said, score in versions
         ]
-        yield Note(f"{one.label}, {one.image}", "aside")
+        yield Note(f"{label}, {image}", "aside")
         yield Pictures(shown, "row")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +34,7 @@ from ..trust.measure import trust_features
 from . import pages
 from .study import Findings, Row, beside, inputs_digest, records_in
 from .transfer import few
-from .verdicts import VERDICTS, Interval, judged, lead, mean_of
+from .verdicts import Interval, Verdict, judged, lead, mean_of
 
 T = TypeVar("T")
 PASSES, N_STEPS = 100, 20
@@ -136,6 +136,7 @@ class ClaimMaterial:
     folder: Path
     store: FeatureStore | None
     progress: Progress
+    studies: dict[str, Row] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,10 +174,6 @@ class ClaimMaterial:
         if name not in self.studies:
             self.studies[name] = run(self.folder / name).data
         return self.studies[name]
-
-    @cached_property
-    def studies(self) -> dict[str, Row]:
-        return {}
 
 
 def known_claims() -> dict[str, PaperClaim]:
@@ -256,9 +253,9 @@ class ClaimsStudy:
         rows, left = self._measured(claims, material, folder)
         if not rows:
             raise DataError(f"No claim could be tested. The first reason: {left[0]['reason']}")
-        numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
+        verdicts = [row["verdict"] for row in rows]
         of = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
-        said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")
+        said = ", ".join(f"{verdicts.count(word)} {word}" for word in get_args(Verdict))
         from .. import __version__
 
         return Findings(

@@ -297,15 +297,12 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
     x = standardised(looked.pooled, train).double()
     values, axes = torch.linalg.eigh(x[train].T @ x[train] / int(train.sum()))
     along, wanted = x @ axes, (x[train] @ axes).T @ target[train].double() / int(train.sum())
-    best: tuple[float, Tensor, Tensor] | None = None
+    fits = []
     for ridge in RIDGES:
         found = standardised((along @ (wanted / (values.clamp(min=0) + ridge)[:, None])).float(), train)
         a, b = (of[choose] - of[choose].mean(0) for of in (found, target))
-        agree = (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
-        if best is None or float(agree.mean()) > best[0]:
-            best = float(agree.mean()), found, agree
-    assert best is not None  # RIDGES is not empty
-    return best[1], best[2]
+        fits.append((found, (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)))
+    return max(fits, key=lambda fit: float(fit[1].mean()))
 
 
 def random(looked: Looked, seed: int) -> Concepts:

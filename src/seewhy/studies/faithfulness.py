@@ -115,11 +115,6 @@ def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = Fal
     return {one: AS_STUDIED[one] if one in AS_STUDIED else metrics[one]() for one in chosen}
 
 
-def chosen_limits(given: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
-    """Return the largest number of pictures for each name: the given number, or the default in :data:`LIMITS`."""
-    return {**{n: LIMITS[n] for n in names if n in LIMITS}, **given}
-
-
 def passes(method: Explain) -> float:
     """Return the number of forward passes per explanation; infinite if ``cost`` has no number."""
     cost = getattr(method, "cost", "0")
@@ -175,7 +170,7 @@ class FaithfulnessStudy:
         metric_names, of_metrics = named(metrics)
         makes = chosen_methods(method_names)
         judges = chosen_metrics(metric_names, with_masks=masks is not None)
-        limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
+        limits = {**{name: LIMITS[name] for name in (*makes, *judges) if name in LIMITS}, **of_methods, **of_metrics}
         return cls(makes, judges, limits=limits, masks=masks, seed=seed)
 
     @shown("Working out the answer")

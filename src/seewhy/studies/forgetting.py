@@ -251,17 +251,16 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
     """Return a copy of the method that does not choose the names of tested classes as unknown names."""
     own: Any = recipe
-    if "excluded" not in {f.name for f in fields(own)}:
+    if not hasattr(own, "excluded"):
         return recipe
     return replace(own, excluded=tuple(dict.fromkeys([*own.excluded, *names])))
 
 
 def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
     """Return a copy of the method with the names of classes without pictures."""
-    made = cast(Any, recipe)
-    if "new_names" not in {f.name for f in fields(made)}:
+    if not hasattr(recipe, "new_names"):
         raise InputError(
             f"{recipe.name!r} cannot use the names of classes without pictures. Use a method that can, such as ogen, "
             "or leave the names out."
         )
-    return replace(made, new_names=other_names(names, classes))
+    return recipe_named(recipe, new_names=other_names(names, classes))

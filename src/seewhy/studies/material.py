@@ -58,10 +58,6 @@ class Material:
         """Features of the test pictures."""
         return self.pictures.pooled[self.test]
 
-    @cached_property
-    def learnt(self) -> Float[Tensor, "p d"]:
-        return self.pictures.pooled[self.pool]
-
     def digest(self) -> str:
         """Return a digest of encoder, recipe, pictures and labels."""
         told, pictures = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode()), self.pictures

@@ -35,8 +35,6 @@ NUMBERS = Lines(
         Record(("key", "fits"), _SUM),
     )
 )
-ANY = Lines((Record(("key",), None),))
-"""Form of the records of user-defined studies."""
 
 
 def _plain(data: Row) -> Document:

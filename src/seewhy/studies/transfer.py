@@ -232,7 +232,7 @@ class OwnClass(Task):
 def likeness(material: Material) -> Float[Tensor, "t p"]:
     """Return the cosine similarities of test and training pictures."""
     feature = Normalise(material.recipe.power, l2=True)
-    return feature(material.tested) @ feature(material.learnt).T
+    return feature(material.tested) @ feature(material.pictures.pooled[material.pool]).T
 
 
 @dataclass(frozen=True)

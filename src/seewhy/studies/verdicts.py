@@ -10,8 +10,7 @@ import torch
 
 from .bootstrap import paired_means
 
-Verdict = Literal["shown", "partly", "too small to tell", "not shown"]
-VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "too small to tell", "not shown")
+Verdict = Literal["shown", "too small to tell", "not shown"]
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,6 @@ class Interval:
     def rounded(self) -> list[float]:
         """Return ``[value, low, high]``, for the JSON."""
         return [round(v, 4) for v in (self.value, self.low, self.high)]
-
-
-def rule_of(effect: float = 0.0) -> str:
-    """Return the rule of :func:`judged`, in words.
-
-    >>> rule_of(0.05)
-    "shown: above 0 with its whole interval; not shown: below 0.05, the paper's effect; too small to tell: else"
-    """
-    excluded = f"below {effect:g}, the paper's effect" if effect else "below 0 with its whole interval"
-    return f"shown: above 0 with its whole interval; not shown: {excluded}; too small to tell: else"
-
-
-JUDGED = rule_of()
-"""The rule for papers without a comparable effect."""
 
 
 def judged(found: Interval, effect: float = 0.0) -> Verdict:

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ... import threads
+from ...classifiers.encoded_set import EncodedSet
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, ImageError
@@ -170,26 +169,6 @@ EARLY = 10.0
 
 
 @dataclass(frozen=True)
-class Readable:
-    """Readable pictures with their features and pixel statistics."""
-
-    items: list[Sample] = field(default_factory=list)
-    encoded: list[Encoded] = field(default_factory=list)
-    facts: list[PixelFacts] = field(default_factory=list)
-
-    def subset(self, places: Sequence[int]) -> Readable:
-        items, encoded, facts = self.items, self.encoded, self.facts
-        return Readable([items[i] for i in places], [encoded[i] for i in places], [facts[i] for i in places])
-
-    def pooled(self) -> Float[Tensor, "n d"]:
-        return torch.stack([one.pooled[0] for one in self.encoded])
-
-    def finding(self, i: int, kind: str, doubt: float, why: str, **more: Any) -> Finding:
-        sample = self.items[i]
-        return Finding(kind, sample.image, sample.label, self.encoded[i].digest[:16], why, doubt=doubt, **more)
-
-
-@dataclass(frozen=True)
 class Check:
     """A check that finds wrong labels, duplicates, pictures unlike every class, and faulty pictures.
 
@@ -234,10 +213,10 @@ class Check:
         """
         progress = progress or Progress()
         findings: list[Finding] = []
-        own = _look(encoder, samples.items, store, progress, findings, early)
-        findings += [own.finding(i, kind, bad, why) for i, kind, bad, why in pixel_faults(own.facts)]
+        own, facts = _look(encoder, samples.items, store, progress, findings, early)
+        findings += [_finding(own, i, kind, bad, why) for i, kind, bad, why in pixel_faults(facts)]
         early(in_order([*findings, *_of_equal_files(own)]))
-        other = Readable() if against is None else _look(encoder, against.items, store, progress, [])
+        other = EncodedSet([], []) if against is None else _look(encoder, against.items, store, progress, [])[0]
         n, every = len(own.items), [*own.encoded, *other.encoded]
         if not n:
             raise DataError(f"None of the {len(samples)} pictures can be read. The first is {samples.items[0].image}.")
@@ -291,13 +270,16 @@ class Check:
 def _look(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding],
     early: Callable[[Sequence[Finding]], None] | None = None,
-) -> Readable:  # fmt: skip
-    """Encode the pictures; an unreadable picture becomes a finding."""
-    found, request, last = Readable(), EncodeRequest(pictures=True, miniatures=True), time.monotonic()
+) -> tuple[EncodedSet, list[PixelFacts]]:  # fmt: skip
+    """Encode the pictures, and measure their pixels; an unreadable picture becomes a finding."""
+    seen: list[Sample] = []
+    encoded: list[Encoded] = []
+    facts: list[PixelFacts] = []
+    request, last = EncodeRequest(pictures=True, miniatures=True), time.monotonic()
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
         if early is not None and time.monotonic() - last > EARLY:
-            early(in_order([*failed, *_of_equal_files(found)]))
+            early(in_order([*failed, *_of_equal_files(EncodedSet(seen, encoded))]))
             last = time.monotonic()
         if isinstance(one, Failure):
             progress.failed(one)
@@ -305,29 +287,34 @@ def _look(
             failed.append(Finding("broken", sample.image, sample.label, "", why))
             continue
         assert one.picture is not None
-        found.items.append(sample)
-        found.encoded.append(replace(one, picture=None))
+        seen.append(sample)
+        encoded.append(replace(one, picture=None))
         with threads.beside(""):
-            found.facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
-    return found
+            facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
+    return EncodedSet(seen, encoded), facts
 
 
-def _of_equal_files(own: Readable) -> Iterator[Finding]:
-    digests, splits = [one.digest for one in own.encoded], [s.split for s in own.items]
-    return _of_copies(own, Readable(), same_files(digests, len(digests), splits))
+def _finding(own: EncodedSet, i: int, kind: str, doubt: float, why: str, **more: Any) -> Finding:
+    sample = own.items[i]
+    return Finding(kind, sample.image, sample.label, own.encoded[i].digest[:16], why, doubt=doubt, **more)
 
 
-def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
+def _of_equal_files(own: EncodedSet) -> Iterator[Finding]:
+    copies = same_files(own.digests, len(own), [s.split for s in own.items])
+    return _of_copies(own, EncodedSet([], []), copies)
+
+
+def _of_no_class(own: EncodedSet, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
     proposed = {label: next(iter(nearest(label, known)), None) for label in strange}
     for i, s in enumerate(own.items):
         if s.label in strange:
             near = proposed[s.label]
             meant = f" Did you mean {near!r}?" if near else ""
             why = f"The label {s.label!r} is not one of the model's {len(known)} classes.{meant}"
-            yield own.finding(i, "class", 1.0, why, proposed=near)
+            yield _finding(own, i, "class", 1.0, why, proposed=near)
 
 
-def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterator[Finding]:
+def _of_copies(own: EncodedSet, other: EncodedSet, copies: Sequence[Copy]) -> Iterator[Finding]:
     n, items = len(own.items), [*own.items, *other.items]
     for c in copies:
         first, second = items[c.first], items[c.second]
@@ -339,22 +326,22 @@ def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterat
                 f"({how})."
             )
             splits = (str(second.split), str(first.split))
-            yield own.finding(c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
+            yield _finding(own, c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
         if c.second >= n:
             of = f", labelled {second.label!r}" if second.label not in ("", first.label) else ""
             why = f"A copy of it, {second.image}, is in the other split{of} ({how})."
-            yield own.finding(c.first, "split", c.agreement, why, pictures=(second.image,))
+            yield _finding(own, c.first, "split", c.agreement, why, pictures=(second.image,))
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):
                 why = f"It is labelled {a.label!r}, but its copy {b.image} is labelled {b.label!r} ({how})."
-                yield own.finding(i, "contradiction", c.agreement, why, proposed=b.label, pictures=(b.image,))
+                yield _finding(own, i, "contradiction", c.agreement, why, proposed=b.label, pictures=(b.image,))
         elif not across:
             why = f"It is a copy of {first.image} ({how})."
-            yield own.finding(c.second, "copy", c.agreement, why, pictures=(first.image,))
+            yield _finding(own, c.second, "copy", c.agreement, why, pictures=(first.image,))
 
 
 def _of_labels(
-    part: Readable, classes: Sequence[str], scores: HeldOutScores, issues: LabelIssues, told: set[str]
+    part: EncodedSet, classes: Sequence[str], scores: HeldOutScores, issues: LabelIssues, told: set[str]
 ) -> Iterator[Finding]:
     usual = scores.thresholds()
     for i in issues.flagged.nonzero()[:, 0].tolist():
@@ -377,10 +364,10 @@ def _of_labels(
                 f"labelled {s.label!r} has {own[0].cosine:.2f}."
             )
         more = {"proposed": classes[k], "like": Likes(own, other), "figures": figures}
-        yield part.finding(i, "label", float(issues.doubt[i]), why, **more)
+        yield _finding(part, i, "label", float(issues.doubt[i]), why, **more)
 
 
-def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:
+def _nearest(part: EncodedSet, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:
     """Return the nearest pictures with this label, without duplicates of the picture."""
     there = ((scores.labels == label) & (scores.groups != scores.groups[i])).nonzero()[:, 0]
     top = (scores.features[there] @ scores.features[i]).topk(min(NEAREST, len(there)))
@@ -388,9 +375,9 @@ def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple
     return tuple(Like(s.image, s.label, round(value, 4)) for s, value in found)
 
 
-def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[Finding]:
+def _of_strangers(part: EncodedSet, scores: HeldOutScores, seed: int) -> Iterator[Finding]:
     folds = drawn_folds(scores.groups, seed)
-    far = strangeness(part.pooled(), scores.labels, folds, scores.probabilities.shape[1])
+    far = strangeness(part.pooled, scores.labels, folds, scores.probabilities.shape[1])
     for i in (far > FAR).nonzero()[:, 0].tolist():
         value, own = float(far[i]), _nearest(part, scores, i, int(scores.labels[i]))
         nearest = f" The nearest picture with its label has a cosine of {own[0].cosine:.2f}." if own else ""
@@ -398,4 +385,4 @@ def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[
         scale = (
             "The outlier score is the distance to the nearest class, in robust standard deviations above the median."
         )
-        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, like=Likes(own), figures=scale + nearest)
+        yield _finding(part, i, "outlier", 1 - FAR / value / 2, why, like=Likes(own), figures=scale + nearest)
