@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
@@ -253,6 +254,7 @@ def _reached(row: dict[str, Any]) -> str:
 
 def _fit_prototypes(session: Session) -> NoReturn:
     """Find prototypes for a classifier, unless the folder has them already."""
+    from ..attributions.explainers import classifier_digest
     from ..prototypes import prototypes
     from ..prototypes.fitted import ARCHIVE, FOLDER, file_name
 
@@ -274,6 +276,7 @@ def _fit_prototypes(session: Session) -> NoReturn:
     if bank is None or not is_kept:
         with session.checkpoint(folder / cls.name) as checkpoint:
             bank = fit.fit(classifier, pictures, checkpoint=checkpoint, **session.kept)
+            bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
             bank.save(folder)
     first, *rest = bank.lines()
     lines = [f"{path}: {first}", *rest]
