@@ -80,7 +80,7 @@ def test_a_mean_over_a_box_is_the_integral() -> None:
 def test_pieces_are_those_that_touch() -> None:
     masks = torch.zeros(2, 6, 6, dtype=torch.bool)
     masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 4:, 3:] = masks[1, 2, 2:5] = True
-    which, boxes = pieces(masks)
+    which, boxes, _ = pieces(masks)
     assert which.tolist() == [0, 0, 1]
     assert boxes.tolist() == [[0, 0, 2, 2], [3, 4, 6, 6], [2, 2, 5, 3]]
 

@@ -117,8 +117,8 @@ def test_drawings_are_those_of_the_seed() -> None:
 
 def test_overlaps_and_confusions() -> None:
     a, b = np.array([[0, 0, 10, 10.0]]), np.array([[5, 0, 15, 10.0], [20, 20, 30, 30]])
-    assert overlap_of(a, b).tolist() == [[pytest.approx(1 / 3), 0]]
-    assert overlap_of(a, b, np.array([True, False])).tolist() == [[pytest.approx(1 / 2), 0]]
+    assert overlap_of(a[:, None], b).tolist() == [[pytest.approx(1 / 3), 0]]
+    assert overlap_of(a[:, None], b, np.array([True, False])).tolist() == [[pytest.approx(1 / 2), 0]]
     boxes = found(((0, 0, 10, 9), 1, 0.9), ((0, 0, 10, 10), 0, 0.2), ((50, 50, 60, 60), 1, 0.9))
     assert confusion([ONE], [boxes], 2, 0.5).tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
     assert confusion([ONE], [boxes], 2, 0.1).tolist() == [[1, 0, 0], [0, 0, 1], [0, 2, 0]]

@@ -222,5 +222,5 @@ def cut_regions(
     fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))
     top = fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
     # Each level separately: pieces of different levels are not merged.
-    which, boxes = pieces(torch.cat([fine > level * top for level in levels]))
+    which, boxes, _ = pieces(torch.cat([fine > level * top for level in levels]))
     return which % len(maps), boxes / FINER

@@ -181,7 +181,7 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
     n = last - first
     d = np.repeat(np.arange(len(n)), n)
     g = np.arange(len(d)) + np.repeat(first - n.cumsum() + n, n)
-    overlaps = _overlap(own.boxes[d], given.boxes[g], given.ignored[g])
+    overlaps = overlap_of(own.boxes[d], given.boxes[g], given.ignored[g])
     # Of equal overlaps the last one is taken, as in pycocotools.
     order = np.lexsort((g, overlaps, d))
     order = order[overlaps[order] >= OVERLAPS[0]]
@@ -205,15 +205,11 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
 
 
 def overlap_of(
-    found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
-) -> Float[np.ndarray, "d g"]:
+    found: Float[np.ndarray, "... 4"],
+    there: Float[np.ndarray, "... 4"],
+    ignored: Bool[np.ndarray, ...] | bool = False,
+) -> Float[np.ndarray, ...]:
     """Return intersection over union or, for an ignored true box, intersection over the detected box's area."""
-    return _overlap(found[:, None], there[None], np.zeros(len(there), bool) if ignored is None else ignored)
-
-
-def _overlap(
-    found: Float[np.ndarray, "*n 4"], there: Float[np.ndarray, "*n 4"], ignored: Bool[np.ndarray, "*n"]
-) -> Float[np.ndarray, "*n"]:
     shared = (np.minimum(found[..., 2:], there[..., 2:]) - np.maximum(found[..., :2], there[..., :2])).clip(0).prod(-1)
     own = (found[..., 2:] - found[..., :2]).prod(-1)
     whole = np.where(ignored, own, own + (there[..., 2:] - there[..., :2]).prod(-1) - shared)
@@ -228,7 +224,7 @@ def confusion(
     for given, all_ in zip(there, found, strict=True):
         sure = all_.scores >= least
         labels, boxes = all_.labels[sure], all_.boxes[sure]
-        overlaps = overlap_of(boxes, given.boxes)
+        overlaps = overlap_of(boxes[:, None], given.boxes)
         free_found, free_there = np.ones(len(boxes), bool), ~given.ignored
         for place in np.argsort(-overlaps, axis=None, kind="stable"):
             d, g = np.unravel_index(place, overlaps.shape)
@@ -237,7 +233,7 @@ def confusion(
             if free_found[d] and free_there[g]:
                 table[given.labels[g], labels[d]] += 1
                 free_found[d] = free_there[g] = False
-        on_ignored = (overlap_of(boxes, given.boxes[given.ignored]) >= overlap).any(1)
+        on_ignored = (overlap_of(boxes[:, None], given.boxes[given.ignored]) >= overlap).any(1)
         np.add.at(table[n_classes], labels[free_found & ~on_ignored], 1)
         np.add.at(table[:, n_classes], given.labels[free_there], 1)
     return table

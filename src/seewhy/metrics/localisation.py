@@ -242,21 +242,15 @@ def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
 
     An empty mask gives a box of zeros. If regions have the same size, the topmost is used.
     """
-    owner, boxes, sizes = _pieces(inside)
-    largest = np.zeros((len(inside), 4), np.int64)
-    for i in np.unique(owner):
-        mine = np.flatnonzero(owner == i)
+    owner, boxes, sizes = pieces(inside)
+    largest = torch.zeros(len(inside), 4, dtype=torch.long)
+    for i in owner.unique():
+        mine = (owner == i).nonzero()[:, 0]
         largest[i] = boxes[mine[sizes[mine].argmax()]]
-    return torch.from_numpy(largest)
+    return largest
 
 
-def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Return the connected regions of all masks: the index of each region's mask, and its box."""
-    owner, boxes, _ = _pieces(inside)
-    return torch.from_numpy(owner), torch.from_numpy(boxes)
-
-
-def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"], Int[Tensor, " m"]]:
     """Return the mask index, the box and the number of pixels of each connected region."""
     from scipy.ndimage import find_objects, label
 
@@ -264,9 +258,9 @@ def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.n
     touching[1] = True
     labels, n = label(inside.numpy(), touching)
     slices = find_objects(labels)
-    owner = np.array([part.start for part, _, _ in slices], np.int64)
-    boxes = np.array([[x.start, y.start, x.stop, y.stop] for _, y, x in slices], np.int64).reshape(n, 4)
-    return owner, boxes, np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    owner = torch.tensor([part.start for part, _, _ in slices], dtype=torch.long)
+    boxes = torch.tensor([[x.start, y.start, x.stop, y.stop] for _, y, x in slices], dtype=torch.long).reshape(n, 4)
+    return owner, boxes, torch.from_numpy(np.bincount(labels.ravel(), minlength=n + 1)[1:])
 
 
 def overlaps(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
