@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from ..errors import ModelError, WeightsError
+from ..pictures.samples import some
 from ..seeded import seeded
 from ..storage.reading import read_json, read_layout, readable, reason
 from ..threads import Together
@@ -340,10 +341,8 @@ class Missing:
         return WeightsError(f"The weights of {self.name!r} lack {_listed(self.tensors)}.{more} Save the model again.")
 
 
-def _listed(names: Iterable[str], most: int = 3) -> str:
-    first = [name[:120] for name in names]
-    n = len(first) - most
-    return ", ".join(first[:most]) + (f" and {n:,} more" if n > 0 else "")
+def _listed(names: Iterable[str]) -> str:
+    return some([name[:120] for name in names], 3)
 
 
 @torch.no_grad()

@@ -87,14 +87,12 @@ class WeightsFile:
     def open(cls, path: str | Path) -> WeightsFile:
         """Read the metadata without the weights."""
         path = Path(path).expanduser()
-        try:
-            check_regular(path)
-        except FileNotFoundError as error:
-            raise WeightsError(
-                f"There is no file {str(path)!r}. Give the path of a .safetensors or .pth file."
-            ) from error
-        except OSError as error:
-            raise _damaged(path, error) from error
+        with readable(f"The weights file {str(path)!r}", "Copy it again.", WeightsError):
+            try:
+                check_regular(path)
+            except FileNotFoundError as error:
+                cure = "Give the path of a .safetensors or .pth file."
+                raise WeightsError(f"There is no file {str(path)!r}. {cure}") from error
         said = _metadata(path) if path.suffix == ".safetensors" else {}
         sidecar = path.with_name(path.name + ".json")
         if sidecar.exists():

@@ -151,7 +151,7 @@ def _of_dataset(source: Any) -> Samples:
     labels = _labels(source)
     if isinstance(source, list | tuple):
         return _known([one[0] for one in source], labels)
-    return _fetched(lambda i: source[i][0], labels)
+    return _named(fetched(lambda i: source[i][0], len(labels)), labels)
 
 
 def column_of(source: Any, name: Any) -> list[Any]:
@@ -173,9 +173,9 @@ def _is_missing(value: Any) -> bool:
 def _of_columns(source: Any, columns: dict[str, Any]) -> Samples:
     image = columns[column_with(source, columns, "pictures")]
     labels = column_of(source, columns[column_with(source, columns, "labels")])
-    return (
-        _known(list(source[image]), labels) if hasattr(source, "iloc") else _fetched(lambda i: source[i][image], labels)
-    )
+    if hasattr(source, "iloc"):
+        return _known(list(source[image]), labels)
+    return _named(fetched(lambda i: source[i][image], len(labels)), labels)
 
 
 def _labels(source: Any) -> list[Any]:
@@ -206,11 +206,6 @@ def _known(pictures: Sequence[Any], labels: list[Any]) -> Samples:
     return _named([sample_of(one, f"picture {i}") for i, one in enumerate(pictures, 1)], labels)
 
 
-def _fetched(fetch: Callable[[int], Any], labels: list[Any]) -> Samples:
-    fetch, names = one_at_a_time(fetch), [f"picture {i}" for i in range(1, len(labels) + 1)]
-    return _named([Sample(n, pixels=InMemory(n, partial(fetch, i))) for i, n in enumerate(names)], labels)
-
-
 def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
     if not labels:
         raise DataError("The data has no pictures. Give at least two classes with pictures.")
@@ -218,15 +213,16 @@ def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
     return gathered([replace(item, label=_class_name(label, i)) for i, (item, label) in pairs])
 
 
-def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Return ``fetch`` with a lock, so that only one thread at a time reads the data set."""
+def fetched(fetch: Callable[[int], Any], n: int) -> list[Sample]:
+    """Return ``n`` samples that are read from a data set on access, by one thread at a time."""
     lock = threading.Lock()
 
-    def fetched(i: int) -> Any:
+    def load(i: int) -> Any:
         with lock:
             return fetch(i)
 
-    return fetched
+    names = [f"picture {i}" for i in range(1, n + 1)]
+    return [Sample(name, pixels=InMemory(name, partial(load, i))) for i, name in enumerate(names)]
 
 
 def _class_name(label: Any, number: int) -> str:

@@ -38,7 +38,6 @@ from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
 FloatBox = tuple[float, float, float, float]
-_Views = Sequence[Crop | None]
 
 MAX_BYTES = 2**31
 DRAFT_GAP = 2.0

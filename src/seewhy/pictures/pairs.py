@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..bounds import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_text, readable
-from .datasets import column_of, one_at_a_time, sample_of
+from .datasets import column_of, fetched, sample_of
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
-from .sources import InMemory, list_pictures
+from .sources import list_pictures
 from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, opened, rows_of, texts_in
 
 FORMS = (
@@ -230,10 +229,9 @@ def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, part
     values = {name: column_of(source, own) for name, own in own_names.items() if name not in pictures}
     rows = [{**dict.fromkeys(pictures), **{n: column[i] for n, column in values.items()}} for i in range(len(source))]
     chosen = choose(wanted, rows, parts.where)
-    kept = values.get(chosen.image or "")
-    fetch = one_at_a_time(lambda i: source[i][chosen.image])
-    for i, row in enumerate(rows):
-        where, name = f"{parts.where}, row {i + 1}", f"picture {i + 1}"
-        fetched = Sample(name, pixels=InMemory(name, partial(fetch, i)))
-        sample = fetched if kept is None else sample_of(kept[i], name)
+    samples = fetched(lambda i: source[i][chosen.image], len(rows))
+    if (kept := values.get(chosen.image or "")) is not None:
+        samples = [sample_of(one, fetch.image) for one, fetch in zip(kept, samples, strict=True)]
+    for number, (sample, row) in enumerate(zip(samples, rows, strict=True), start=1):
+        where = f"{parts.where}, row {number}"
         parts.add(replace(sample, **chosen.belonging(row, where)), chosen.texts_of(row, where))

@@ -15,6 +15,7 @@ from typing import Any, cast
 from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.reading import json_value, open_regular, reason
 from .images import MAX_BYTES
+from .samples import some
 from .sources import SUFFIXES, InMemory, natural_key
 
 TEXT_BYTES, HEADER_BYTES = 2**20, 2**20
@@ -95,8 +96,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
             "repack it without compression."
         ) from error
     if odd:
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        notes.append(f"left out {len(odd)} member(s) of {shard}: {', '.join(odd[:3])}{more}")
+        notes.append(f"left out {len(odd)} member(s) of {shard}: {some(odd, 3)}")
     yield from records.items()
 
 
