@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from seewhy.clusters import connected, k_means, links, lloyd, numbered
+from seewhy.clusters import connected, grouped, k_means, links, lloyd, numbered
 
 
 def _points(n: int = 300) -> torch.Tensor:
@@ -58,3 +58,8 @@ def test_components_join_what_any_numbering_joins() -> None:
     joined = connected(5, links(numbered(names)), links(numbered(sizes)))
     assert joined.tolist() == [0, 1, 0, 0, 2]
     assert connected(0, links(numbered([]))).tolist() == []
+
+
+def test_values_are_grouped_by_their_keys_in_order() -> None:
+    assert list(grouped((n % 3, n) for n in (5, 1, 2, 4)).items()) == [(2, [5, 2]), (1, [1, 4])]
+    assert grouped([]) == {}

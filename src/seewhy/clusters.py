@@ -1,14 +1,18 @@
-"""Clusters: k-means, and connected components."""
+"""Clusters and groups: k-means, connected components, and values by their keys."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 ROUNDS = 50
 PART = 4096
@@ -46,6 +50,18 @@ def lloyd(
         used = sums.norm(dim=1, keepdim=True) > 0 if spherical else n > 0
         centres = torch.where(used, normalize(sums, dim=1) if spherical else sums / n.clamp(min=1), centres)
     return centres, owner
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Return the values of each key; keys and values stay in order.
+
+    >>> grouped([("a", 1), ("b", 2), ("a", 3)])
+    {'a': [1, 3], 'b': [2]}
+    """
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map_only
 
+from ..clusters import grouped
 from ..encoders.base import Encoder, Layout
 from ..encoders.engines import PRECISIONS, Engine, make_engine
 from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
@@ -388,15 +389,13 @@ class _Recorder(fx.Interpreter):
         self.ended = ended
         self.values: dict[fx.Node, Any] = {}
         self.first: dict[str, fx.Node] = {}
-        self.ends: dict[fx.Node, list[str]] = {}
         last: dict[str, fx.Node] = {}
         called = {node.target for node in trunk.graph.nodes if node.op == "call_module"}
         for node in trunk.graph.nodes:
             for path in set(node.meta.get("nn_module_stack", {})) - called - {""}:
                 self.first.setdefault(path, node)
                 last[path] = node
-        for path in sorted(last, key=lambda path: -path.count(".")):
-            self.ends.setdefault(last[path], []).append(path)
+        self.ends = grouped((last[path], path) for path in sorted(last, key=lambda path: -path.count(".")))
 
     def run_node(self, n: fx.Node) -> Any:
         out = self.values[n] = super().run_node(n)

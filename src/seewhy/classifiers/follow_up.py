@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bounds import Bound, Finite
+from ..clusters import grouped
 from ..descriptions.base import Pair, WordBank, check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
@@ -67,10 +67,7 @@ class Captions(Reranking):
 
     @cached_property
     def _by_pair(self) -> dict[tuple[int, int], list[Caption]]:
-        found: dict[tuple[int, int], list[Caption]] = defaultdict(list)
-        for caption in self.captions:
-            found[caption.label, caption.rival].append(caption)
-        return dict(found)
+        return grouped(((caption.label, caption.rival), caption) for caption in self.captions)
 
     def rows_of(self, label: int, ambiguous: Sequence[int]) -> list[int]:
         """Return the rows of the captions that compare a class with the other ``ambiguous`` classes."""

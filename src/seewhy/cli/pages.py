@@ -213,11 +213,10 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
+    from ..clusters import grouped
     from ..language.textualize import read_drafts
 
-    keys: dict[str, list[str]] = {}
-    for picture in store.pictures():
-        keys.setdefault(Path(picture.name).name, []).append(picture.key)
+    keys = grouped((Path(picture.name).name, picture.key) for picture in store.pictures())
     texts = [(key, text) for name, text in read_drafts(path) for key in keys.get(name, ())]
     store.put_texts(path.stem, texts)
     return f"{len(texts)} texts of {path} to compare with"

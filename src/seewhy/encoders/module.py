@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..arguments import checked
 from ..bounds import article
+from ..clusters import grouped
 from ..errors import InputError, ModelError, UnknownNameError
 from ..types import Transform
 from .base import Encoder, Layout
@@ -74,12 +75,8 @@ class Arrangements:
             )
         rows = [out.shape[1] for out in self.outputs.values() if out.ndim == 3 and len(out) == 1]
         self._n_tokens = {n for n in rows if n > 1}
-        self._takers: dict[int, list[str]] = {}
-        self._makers: dict[tuple[int, ...], list[str]] = {}
-        for name, x in self.inputs.items():
-            self._takers.setdefault(id(x), []).append(name)
-        for name, out in self.outputs.items():
-            self._makers.setdefault(tuple(out.shape), []).append(name)
+        self._takers = grouped((id(x), name) for name, x in self.inputs.items())
+        self._makers = grouped((tuple(out.shape), name) for name, out in self.outputs.items())
 
     def last_linear(self) -> str | None:
         """Return the name of the linear layer that gives the network's output, or ``None``."""

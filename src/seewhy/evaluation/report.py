@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import check_level
+from ..clusters import grouped
 from ..encoders.stream import Views
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.object_masks import MaskSource
@@ -157,10 +157,8 @@ def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> lis
 def _confusions(
     classes: Sequence[str], samples: Sequence[Sample], labels: Tensor, predicted: Tensor
 ) -> list[dict[str, Any]]:
-    pairs: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for sample, true, guess in zip(samples, labels.tolist(), predicted.tolist(), strict=True):
-        if true != guess:
-            pairs[true, guess].append(sample.image)
+    each = zip(samples, labels.tolist(), predicted.tolist(), strict=True)
+    pairs = grouped(((true, guess), sample.image) for sample, true, guess in each if true != guess)
     most = sorted(pairs.items(), key=lambda p: (-len(p[1]), p[0]))[:N_CONFUSIONS]
     return [{"true": classes[t], "predicted": classes[g], "n": len(e), "examples": e[:5]} for (t, g), e in most]
 

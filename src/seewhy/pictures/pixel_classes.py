@@ -9,7 +9,6 @@ file are relative to the file, to ``images/`` next to it, or to the given folder
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..arguments import checked
+from ..clusters import grouped
 from ..errors import DataError, ImageError
 from ..spelling import first_repeated
 from ..storage.reading import read_json, read_text, reason
@@ -233,12 +233,12 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
     try:
         said = read_json(path)
         names = {int(c["id"]): str(c["name"]) for c in said["categories"]}
-        shapes: dict[Any, list[tuple[int, Any]]] = defaultdict(list)
-        for one in said["annotations"]:
-            if one.get("segmentation"):
-                shapes[one["image_id"]].append((int(one["category_id"]), one["segmentation"]))
-        n_boxes = len(said["annotations"]) - sum(map(len, shapes.values()))
-        images = [(shapes[i["id"]], str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]]
+        masks = [one for one in said["annotations"] if one.get("segmentation")]
+        shapes = grouped((one["image_id"], (int(one["category_id"]), one["segmentation"])) for one in masks)
+        n_boxes = len(said["annotations"]) - len(masks)
+        images = [
+            (shapes.get(i["id"], ()), str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import checked
-from ..clusters import connected, links, numbered
+from ..clusters import connected, grouped, links, numbered
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
 from ..spelling import nearest
 from ..storage.output import is_written
@@ -296,13 +296,11 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
     least one held-out picture and one training picture. Exact copies stay together. Copies that have different classes
     are never held out.
     """
-    groups: dict[str, set[str]] = defaultdict(set)
-    for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):
-        if not twice:
-            groups[label].add(digest)
+    each = zip(labels, digests, under_two_classes(labels, digests), strict=True)
+    groups = grouped((label, digest) for label, digest, twice in each if not twice)
     held: set[str] = set()
     for label in sorted(groups):
-        distinct = sorted(groups[label])
+        distinct = sorted(set(groups[label]))
         random.Random(f"{seed}|{label}").shuffle(distinct)
         if len(distinct) > 1 and fraction > 0:
             held.update(distinct[: min(len(distinct) - 1, max(1, round(fraction * len(distinct))))])
@@ -311,10 +309,9 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
 def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
     """Return, for each picture, whether an exact copy of it has another class."""
-    owners: dict[str, set[str]] = defaultdict(set)
-    for label, digest in zip(labels, digests, strict=True):
-        owners[digest].add(label)
-    return [len(owners[d]) > 1 for d in digests]
+    owners = grouped(zip(digests, labels, strict=True))
+    twice = {digest for digest, own in owners.items() if len(set(own)) > 1}
+    return [digest in twice for digest in digests]
 
 
 def content_digest(sample: Sample) -> str | None:
@@ -333,11 +330,8 @@ def content_digest(sample: Sample) -> str | None:
 
 def copies(samples: Samples) -> list[tuple[int, ...]]:
     """Return groups of indices whose pictures are identical byte for byte."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, sample in enumerate(samples.items):
-        if (digest := content_digest(sample)) is not None:
-            places[digest].append(i)
-    return [tuple(same) for same in places.values() if len(same) > 1]
+    places = grouped((content_digest(sample), i) for i, sample in enumerate(samples.items))
+    return [tuple(same) for digest, same in places.items() if digest is not None and len(same) > 1]
 
 
 def check_apart(train: Samples, test: Samples) -> None:

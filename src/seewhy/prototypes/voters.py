@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..bounds import Count, NotNegative
+from ..clusters import grouped
 from ..encoders.base import EncoderOutput
 from ..explanation.similar import Display, Like, VoteRemoval
 from ..explanation.verdict import Level, Verdict
@@ -99,9 +100,7 @@ class Voters(Prototypes):
         votes, height, width = _votes(model.head), *model.encoder.layout.to_grid(look.features).shape[2:]
         cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
         names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]
-        rows: dict[str, list[int]] = {}
-        for row, name in enumerate(votes.names):
-            rows.setdefault(name, []).append(row)
+        rows = grouped((name, row) for row, name in enumerate(votes.names))
         likeness = torch.stack([cosine[:, rows[name]].amax(1) for name in names], 1)
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from ..clusters import k_means
+from ..clusters import grouped, k_means
 from ..encoders.base import Encoder
 from ..encoders.stream import EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError
@@ -210,9 +210,7 @@ class Looked:
         if len(boxes) > self.n_pieces:  # spread over all pictures, not the first ones
             chosen = torch.randperm(len(boxes), generator=self.draws(1))[: self.n_pieces].sort().values
             boxes = [boxes[i] for i in chosen.tolist()]
-        views: dict[int, list[Crop | None]] = {}
-        for row, box in boxes:
-            views.setdefault(row, []).append(box)
+        views = grouped(boxes)
         of = list(views)
         request = EncodeRequest(views=lambda i: views[of[i]])
         stream = encode_stream(self.encoder, [self.sources[r] for r in of], store=self.store, request=request)
@@ -229,9 +227,7 @@ class Looked:
 def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, most: int) -> list[int]:
     """Return random rows, one from every class in turn, up to ``most`` per class."""
     order = torch.randperm(len(labels), generator=draws)
-    by: dict[int, list[int]] = {}
-    for row in order[among[order]].tolist():
-        by.setdefault(int(labels[row]), []).append(row)
+    by = grouped((int(labels[row]), row) for row in order[among[order]].tolist())
     return [rows[i] for i in range(most) for _, rows in sorted(by.items()) if i < len(rows)]
 
 

@@ -24,6 +24,7 @@ from ..attributions.base import Attribution
 from ..attributions.explainers import trained_digest
 from ..bounds import Count
 from ..classifiers.base import Classifier
+from ..clusters import grouped
 from ..encoders.base import Encoder, EncoderOutput
 from ..encoders.module import from_module
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
@@ -266,9 +267,7 @@ class _Runner:
     def _measure_one(self, seen: Encoded, picture: Any, at: int, records: StudyRecords) -> Iterator[str]:
         assert seen.picture is not None
         assert seen.features is not None
-        wanted: dict[str, list[str]] = {}
-        for label, name in self.wanted(at):
-            wanted.setdefault(label, []).append(name)
+        wanted = grouped(self.wanted(at))
         pixels = self.classifier.encoder.pixels([seen.picture.pixels]).contiguous()
         look = EncoderOutput(seen.features[None], seen.pooled[:1], pixels)
         target = self.classifier.head.probabilities(look.pooled).argmax(1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..clusters import grouped
 from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
@@ -188,9 +189,7 @@ def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]],
 
 
 def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for label, d in real:
-        by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)
+    by_pair = grouped(((d["better"], d["b"] if d["better"] == d["a"] else d["a"]), label) for label, d in real)
     ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
     return "".join(f"{a} is better than {b} on {', '.join(labels)}. " for (a, b), labels in ordered)
 

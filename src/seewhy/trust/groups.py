@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..clusters import connected, links, numbered
+from ..clusters import connected, grouped, links, numbered
 from ..heads.normalise import Normalise
 
 CHANCE = 0.05
@@ -182,9 +181,7 @@ def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: i
     A class whose pictures would all be in one fold is only used for training (fold -1).
     """
     order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
-    members: dict[int, list[int]] = defaultdict(list)
-    for i, group in enumerate(groups.tolist()):
-        members[group].append(i)
+    members = grouped((group, i) for i, group in enumerate(groups.tolist()))
     of, size = labels.tolist(), labels.bincount().tolist()
     placed: dict[int, list[float]] = {k: [0.0] * n_folds for k in set(of)}
     total = [0] * n_folds

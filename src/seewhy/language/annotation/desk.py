@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...clusters import grouped
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.sources import is_unicode
@@ -216,11 +217,8 @@ class AnnotationDesk:
     def figures(self) -> dict[str, Any]:
         """Return statistics on rounds, preferences and agreement as JSON (docs/json.md)."""
         judged, histories = self.store.judgements(), self.store.histories().values()
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for row in judged:
-            groups.setdefault(row["second"].split(" by ")[0], []).append(row)
         against = {}
-        for name, rows in groups.items():
+        for name, rows in grouped((row["second"].split(" by ")[0], row) for row in judged).items():
             nets = net_preference([row["answers"] for row in rows], [row["picture"] for row in rows])
             against[name] = {d: {k: round(v, 4) for k, v in vars(net).items()} for d, net in nets.items()}
         return {
@@ -234,9 +232,7 @@ class AnnotationDesk:
 
 def records(store: AnnotationStore, rule: StopRule) -> Iterator[dict[str, Any]]:
     """Yield one record per picture: objects, text, all versions and all comparisons."""
-    judged: dict[str, list[dict[str, Any]]] = {}
-    for row in store.judgements():
-        judged.setdefault(row.pop("picture"), []).append(row)
+    judged = grouped((row.pop("picture"), row) for row in store.judgements())
     for picture in store.pictures():
         versions = {task: store.versions(picture.key, task) for task in TASKS}
         objects = objects_of(versions["objects"][-1].content) if versions["objects"] else ()

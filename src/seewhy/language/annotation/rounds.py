@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ...clusters import grouped
 from ...studies.bootstrap import paired
 from .records import DIMENSIONS, BoxedObject, Content, Version
 
@@ -288,9 +289,7 @@ def _squares(values: Sequence[float]) -> float:
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Compute the agreement of annotators per dimension, over pairs of texts that several annotators compared."""
-    pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
-    for row in judgements:
-        pairs[row["picture"], row["first"], row["second"]].append(row["answers"])
+    pairs = grouped(((row["picture"], row["first"], row["second"]), row["answers"]) for row in judgements)
     several = [answers for answers in pairs.values() if len(answers) >= 2]
     rows: dict[str, dict[str, Any]] = {}
     for name in DIMENSIONS if several else ():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 
+from ...clusters import grouped
 from ...encoders.names import imagenet_classes, wordnet
 from .prompts import spoken
 
@@ -49,11 +49,7 @@ def _realm(synset: str) -> str:
 
 @cache
 def _synsets() -> Mapping[frozenset[str], Sequence[str]]:
-    found: dict[frozenset[str], list[str]] = defaultdict(list)
-    for synset, (names, _) in wordnet().items():
-        for name in names:
-            found[words_of(name)].append(synset)
-    return dict(found)
+    return grouped((words_of(name), synset) for synset, (names, _) in wordnet().items() for name in names)
 
 
 @cache

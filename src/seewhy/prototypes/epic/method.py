@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from ...attributions.base import EncoderOutput, Explainable, Target
 from ...bounds import Count
+from ...clusters import grouped
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
 from ...explanation.similar import Display, Like, NeighbourShare, PrototypePurity
@@ -83,11 +84,9 @@ class EPICBank(FittedBank):
     def spoken(self) -> dict[str, Any]:
         """Return the prototypes of each channel: file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
-        channels: dict[str, list[list[Any]]] = {}
         rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
-        for channel, sign, owner, box in rows:
-            channels.setdefault(f"{'+' if sign > 0 else '-'}{channel}", []).append([owner, box])
-        return {"pictures": pictures, "prototypes": channels}
+        own = ((f"{'+' if sign > 0 else '-'}{channel}", [owner, box]) for channel, sign, owner, box in rows)
+        return {"pictures": pictures, "prototypes": grouped(own)}
 
     def lines(self) -> list[str]:
         m = self.measures

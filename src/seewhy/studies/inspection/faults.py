@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.known_pictures import compact
 from ...classifiers.linear.recipe import Linear
-from ...clusters import connected, links, numbered
+from ...clusters import connected, grouped, links, numbered
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded
 from ...errors import InputError, needs
@@ -69,10 +68,7 @@ def find_copies(
     """Return the pairs of duplicate pictures, in the order of the data."""
     n = len(digests)
     n_own = n if n_own is None else n_own
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, digest in enumerate(digests):
-        places[digest].append(i)
-    files = list(places.values())  # files of the data come first
+    files = list(grouped((digest, i) for i, digest in enumerate(digests)).values())  # files of the data come first
     of = [file[0] for file in files]
     likeness = Likeness(stacked([miniatures[i] for i in of]), compact(pooled[of]).float() if n else None)
     found = [
