@@ -313,7 +313,7 @@ class Elsewhere(Detector):
 
     classes = ("red",)
 
-    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         yield Failure("a", "b")
 
 

@@ -112,7 +112,7 @@ def test_pictures_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
     segmenter = MaskCLIP().build(colours(), list(COLOURS))
     nothing, drawn = np.zeros((0, 3, 3), np.uint8), [picture(40 + i, 40) for i in range(9)]
     many = [picture(), str(tmp_path / "bad.jpg"), nothing, *drawn]
-    found = list(segmenter.segment_all(many, batch_size=2))
+    found = list(segmenter.segment_all(many))
     assert [type(one) for one in found] == [Segmentation, Failure, Failure, *[Segmentation] * 9]
     assert [one.size[0] for one in found[3:] if isinstance(one, Segmentation)] == [*range(40, 49)]
     alone = segmenter.segment(picture(44, 40))

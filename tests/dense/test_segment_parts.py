@@ -68,6 +68,9 @@ def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkey
     assert "7" in page
     assert len(json.loads((tmp_path / "seg" / "segments.json").read_text("utf-8"))["images"]) == 7
     SegmentFolder(tmp_path / "seg", NAMES).add(result())  # its own it writes over
+    many = SegmentFolder(tmp_path / "many", NAMES)
+    many._names |= {Path(result().image).stem, *(f"{Path(result().image).stem}-{i}" for i in range(2, 1000))}
+    assert many.add(result()).stem.endswith("-1000")
     (tmp_path / "seg" / "mine.png").write_bytes(b"mine")
     for force in (False, True):
         with pytest.raises(ForeignFileError, match=r"mine\.png"):

@@ -106,17 +106,17 @@ MOST = 4
 class Packed(nn.Module):
     """A trunk whose output also contains feature maps of earlier stages, packed into channels."""
 
-    def __init__(self, trunk: nn.Module, stages: Sequence[Stage], times: Sequence[int]) -> None:
+    def __init__(self, trunk: nn.Module, stages: Sequence[tuple[Stage, int]]) -> None:
         super().__init__()
-        self.trunk, self.stages, self.times = trunk, tuple(stages), tuple(times)
+        self.trunk, self.stages = trunk, tuple(stages)
 
     def forward(self, pixels: Float[Tensor, "b 3 _y _x"]) -> Float[Tensor, "b c h w"]:
         found: dict[str, Tensor] = {}
-        with hooked(listen(self.trunk, stage.layer, found) for stage in self.stages):
+        with hooked(listen(self.trunk, stage.layer, found) for stage, _ in self.stages):
             last = self.trunk(pixels)
         finer = [
             pixel_unshuffle(Layout(stage.kind).to_grid(found[stage.layer]), times)  # type: ignore[arg-type]
-            for stage, times in zip(self.stages, self.times, strict=True)
+            for stage, times in self.stages
         ]
         return torch.cat([last, *finer], 1)
 
@@ -130,22 +130,20 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
     """
     if n == 1:
         return encoder
-    stages: list[Stage] = []
-    times: list[int] = []
+    stages: list[tuple[Stage, int]] = []
     if encoder.layout.kind == "nchw":
         with suppress(ModelError):  # all its maps have the same size
             *finer, last = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels=16)
             for stage in reversed(finer):
                 times_down, times_across = (a / b for a, b in zip(stage.grid, last.grid, strict=True))
                 if times_down == times_across == int(times_down) and len(stages) < n - 1:
-                    stages.append(stage)
-                    times.append(int(times_down))
+                    stages.append((stage, int(times_down)))
     if not stages:
         return encoder
-    made = f"{encoder.fingerprint}:levels:{[stage.layer for stage in stages]}"
+    made = f"{encoder.fingerprint}:levels:{[stage.layer for stage, _ in stages]}"
     return encoder.but(
-        trunk=lambda: Packed(encoder.trunk, stages, times).eval(),
-        layout=replace(encoder.layout, finer=tuple((s.width, t) for s, t in zip(stages, times, strict=True))),
+        trunk=lambda: Packed(encoder.trunk, stages).eval(),
+        layout=replace(encoder.layout, finer=tuple((s.width, t) for s, t in stages)),
         fingerprint=hashlib.sha256(made.encode()).hexdigest(),
     )
 

@@ -96,7 +96,7 @@ class PretrainedSegmenter(NamesPixels):
     texts: Float[Tensor, "k d"] = field(repr=False)
     how: CLIPSeg
 
-    def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
         return one_by_one(pictures, self._named)
 
     @torch.no_grad()

@@ -205,12 +205,9 @@ class Detector(Finder):
         """Find the objects in a picture; raise ``ImageError`` if it cannot be read."""
         return self.find(picture)
 
-    @abstractmethod
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         """Find the objects in many pictures, in order; an unreadable picture yields a failure."""
-
-    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        return self.detect_all(pictures)
+        return self.find_all(pictures)
 
 
 class NamesPixels(Finder):
@@ -221,12 +218,9 @@ class NamesPixels(Finder):
         """Name every pixel of a picture; raise ``ImageError`` if it cannot be read."""
         return self.find(picture)
 
-    @abstractmethod
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
         """Name the pixels of many pictures, in order; an unreadable picture yields a failure."""
-
-    def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
-        return self.segment_all(pictures)
+        return self.find_all(pictures)
 
 
 class Scorer(ABC):
@@ -303,8 +297,8 @@ class Segmenter(Checked, NamesPixels):
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
             raise ValueError(f"it must give {len(self.classes)} finite scores, one per class, got {scores.shape[1]}")
 
-    def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
-        for looked in self.reader.looked(pictures, batch_size=batch_size):
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        for looked in self.reader.looked(pictures):
             yield looked if isinstance(looked, Failure) else self._named(looked)
 
     @torch.no_grad()

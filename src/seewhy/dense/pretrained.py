@@ -86,7 +86,7 @@ class PretrainedDetector(Detector):
     keep: Keep
     tiles: int = 1
 
-    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         return one_by_one(pictures, self._found)
 
     @torch.no_grad()

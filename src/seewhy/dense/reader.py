@@ -29,8 +29,8 @@ Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
 """Largest input, as a multiple of the encoder's input size, that is not cut into windows."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
-MOST_KEPT = 2**30
-"""Largest number of cached values (2 GB)."""
+MOST_KEPT, AT_ONCE = 2**30, 8
+"""Largest number of cached values (2 GB), and number of windows that are encoded together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +73,13 @@ class Reader(Checked):
         n = tiling(size, self.along)
         return Windows((1, 1) if n == (1, 1) else self.cells, n)
 
-    def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
+    def looked(self, pictures: Iterable[Any]) -> Iterator[Looked | Failure]:
         """Encode many pictures, in order."""
         if self.kept is None:
-            yield from self._look(pictures, batch_size)
+            yield from self._look(pictures)
             return
         names = list(pictures)
-        new = self._look([name for name in names if name not in self.kept], batch_size)
+        new = self._look([name for name in names if name not in self.kept])
         room = MOST_KEPT - sum(one.features.numel() for one in self.kept.values())
         for name in names:
             one = self.kept.get(name) or next(new)
@@ -90,13 +90,13 @@ class Reader(Checked):
                 one = replace(one, features=half.features.float())
             yield one
 
-    def _look(self, pictures: Iterable[Any], batch_size: int) -> Iterator[Looked | Failure]:
-        at_once = max(1, batch_size // self.along**2)
+    def _look(self, pictures: Iterable[Any]) -> Iterator[Looked | Failure]:
+        at_once = max(1, AT_ONCE // self.along**2)
         _ = self.encoder.engine
         # At least as many pictures as threads wait decoded, so that the engine never does.
         stream = map_ahead(lambda one: self.cut(*one), enumerate(pictures, 1), 2 * at_once)
         while reads := list(islice(stream, at_once)):
-            yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
+            yield from each_beside(self.encoder.engine.name, self._looked(reads))
 
     def cut(self, number: int, source: Any) -> CutPicture | Failure:
         """Read a picture and cut it into windows."""
@@ -110,9 +110,9 @@ class Reader(Checked):
         except ImageError as error:
             return Failure(name, error.reason)
 
-    def _looked(self, reads: list[CutPicture | Failure], batch_size: int) -> Generator[Looked | Failure, None, None]:
+    def _looked(self, reads: list[CutPicture | Failure]) -> Generator[Looked | Failure, None, None]:
         pixels = [p.pixels for r in reads if isinstance(r, CutPicture) for p in r.seen]
-        split = [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+        split = [pixels[i : i + AT_ONCE] for i in range(0, len(pixels), AT_ONCE)]
         parts = [self.encoder.forward_features(self.encoder.pixels(part)) for part in split]
         features = torch.cat(parts) if parts else torch.empty(0)
         first = 0

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -263,23 +264,17 @@ class Keep:
         return tuple(regions)
 
 
-def _mask_folder(path: Path) -> Path:
-    """Create a folder for masks; a folder with other pictures would mix them with the masks."""
-    if not is_written(output_folder(path)):
-        for entry in path.iterdir():
+class SegmentFolder:
+    """An output folder of segmented pictures, with masks, a COCO file and a page."""
+
+    def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
+        self.path, self.force = output_folder(path), force
+        for entry in () if is_written(path) else path.iterdir():
             if is_picture(entry.name, str(entry)) and not is_own(entry):
                 raise ForeignFileError(
                     f"{path} has the picture {entry.name}, which SeeWhy did not write, so masks and pictures would be "
                     "mixed. Give a new folder with -o; --force does not help."
                 )
-    return path
-
-
-class SegmentFolder:
-    """An output folder of segmented pictures, with masks, a COCO file and a page."""
-
-    def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
-        self.path, self.force = _mask_folder(path), force
         check_file(path / COCO, force=force)
         check_file(path / INDEX, force=force)
         self._number = {name: i for i, name in enumerate(classes, 1)}  # from 1, as COCO has it
@@ -300,14 +295,10 @@ class SegmentFolder:
             self._annotations.append({**own, **place, **coded})
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
         stem = safe_stem(result.image)
-        for name in (stem, *(f"{stem}-{i}" for i in range(2, 1000))):
-            if name.casefold() not in self._names:
-                self._names.add(name.casefold())
-                return write(self.path / f"{name}.png", result.to_png(), force=self.force)
-        raise ForeignFileError(
-            f"All possible file names for the mask of {result.image} are taken in {self.path}. Give another folder "
-            "with -o."
-        )
+        names = chain([stem], (f"{stem}-{i}" for i in count(2)))
+        name = next(name for name in names if name.casefold() not in self._names)
+        self._names.add(name.casefold())
+        return write(self.path / f"{name}.png", result.to_png(), force=self.force)
 
     def finish(self) -> Path:
         """Write the COCO file and the page, and return the path of the page."""

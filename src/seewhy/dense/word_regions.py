@@ -133,7 +133,7 @@ class RegionDetector(Detector):
     words: Words = field(repr=False)
     presence: Presence = field(repr=False)
 
-    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         for looked in self.reader.looked(pictures):
             yield looked if isinstance(looked, Failure) else self._found(looked)
 

@@ -99,7 +99,7 @@ class TrainedDetector(Detector):
         finder = cast(Any, self.finder).named(self.reader.encoder, names)
         return replace(self, classes=names, finder=finder, thresholds=tuple(known.get(n, mean) for n in names))
 
-    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         for looked in self.reader.looked(pictures):
             yield looked if isinstance(looked, Failure) else self.found(looked)
 
