@@ -32,7 +32,7 @@ from torch import Tensor
 import seewhy
 from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.finders import Looked, Segmenter
-from seewhy.dense.linear import Affine, Linear
+from seewhy.dense.linear import Linear
 from seewhy.dense.mask_training import Maps
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.miou import N_SHUFFLES, mean_iou, pixel_confusion, shuffled, sums
@@ -81,9 +81,8 @@ class World:
 
     def looked(self, data: MaskedPictures) -> Looks:
         """What is measured on."""
-        empty = Affine.empty(len(self.classes))
-        reader = DenseCLIP(levels=LEVELS).segmenter(self.encoder, self.classes, empty)
-        return [(one, truth) for one, truth, _ in reader.reader.with_masks(data, Progress(), "Looking")]
+        reader = DenseCLIP(levels=LEVELS).reader(self.encoder)
+        return [(one, truth) for one, truth, _ in reader.with_masks(data, Progress(), "Looking")]
 
     @cached_property
     def held(self) -> Looks:

@@ -77,7 +77,7 @@ LEVELS, N_DRAWS, N_BOX_DRAWS = 3, 2000, 400
 
 def trained(encoder: Encoder, world: World, crops: Crops, how: DenseCLIP) -> list[Any]:
     """Of each test picture: pixels by true class and by class found."""
-    made = how.learn_encoder(encoder, world.classes, crops, progress=(progress := Progress()))
+    made = how.learn(encoder, world.classes, crops, progress=(progress := Progress()))
     print(*progress.notes, sep="\n", flush=True)
     looked = made.reader.with_masks(world.test, progress, "Looking")
     return [
@@ -105,7 +105,7 @@ class Boxes:
             made = composites(n, self.args.seed + i)
             made.masked(self.folder / f"boxes{i}")
             sides.append(made.boxed(self.folder / f"boxes{i}"))
-        return Reader(encoder_of_captions(), 1.0).keeping(), sides[0], sides[1]
+        return Reader(encoder_of_captions(), 1.0, kept={}), sides[0], sides[1]
 
     def arm(self, kind: Any, seed: int) -> dict[str, Any]:
         """AP50 on the test pictures, and on pictures drawn from them again, the same for every arm."""
@@ -214,7 +214,7 @@ class Trials:
         world = self.worlds[name]
         if name not in self.crops:
             self.encoders[name] = ENCODERS[name]()
-            reader = how.segmenter_before(self.encoders[name], world.classes).reader
+            reader = how.reader(self.encoders[name])
             self.crops[name] = Crops.of(reader, world.train, Progress())
         return trained(self.encoders[name], world, self.crops[name], how)
 

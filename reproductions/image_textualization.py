@@ -22,7 +22,7 @@ import numpy as np
 from claims import Claim, Report, command, lead, machine, mean_of, parser, verdict
 from text_metrics import readability, score_objects
 
-from seewhy.language.experts import COLOURS, FoundObject, Scene, colour_name
+from seewhy.language.experts import COLOURS, FoundObject, colour_name
 from seewhy.language.textualize import (
     Textualized,
     Textualizer,
@@ -31,6 +31,7 @@ from seewhy.language.textualize import (
     position_in_words,
     size_in_words,
 )
+from seewhy.pictures.images import Picture
 
 NAME = "image_textualization"
 SIDE = 160
@@ -50,7 +51,7 @@ class Drawn:
         depth: the depth map they were drawn with; larger is nearer.
     """
 
-    scene: Scene
+    scene: Picture
     there: tuple[FoundObject, ...]
     depth: np.ndarray
 
@@ -77,7 +78,7 @@ def drawn(rng: np.random.Generator, n: int) -> Drawn:
         depth[mask] = near
         there.append(FoundObject(str(label), box_of(mask), size=float(mask.mean()), depth=near))
     digest = f"{rng.integers(1 << 60):064x}"
-    return Drawn(Scene("drawn", digest, pixels, SIDE, SIDE), tuple(there), depth)
+    return Drawn(Picture("drawn", pixels, (SIDE, SIDE), (0, 0, SIDE, SIDE), digest), tuple(there), depth)
 
 
 def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
@@ -88,7 +89,7 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
 class PixelDetector:
     """Measures the pixels: connected areas that are no background; the form from how much of the box is filled."""
 
-    def detect(self, scene: Scene) -> list[FoundObject]:
+    def detect(self, scene: Picture) -> list[FoundObject]:
         left = (scene.pixels.astype(int) - 245).any(2)
         found = []
         while left.any():
@@ -114,7 +115,7 @@ class PixelDetector:
 class Outline:
     """The object in a box: what is no background there."""
 
-    def segment(self, scene: Scene, box: tuple[float, float, float, float]) -> np.ndarray:
+    def segment(self, scene: Picture, box: tuple[float, float, float, float]) -> np.ndarray:
         mask = (scene.pixels.astype(int) - 245).any(2)
         left, top, right, bottom = (round(v * SIDE) for v in box)
         inside = np.zeros_like(mask)
@@ -128,7 +129,7 @@ class Depth:
 
     drawn: Drawn
 
-    def nearness(self, scene: Scene) -> np.ndarray:
+    def nearness(self, scene: Picture) -> np.ndarray:
         return self.drawn.depth
 
 
@@ -138,7 +139,7 @@ class Encoded:
 
     detector: Any
 
-    def supports(self, scene: Scene, phrase: str) -> bool:
+    def supports(self, scene: Picture, phrase: str) -> bool:
         return any(o.label == phrase for o in self.detector.detect(scene))
 
 
@@ -158,7 +159,7 @@ class Worse:
     false: float
     seed: int
 
-    def detect(self, scene: Scene) -> list[FoundObject]:
+    def detect(self, scene: Picture) -> list[FoundObject]:
         rng = np.random.default_rng([self.seed, int(scene.digest, 16) % (1 << 30)])
         found = [o for o in self.drawn.there if rng.random() < self.recall]
         absent = [v for v in VOCABULARY if all(v != o.label for o in self.drawn.there)]
@@ -178,7 +179,7 @@ class Chance:
     passes: float
     seed: int
 
-    def supports(self, scene: Scene, phrase: str) -> bool:
+    def supports(self, scene: Picture, phrase: str) -> bool:
         rng = np.random.default_rng([self.seed, VOCABULARY.index(phrase), int(scene.digest, 16) % (1 << 30)])
         return bool(rng.random() < (self.keeps if any(o.label == phrase for o in self.drawn.there) else self.passes))
 

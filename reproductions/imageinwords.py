@@ -304,7 +304,7 @@ def preference(ways: dict[str, list[dict[str, float]]]) -> Claim:
         whole = points(a["f1"] - b["f1"])
         given = {"comprehensiveness": more, "specificity": more, "hallucination": cleaner}
         rows.append({d: given.get(d, whole) for d in DIMENSIONS})
-    net = net_preference(rows)
+    net = net_preference(rows, list(map(str, range(len(rows)))))
     said = ", ".join(f"{d.replace('_', ' ')} {100 * v.value:+.0f}" for d, v in net.items())
     return Claim(
         claim="Side by side, texts of three people in turn are preferred to those of one.",

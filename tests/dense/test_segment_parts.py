@@ -22,6 +22,7 @@ import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
 from seewhy.dense.linear import Affine, Linear, gathered
 from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.reader import Reader
 from seewhy.dense.regions import NOTHING, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, UnknownNameError
@@ -171,7 +172,7 @@ def test_numbers_that_are_not_finite_are_named() -> None:
 
 def test_cells_that_are_learnt_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = load_masks(data)
-    bare = Linear().segmenter(colours(), given.classes, Affine.empty(3))
+    bare = Reader(colours(), Linear().zoom)
     cells = gathered(bare, given, 0, Progress())
     assert cells.picture.bincount().tolist() == [256] * 4
     torch.testing.assert_close(cells.shares.sum(1), torch.ones(len(cells.shares)))

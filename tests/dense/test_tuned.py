@@ -109,7 +109,7 @@ def test_names_behind_contexts_learn_beside_it(data: Path, tmp_path: Path) -> No
 
 def task_of(encoder: Encoder, data: Path, **how: Any) -> tuple[FromPixels, Crops, DenseCLIP]:
     given, recipe = load_masks(data), DenseCLIP(**SHORT, **how)
-    crops = Crops.of(recipe.segmenter_before(encoder, given.classes).reader, given, Progress())
+    crops = Crops.of(recipe.reader(encoder), given, Progress())
     image = ImageCopy.before(encoder).learn(encoder, recipe.train)
     learner = encoder.but(trunk=lambda: image.trunk, head=image.pool, engine="torch")
     looks = Reader(learner, recipe.zoom, recipe.levels).encoder

@@ -15,7 +15,7 @@ from PIL import Image
 
 from schemas import check
 from seewhy.errors import DataError
-from seewhy.language.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
+from seewhy.language.experts import WHOLE, BoxSegmenter, CellDetector, CellVerifier, FoundObject, colour_name
 from seewhy.language.textualize import (
     Drafter,
     Textualizer,
@@ -33,9 +33,10 @@ from seewhy.language.textualize import (
     without,
 )
 from seewhy.language.writers import Prompt, Writer, WriterSession, Written
+from seewhy.pictures.images import Picture, read_picture
 from seewhy.types import Failure
 
-SCENE = Scene("x.png", "d" * 64, np.full((200, 200, 3), 255, np.uint8), 100, 50)
+SCENE = Picture("x.png", np.full((200, 200, 3), 255, np.uint8), (100, 50), (0, 0, 100, 50), "d" * 64)
 CUP = FoundObject("cup", (0.0, 0.8, 0.1, 1.0), 0.9, "red", depth=8.0)
 PLATE = FoundObject("plate", (0.3, 0.3, 0.7, 0.7), 0.8, "white", depth=4.0)
 
@@ -44,7 +45,7 @@ PLATE = FoundObject("plate", (0.3, 0.3, 0.7, 0.7), 0.8, "white", depth=4.0)
 class Finds:
     found: tuple[FoundObject, ...] = (CUP, PLATE)
 
-    def detect(self, scene: Scene) -> Sequence[FoundObject]:
+    def detect(self, scene: Picture) -> Sequence[FoundObject]:
         return self.found
 
 
@@ -52,7 +53,7 @@ class Finds:
 class Knows:
     there: frozenset[str] = frozenset({"cup", "plate"})
 
-    def supports(self, scene: Scene, phrase: str) -> bool:
+    def supports(self, scene: Picture, phrase: str) -> bool:
         return phrase in self.there
 
 
@@ -136,7 +137,9 @@ def test_colours_have_names() -> None:
 
 
 def test_the_ellipse_in_a_box() -> None:
-    mask = BoxSegmenter().segment(Scene("", "", np.zeros((400, 400, 3), np.uint8), 1, 1), (0.0, 0.0, 1.0, 1.0))
+    mask = BoxSegmenter().segment(
+        Picture("", np.zeros((400, 400, 3), np.uint8), (1, 1), (0, 0, 1, 1), ""), (0, 0, 1, 1)
+    )
     assert mask.mean() == pytest.approx(np.pi / 4, abs=0.002)
 
 
@@ -238,14 +241,14 @@ def test_with_the_library_s_own_experts_on_a_photograph(photo: Path, tmp_path: P
     import seewhy
 
     classifier = seewhy.zero_shot(["cat", "airplane", "pizza"])
-    found = CellDetector(classifier).detect(Scene.read(str(photo)))
+    found = CellDetector(classifier).detect(read_picture(str(photo), WHOLE))
     assert found[0].label == "cat"
     verifier = CellVerifier(classifier)
-    assert verifier.supports(Scene.read(str(photo)), "cat")
-    assert not verifier.supports(Scene.read(str(photo)), "airplane")
+    assert verifier.supports(read_picture(str(photo), WHOLE), "cat")
+    assert not verifier.supports(read_picture(str(photo), WHOLE), "airplane")
     pipeline, drafter = offline(classifier), Drafter(classifier, None, {photo.name: "A cat. An airplane lands."})
     (row,) = textualize_all([str(photo)], pipeline, drafter, tmp_path / "d.jsonl", "x")
     assert not isinstance(row, Failure)
     assert "airplane" in row["del_obj_from_desc"]
     assert "airplane" not in row["description"]
-    assert Drafter(classifier)(Scene.read(str(photo))) == "A photo of a cat."
+    assert Drafter(classifier)(read_picture(str(photo), WHOLE)) == "A photo of a cat."

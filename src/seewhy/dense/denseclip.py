@@ -27,7 +27,6 @@ from ..training.memory import training_cost
 from . import segmenters
 from .cells import MOST, attended_cells, joint_cells, unpacked
 from .finders import Scorer, Segmenter
-from .linear import Affine
 from .mask_training import Crops, FromMaps, FromPixels, Maps, channels_of, moments
 from .parts import PooledScore
 from .pixel_text import GROUPS, Prompting, TextDecoder, Texts, texts_for
@@ -150,51 +149,40 @@ class DenseCLIP:
         progress = progress or Progress()
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
-        if self.train == "none" and not self.crops:
-            maps = self.look(encoder, data, progress)
-            return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
-        crops = Crops.of(self.segmenter_before(encoder, data.classes).reader, data, progress)
-        return self.learn_encoder(encoder, data.classes, crops, checkpoint=kept, progress=progress)
+        once = self.train == "none" and not self.crops
+        looked = self.look(encoder, data, progress) if once else Crops.of(self.reader(encoder), data, progress)
+        return self.learn(encoder, data.classes, looked, checkpoint=kept, progress=progress)
+
+    def reader(self, encoder: Encoder) -> Reader:
+        return Reader(encoder, self.zoom, self.levels)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
         """Encode all training windows."""
-        return Maps.of(self.segmenter_before(encoder, data.classes).reader, data, self.cells, progress or Progress())
+        return Maps.of(self.reader(encoder), data, self.cells, progress or Progress())
 
     def learn(
         self,
         encoder: Encoder,
         classes: tuple[str, ...],
-        maps: Maps,
+        looked: Maps | Crops,
         *,
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        network = self._network(encoder, classes, maps)
-        task = FromMaps(network, self.tau, self.auxiliary, maps.layout)
-        train(task, maps.data(), self.training, checkpoint=checkpoint, progress=progress)
-        trained_on = f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks"
-        return self._made(encoder, classes, network, trained_on)
-
-    def learn_encoder(
-        self,
-        encoder: Encoder,
-        classes: tuple[str, ...],
-        crops: Crops,
-        *,
-        checkpoint: tuple[Path, str] | None = None,
-        progress: Progress | None = None,
-    ) -> Segmenter:
-        """Train the decoder, and the encoder if requested, on random crops."""
-        network, image = self._network(encoder, classes, crops), ImageCopy.before(encoder).learn(encoder, self.train)
-        learner = encoder.but(trunk=lambda: image.trunk, head=image.pool, engine="torch")
-        looks = Reader(learner, self.zoom, self.levels).encoder
-        task, data = FromPixels(network, self.tau, self.auxiliary, image, looks, self.cells), crops.data()
-        progress = progress or Progress()
+        """Train the decoder on encoded windows, or on random crops, with the encoder if requested."""
+        progress, data, network = progress or Progress(), looked.data(), self._network(encoder, classes, looked)
+        if isinstance(looked, Maps):
+            still = FromMaps(network, self.tau, self.auxiliary, looked.layout)
+            train(still, data, self.training, checkpoint=checkpoint, progress=progress)
+            trained_on = f"{len(looked.maps)} windows of {looked.n_pictures} pictures with masks"
+            return self._made(encoder, classes, network, trained_on)
+        image = ImageCopy.before(encoder).learn(encoder, self.train)
+        looks = self.reader(encoder.but(trunk=lambda: image.trunk, head=image.pool, engine="torch")).encoder
+        task = FromPixels(network, self.tau, self.auxiliary, image, looks, self.cells)
         progress.note(training_cost(task, data, self.training))
         train(task, data, self.training, checkpoint=checkpoint, progress=progress)
-        trained_on = (
-            f"windows of {data.n_samples} pictures with masks, cut at random {self.n_steps * self.batch_size} times"
-        )
+        n_crops = self.n_steps * self.batch_size
+        trained_on = f"windows of {data.n_samples} pictures with masks, cut at random {n_crops} times"
         if self.train == "none":
             return self._made(encoder, classes, network, trained_on)
         made = self._made(image.with_text(encoder), classes, network, f"{trained_on}, with the encoder ({self.train})")
@@ -224,12 +212,8 @@ class DenseCLIP:
         made = self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
         return replace(made, trained_on=trained_on)
 
-    def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
-        """Return a segmenter that has no trained decoder yet and is used to encode the training pictures."""
-        return self.segmenter(encoder, classes, Affine.empty(len(classes)))
-
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        layout = self.segmenter_before(encoder, classes).encoder.layout
+        layout = self.reader(encoder).encoder.layout
         names = None
         if self.prompting == "pre":
             names = Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])

@@ -23,7 +23,7 @@ from . import segmenters
 from .finders import Scorer, Segmenter
 from .miou import cell_counts, mean_iou, pixel_confusion, sums
 from .parts import PooledScore
-from .reader import LARGEST
+from .reader import LARGEST, Reader
 
 CS = (1e-3, 1e-2, 1e-1)
 """Values of the regularisation parameter ``C`` to try."""
@@ -73,8 +73,7 @@ class Linear(Checked):
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
         progress = progress or Progress()
-        bare = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
-        cells = gathered(bare, data, self.seed, progress)
+        cells = gathered(Reader(encoder, self.zoom), data, self.seed, progress)
         mean, spread = cells.features.mean(0), cells.features.std(0).clamp(min=1e-6)
         x, k = (cells.features - mean) / spread, len(data.classes)
         pictures = cells.picture.unique()
@@ -102,10 +101,6 @@ class Affine(Scorer):
     bias: Float[Tensor, " k"]
     scale: float = 1.0
 
-    @classmethod
-    def empty(cls, k: int) -> Affine:
-        return cls(torch.zeros(k, 1), torch.zeros(k))
-
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
         grid = encoder.layout.to_grid(features)
         return torch.einsum("bchw,kc->bkhw", grid, self.weight) + self.bias[:, None, None]
@@ -132,13 +127,13 @@ def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor,
     return torch.from_numpy(counts / np.maximum(total, 1)).float()
 
 
-def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
+def gathered(reader: Reader, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
     """Return the grid cells of all usable pictures."""
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
-    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking at pictures"):
-        grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
+    for one, truth, _ in reader.with_masks(data, progress, "Looking at pictures"):
+        grid = one.windows.merged(reader.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
         shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
         use = (shares.sum(1) > LEAST).nonzero()[:, 0]
         use = use[torch.randperm(len(use), generator=generator)[:most]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError, ImageError
-from ..pictures.images import read_picture
+from ..pictures.images import Picture
 from ..types import Failure, FractionBox, Transform
 
 if TYPE_CHECKING:
@@ -29,29 +29,13 @@ if TYPE_CHECKING:
 
 SIDE = 448
 WHOLE = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""The transform that stretches the whole picture to a square."""
+"""The transform with which a picture is read for the experts: it stretches the whole picture to a square."""
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 COLOURS: dict[str, tuple[int, int, int]] = {name: tuple(rgb) for name, rgb in _TABLES["colours"].items()}
 """Colour names with sRGB colours."""
 CONTROLS = tuple(_TABLES["controls"].split())
 """Everyday objects with which a phrase is compared."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A picture, prepared for the experts."""
-
-    name: str
-    digest: str
-    pixels: UInt8[np.ndarray, "h w 3"] = field(repr=False, compare=False)
-    width: int
-    height: int
-
-    @classmethod
-    def read(cls, name: str) -> Scene:
-        picture = read_picture(name, WHOLE)
-        return cls(name, picture.digest, picture.pixels, *picture.original_size)
 
 
 @dataclass(frozen=True)
@@ -69,31 +53,31 @@ class FoundObject:
 class Detector(Protocol):
     """An expert that finds objects, highest score first."""
 
-    def detect(self, scene: Scene) -> Sequence[FoundObject]: ...
+    def detect(self, scene: Picture) -> Sequence[FoundObject]: ...
 
 
 class Segmenter(Protocol):
     """An expert that segments the object in a box of ``scene.pixels`` (paper: SAM)."""
 
-    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]: ...
+    def segment(self, scene: Picture, box: FractionBox) -> Bool[np.ndarray, "h w"]: ...
 
 
 class DepthEstimator(Protocol):
     """An expert that estimates the nearness of every pixel in any unit (paper: 255 minus GLPN's depth)."""
 
-    def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]: ...
+    def nearness(self, scene: Picture) -> Float[np.ndarray, "h w"]: ...
 
 
 class Verifier(Protocol):
     """An expert that checks whether a picture shows a phrase (paper: Grounding DINO)."""
 
-    def supports(self, scene: Scene, phrase: str) -> bool: ...
+    def supports(self, scene: Picture, phrase: str) -> bool: ...
 
 
 class BoxSegmenter:
     """A segmenter that returns the ellipse in a box."""
 
-    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
+    def segment(self, scene: Picture, box: FractionBox) -> Bool[np.ndarray, "h w"]:
         height, width = scene.pixels.shape[:2]
         left, top, right, bottom = box
         y = (np.arange(height) + 0.5) / height
@@ -148,10 +132,10 @@ class CellDetector:
     threshold: float = 0.5
     most: int = 10
 
-    def detect(self, scene: Scene) -> list[FoundObject]:
+    def detect(self, scene: Picture) -> list[FoundObject]:
         seen, cells = _cells(self.classifier, scene)
         assert seen.picture is not None
-        height, width = cells.shape[1:]
+        (across, down), (height, width) = scene.original_size, cells.shape[1:]
         with torch.no_grad():
             scores = self.classifier.head.probabilities(cells.flatten(1).T).reshape(height, width, -1)
         best, label = scores.max(2)
@@ -160,7 +144,7 @@ class CellDetector:
             rows, columns = [r for r, _ in patch], [c for _, c in patch]
             box = (min(columns) / width, min(rows) / height, (max(columns) + 1) / width, (max(rows) + 1) / height)
             left, top, right, bottom = seen.picture.to_original(box)
-            whole = (left / scene.width, top / scene.height, right / scene.width, bottom / scene.height)
+            whole = (left / across, top / down, right / across, bottom / down)
             score = max(float(best[r, c]) for r, c in patch)
             name = self.classifier.classes[int(label[patch[0]])]
             found.append(FoundObject(name, whole, round(score, 4), colour_name(covered(scene.pixels, whole))))
@@ -189,7 +173,7 @@ class CellVerifier:
     def _controls(self) -> Float[Tensor, "n d"]:
         return encode_texts(self.classifier.encoder, [f"a photo of a {word}" for word in CONTROLS])
 
-    def supports(self, scene: Scene, phrase: str) -> bool:
+    def supports(self, scene: Picture, phrase: str) -> bool:
         from ..heads.head import Projected
 
         seen, cells = _cells(self.classifier, scene)
@@ -210,7 +194,7 @@ def look_at(classifier: Deciding, name: str) -> Encoded:
     return seen
 
 
-def _cells(classifier: Deciding, scene: Scene) -> tuple[Encoded, Float[Tensor, "c h w"]]:
+def _cells(classifier: Deciding, scene: Picture) -> tuple[Encoded, Float[Tensor, "c h w"]]:
     """Encode a picture; return also its feature map, with each patch averaged with its neighbours."""
     seen = look_at(classifier, scene.name)
     assert seen.features is not None

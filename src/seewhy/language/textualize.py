@@ -12,14 +12,14 @@ import torch
 
 from ..descriptions.base import naming
 from ..errors import DataError, ImageError
-from ..pictures.images import read_picture
+from ..pictures.images import Picture, read_picture
 from ..pictures.miniatures import encode_thumbnail
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..storage.reading import json_lines, read_file
 from ..types import Failure, FractionBox, Transform
 from . import experts as seen_by
-from .experts import CONTROLS, FoundObject, Scene
+from .experts import CONTROLS, WHOLE, FoundObject
 from .questions import object_schema, read_json
 from .writers import Estimate, NoWriterError, Prompt, WriterError, WriterSession
 
@@ -43,7 +43,7 @@ OBJECTS_SCHEMA = object_schema(objects={"type": "array", "items": {"type": "stri
 class Textualized:
     """The description of one picture with its intermediate results."""
 
-    scene: Scene
+    scene: Picture
     draft: str
     phrases: tuple[str, ...]
     removed: tuple[str, ...]
@@ -54,7 +54,7 @@ class Textualized:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON record with the key names of the authors' intermediate files; boxes and sizes are in pixels."""
-        width, height = self.scene.width, self.scene.height
+        width, height = self.scene.original_size
         boxes = [[round(v * (width, height)[i % 2], 1) for i, v in enumerate(o.box)] for o in self.found]
         return {
             "image": self.scene.name,
@@ -105,7 +105,7 @@ class Textualizer:
     least: int = 2
     vocabulary: tuple[str, ...] = field(default=CONTROLS, repr=False)
 
-    def __call__(self, scene: Scene, draft: str) -> Textualized:
+    def __call__(self, scene: Picture, draft: str) -> Textualized:
         """Correct and extend a draft, which may be empty."""
         found = self.measure(scene, self.detector.detect(scene)[: self.n_objects])
         phrases = self.phrases(draft, [o.label for o in found])
@@ -130,7 +130,7 @@ class Textualizer:
             description = " ".join(filter(None, [left, *map(sentence_for, added)]))
         return Textualized(scene, draft, phrases, removed, found, added, description, kept)
 
-    def measure(self, scene: Scene, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
+    def measure(self, scene: Picture, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
         """Measure the sizes and depths of objects with the available experts."""
         near = None if self.depth is None else self.depth.nearness(scene)
         rows = list(found)
@@ -308,11 +308,11 @@ class Drafter:
     desk: WriterSession | None = None
     drafts: Mapping[str, str] | None = None
 
-    def __call__(self, scene: Scene) -> str:
+    def __call__(self, scene: Picture) -> str:
         if self.drafts is not None:
             return self.drafts.get(Path(scene.name).name, "")
         if self.desk is not None:
-            return self.desk.ask(draft_prompt(jpeg(scene.name, (scene.width, scene.height))), read_text)
+            return self.desk.ask(draft_prompt(jpeg(scene.name, scene.original_size)), read_text)
         encoded = seen_by.look_at(self.classifier, scene.name)
         with torch.no_grad():
             probabilities = self.classifier.head.probabilities(encoded.pooled[:1])[0]
@@ -344,7 +344,7 @@ def textualize_all(
     with journal:
         for name in names:
             try:
-                scene = Scene.read(name)
+                scene = read_picture(name, WHOLE)
                 if scene.digest in done:
                     yield {**done[scene.digest], "image": name, "known": True}
                     continue
@@ -387,11 +387,11 @@ def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str
     prompts = []
     for number, name in enumerate(names):
         try:
-            scene = Scene.read(name)
+            scene = read_picture(name, WHOLE)
         except ImageError:
             continue
         text = "x" * 1600 if drafts is None else drafts.get(Path(name).name, "")
-        prompts += [draft_prompt(jpeg(scene.name, (scene.width, scene.height)))] if drafts is None else []
+        prompts += [draft_prompt(jpeg(scene.name, scene.original_size))] if drafts is None else []
         # What follows the draft is not known yet, and is nobody's answer.
         prompts += [replace(p, seed=-1 - number) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
     return desk.estimate(prompts)

@@ -16,7 +16,7 @@ from ...pictures.images import read_picture
 from ...pictures.sources import is_unicode
 from ...storage.output import check_file, write
 from ...types import Failure, Transform
-from ..experts import CellDetector, Scene
+from ..experts import WHOLE, CellDetector
 from ..textualize import jpeg, position_in_words, sentence_for
 from .records import TASKS, BoxedObject, Picture, Version, check_answers, check_content, objects_of
 from .rounds import StopRule, agreement, by_authors_of_a_text, by_round, coverage, left_out, net_preference, text_of
@@ -67,7 +67,7 @@ class ClassifierSeeder:
     most: int = 5
 
     def __call__(self, name: str) -> Seed:
-        scene = Scene.read(name)
+        scene = read_picture(name, WHOLE)
         found = CellDetector(self.classifier, self.threshold, self.most).detect(scene)
         objects = []
         for i, o in enumerate(found, 1):
