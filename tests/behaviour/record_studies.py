@@ -149,7 +149,7 @@ def _check(folder: Path) -> Any:
     from PIL import Image
 
     from seewhy.pictures.samples import load_samples
-    from seewhy.studies.inspection.check import Check
+    from seewhy.studies.inspection.check import Check, rows_of
     from tiny import COLOURS, tiny_cnn
 
     def scene(seed: int) -> Any:
@@ -172,7 +172,7 @@ def _check(folder: Path) -> Any:
     found: dict[str, Any] = {}
     for by in ("odds", "confident", "neighbours"):
         done = Check(by).run(tiny_cnn(), samples, known=("moss", "rust"))
-        found[by] = {"data": done.data, "rows": done.rows()}
+        found[by] = {"data": done.data, "rows": rows_of(done.data["findings"])}
     half = type(samples)(samples.items[::2], samples.classes)
     found["against"] = Check().run(tiny_cnn(), half, against=samples).data
     return found

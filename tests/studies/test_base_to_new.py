@@ -42,7 +42,7 @@ def test_measures_by_hand() -> None:
         ("c", "d"): torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [1, 0]]),
         ("a", "b", "c", "d"): torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]),
     }
-    right = on.right(scores)
+    right = on.right(scores.__getitem__)
     assert values_of(right, LEARNT, on).nanmean().item() == pytest.approx(2 / 3)
     assert values_of(right, NEW, on).nanmean().item() == pytest.approx(1 / 2)
     assert values_of(right, ALL, on).mean().item() == pytest.approx(2 / 5)
@@ -112,12 +112,12 @@ def test_what_is_learnt_is_what_the_recipe_learns(folders: Path) -> None:
 
 def test_names_that_are_judged_on_are_none_of_a_method_s_own(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
-    monkeypatch.setattr(base_to_new, "_cell", lambda how, *more: kept.append(how) or more[1].right(scores(more[1])))
 
-    def scores(tested: Any) -> dict[Any, Any]:
-        names = (tested.base, tested.new, (*tested.base, *tested.new))
-        return {one: torch.rand(len(tested.seen.labels), len(one)) for one in names}
+    def cell(how: Any, _learn: Any, tested: ClassHalves, *_: Any) -> Any:
+        kept.append(how)
+        return tested.right(lambda names: torch.rand(len(tested.seen.labels), len(names)))
 
+    monkeypatch.setattr(base_to_new, "_cell", cell)
     study = BaseToNewStudy(("ogen", "coop"), (1,), n_seeds=2)
     told = study.run(opened(), load_samples(folders)).data["classes"]["new"]
     assert told

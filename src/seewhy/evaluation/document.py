@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
+from ..metrics.calibration import wilson
 from ..pictures.images import read_picture
 from ..report.blocks import (
     Bar,
@@ -181,8 +182,6 @@ def pooled_bins(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ...     [{"n": 6, "confidence": 0.5, "accuracy": 0.5}, {"n": 6, "confidence": 0.7, "accuracy": 1.0}])]
     [(12, 0.75)]
     """
-    from scipy.stats import binomtest
-
     groups: list[list[Mapping[str, Any]]] = []
     for row in (row for row in rows if row["n"]):
         if groups and sum(one["n"] for one in groups[-1]) < N_BIN:
@@ -195,8 +194,7 @@ def pooled_bins(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group in groups:
         n = sum(one["n"] for one in group)
         mean = {key: sum(one[key] * one["n"] for one in group) / n for key in ("confidence", "accuracy")}
-        ends = binomtest(round(mean["accuracy"] * n), n).proportion_ci(method="wilson")
-        bins.append({**mean, "n": n, "interval": (float(ends.low), float(ends.high))})
+        bins.append({**mean, "n": n, "interval": wilson(round(mean["accuracy"] * n) / n, n, 1.959964)})
     return bins
 
 

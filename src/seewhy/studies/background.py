@@ -90,7 +90,7 @@ class BackgroundStudy(Checked):
         items, notes = samples.of(classifier.classes)
         for note in notes:
             progress.note(note)
-        scenes = Scenes.of(classifier, self._drawn(items), masks, progress).usable(progress)
+        scenes = Scenes.of(classifier, self._drawn(items), masks, progress)
         lent = lenders(scenes.labels, self.n_rounds, self.seed)
         answers = self._answers(classifier, scenes, lent, folder, progress)
         check = mask_check(answers, self.level)
@@ -175,7 +175,7 @@ class Scenes:
 
     @classmethod
     def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
-        """Read pictures and masks; pictures without a usable mask are left out."""
+        """Read pictures and masks; pictures without a usable mask, and classes with one picture, are left out."""
         transform, found, left_out = classifier.encoder.transform, [], []
         for item in progress.track(items, "Finding the objects in pictures", len(items)):
             try:
@@ -187,10 +187,28 @@ class Scenes:
                 found.append((item, picture, masks.mask(item, picture)))
             except ImageError as error:
                 left_out.append(Failure(item.image, error.reason))
-        kept, pictures, drawn = zip(*found, strict=True) if found else ((), (), ())
-        labels = torch.tensor([classifier.classes.index(item.label) for item in kept], dtype=torch.long)
+        counts = Counter(item.label for item, *_ in found)
+        single = tuple(sorted(label for label, n in counts.items() if n == 1))
+        first = f"{left_out[0].image} {left_out[0].error}" if left_out else ""
+        if first:
+            progress.note(
+                f"{len(left_out)} picture(s) were left out because they have no usable mask. The first: {first}"
+            )
+        if single:
+            progress.note(
+                f"{len(single)} class(es) were left out because they have one usable picture, and at least two are "
+                f"needed: {some(single)}"
+            )
+        if len(counts) - len(single) < 2:
+            raise DataError(
+                f"At least two classes must have two pictures with usable masks, but only {len(found)} of "
+                f"{len(found) + len(left_out)} pictures have one. "
+                f"{f'Add masks. {first}.' if first else 'Give more pictures.'}"
+            )
+        kept, pictures, drawn = zip(*(one for one in found if one[0].label not in single), strict=True)
+        labels = torch.tensor([classifier.classes.index(item.label) for item in kept])
         grey = (np.array(transform.mean) * 255).round().astype(np.uint8)
-        return cls(kept, pictures, drawn, labels, grey, tuple(left_out))
+        return cls(kept, pictures, drawn, labels, grey, tuple(left_out), single)
 
     @cached_property
     def grounds(self) -> list[Pixels]:
@@ -216,30 +234,6 @@ class Scenes:
             told.update(f"|{self.pictures[j].digest} {j == i}".encode())
             told.update(np.packbits(self.masks[j].numpy()).tobytes())
         return told.hexdigest()[:24]
-
-    def usable(self, progress: Progress) -> Scenes:
-        """Leave out classes with one picture."""
-        counts = Counter(item.label for item in self.items)
-        keep = [i for i, item in enumerate(self.items) if counts[item.label] > 1]
-        single = tuple(sorted(label for label, n in counts.items() if n == 1))
-        first = f"{self.left_out[0].image} {self.left_out[0].error}" if self.left_out else ""
-        if first:
-            progress.note(
-                f"{len(self.left_out)} picture(s) were left out because they have no usable mask. The first: {first}"
-            )
-        if single:
-            progress.note(
-                f"{len(single)} class(es) were left out because they have one usable picture, and at least two are "
-                f"needed: {some(single)}"
-            )
-        if len(counts) - len(single) < 2:
-            why = f"Add masks. {self.left_out[0].image} {self.left_out[0].error}." if first else ""
-            raise DataError(
-                f"At least two classes must have two pictures with usable masks, but only {len(self.items)} of "
-                f"{len(self.items) + len(self.left_out)} pictures have one. {why or 'Give more pictures.'}"
-            )
-        items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
-        return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
         """Return the fraction of the boxes that masks cover, and the fraction of the masks that is inside boxes."""

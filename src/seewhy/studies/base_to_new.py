@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -22,7 +22,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..evaluation.figures import groups_of
 from ..learning.adaptation.prompts import as_it_was
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Samples
 from ..progress import Progress, shown
 from ..report.blocks import points
 from ..storage.features import FeatureStore
@@ -55,11 +55,15 @@ class ClassHalves:
     def is_new(self) -> Bool[Tensor, " n"]:
         return self.seen.labels >= len(self.base)
 
-    def right(self, scores: Mapping[tuple[str, ...], Float[Tensor, "n k"]]) -> Right:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (*self.base, *self.new)
+
+    def right(self, scores: Callable[[tuple[str, ...]], Float[Tensor, "n k"]]) -> Right:
         """Return correct predictions among the learnt classes, among the new classes, and among all classes."""
-        labels, all_of_them = self.seen.labels, (*self.base, *self.new)
-        learnt, new = scores[self.base].argmax(1) == labels, scores[self.new].argmax(1) == labels - len(self.base)
-        return {LEARNT: learnt, NEW: new, ALL: scores[all_of_them].argmax(1) == labels}
+        labels = self.seen.labels
+        learnt, new = scores(self.base).argmax(1) == labels, scores(self.new).argmax(1) == labels - len(self.base)
+        return {LEARNT: learnt, NEW: new, ALL: scores(self.classes).argmax(1) == labels}
 
 
 @dataclass(frozen=True)
@@ -140,10 +144,8 @@ class BaseToNewStudy:
         learn = samples
         if test is None:
             seen = encode_samples(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
-            parts: tuple[list[Sample], list[Sample]] = ([], [])
-            for sample, held in zip(seen.items, seen.held.tolist(), strict=True):
-                parts[held].append(sample)
-            learn, test = (replace(samples, items=tuple(part)) for part in parts)
+            sides = (seen.subset(rows.nonzero()[:, 0].tolist()) for rows in (~seen.held, seen.held))
+            learn, test = (replace(samples, items=tuple(side.items)) for side in sides)
         base, new = base_and_new(replace(learn, classes=samples.classes))
         looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
         if len((looked.labels >= len(base.classes)).unique()) < 2:
@@ -157,10 +159,10 @@ class BaseToNewStudy:
         return base, ClassHalves(on, base.classes, new.classes, looked, groups, test)
 
     def _before(self, tested: ClassHalves) -> Right:
-        text, every = tested.on.text, (*tested.base, *tested.new)
+        text = tested.on.text
         with torch.no_grad():
             image = normalize(text.project(tested.seen.pooled), dim=1)
-        return tested.right({names: image @ as_it_was(text, names).T for names in (tested.base, tested.new, every)})
+        return tested.right(lambda names: image @ as_it_was(text, names).T)
 
     def _learn(
         self,
@@ -227,13 +229,10 @@ def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: Featur
         raise InputError(
             f"`methods` must be able to name new classes, such as coop, got {how.name!r}. See seewhy adapt --method."
         )
-    every = (*tested.base, *tested.new)
     if made.encoder.looks != tested.on.looks:
-        pooled = encode_labelled(made.encoder, every, tested.samples).pooled
+        pooled = encode_labelled(made.encoder, tested.classes, tested.samples).pooled
     with torch.no_grad():
-        return tested.right(
-            {names: network.classifier(names).head(pooled) for names in (tested.base, tested.new, every)}
-        )
+        return tested.right(lambda names: network.classifier(names).head(pooled))
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,7 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import remove, working_folder
 from ..types import Failure
 from .bootstrap import group_sums, paired, ratio
+from .forgetting import recipe_named
 from .study import PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
 
 T = TypeVar("T")
@@ -252,11 +253,8 @@ class Candidate:
     def measure(self, folder: Path, progress: Progress) -> Row:
         """Fit, test and explain; a checkpoint of the training stays in ``folder`` until the result is complete."""
         progress.tell(f"{self.name} …")
-        kind: Any = classifiers[self.name]
-        recipe: PictureRecipe = replace(kind(), seed=self.study.seed)
-        words: dict[str, Any] = {}
-        if "descriptions" in recipe.takes and self.descriptions is not None:
-            words["descriptions"] = self.descriptions
+        recipe = recipe_named(self.name, seed=self.study.seed)
+        texts = self.descriptions if "descriptions" in recipe.takes else None
         own = folder / f"{self.name}-{self.encoder.fingerprint[:8]}.checkpoint"
         checkpoint = own if "checkpoint" in recipe.takes else None
         start, work = time.monotonic(), time.process_time()
@@ -264,8 +262,9 @@ class Candidate:
             self.spent.clear()
         try:
             classifier = recipe.fit(
-                self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **words
-            )
+                self.encoder, self.held.learn, descriptions=texts, store=self.store, progress=progress,
+                checkpoint=checkpoint,
+            )  # fmt: skip
         finally:
             self.spent.append((time.monotonic() - start, time.process_time() - work))
         seconds, of_processor = (sum(times) for times in zip(*self.spent, strict=True))
