@@ -149,11 +149,9 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SeeWhyClassifier:
+    def __deepcopy__(self, _memo: dict[int, Any]) -> SeeWhyClassifier:
         """Return a new estimator that shares encoder, store and fitted classifier."""
-        new = copy(self)
-        memo[id(self)] = new
-        return new
+        return copy(self)
 
     def __copy__(self) -> SeeWhyClassifier:
         new = type(self).__new__(type(self))

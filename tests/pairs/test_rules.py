@@ -219,7 +219,7 @@ def test_the_commands(
     ("given", "kind", "message"),
     [
         ("too_long=1", InputError, "--set must be RULE:FIELD=VALUE, got 'too_long=1'."),
-        ("too_long:most=x", InputError, "`most` must be a whole number, got --set 'too_long:most=x'"),
+        ("too_long:most=x", InputError, "`most` of too_long must be a whole number, got x."),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],

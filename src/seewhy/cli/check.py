@@ -7,14 +7,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from ..bounds import Bound
-from ..errors import InputError, SeeWhyError, UnknownNameError, needs
+from ..errors import InputError, SeeWhyError, needs
+from ..parameters import configured
 from ..printable import csv_row
 from ..storage.output import check_apart, check_file, make_folder, remove, write
 from .places import check_report
@@ -230,20 +230,12 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
 
     for name in skip or ():
         rules[name]
-    given: dict[str, dict[str, Any]] = {}
+    given: dict[str, dict[str, str]] = {}
     for setting, value in session.settings.items():
         name, _, field = setting.partition(":")
         if not field:
             raise InputError(
                 f"--set must be RULE:FIELD=VALUE, got '{setting}={value}'. Use, for example, too_long:most=40."
             )
-        defaults: dict[str, Any] = {f.name: f.default for f in fields(rules[name])}  # type: ignore[arg-type]
-        if field not in defaults:
-            raise UnknownNameError(f"field of {name}", field, defaults)
-        kind = type(defaults[field])
-        try:
-            given.setdefault(name, {})[field] = kind(value)
-        except ValueError as error:
-            what = {int: "a whole number", float: "a number"}[kind]
-            raise InputError(f"`{field}` must be {what}, got --set '{setting}={value}'.") from error
-    return [rules[name](**given.get(name, {})) for name in rules if name not in (skip or ())]
+        given.setdefault(rules[name].name, {})[field] = value
+    return [configured(rules[name], given.get(name, {})) for name in rules if name not in (skip or ())]

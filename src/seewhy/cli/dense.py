@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..parameters import configured
 from ..printable import printable
 from . import options
-from .session import Session
+from .session import Session, not_both
 from .terminal import say
 
 MOST_SAID = 10
@@ -35,10 +35,7 @@ def segment(
 
     if model is not None:
         if labels is not None:
-            raise InputError(
-                "--model and --labels cannot be combined, because a saved segmenter has its own classes. Use "
-                "only one of them."
-            )
+            raise not_both("--model", "--labels", "a saved segmenter has its own classes")
         session.finish_settings()
         with session.terminal.doing(f"Loading {model}"):
             segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
@@ -47,21 +44,19 @@ def segment(
     else:
         segmenter = _by_words(session, segmenters, method, labels)
     folder = None if output is None else SegmentFolder(output, segmenter.classes, force=session.force)
-    done = 0
     stream = segmenter.segment_all(session.pictures(pictures, output))
     for found in session.results(stream, "Labelling pixels", session.n_pictures):
-        done += 1
         mask = None if folder is None else folder.add(found)
         shares = [f"{s.label} {100 * s.share:.0f} %" for s in found.regions]
         if found.unnamed and shares:
             shares.append(f"no name {100 * found.unnamed:.0f} %")
         data = {**found.to_json(), "mask": None if mask is None else str(mask)}
         session.say(data, _line(found.image, shares, found.not_found))
-    if folder is not None and done:
+    if folder is not None and session.n_results:
         page = folder.finish()
         if not session.as_json:
             say(f"page: {page}")
-    session.end(done)
+    session.end()
 
 
 def detect(
@@ -83,20 +78,18 @@ def detect(
     build: Callable[..., Any] = _detector_by_words if model is None else _saved_detector
     detector = build(session, method if model is None else model, labels, tiles, given)
     folder = None if output is None else BoxFolder(output, detector.classes, format, force=session.force)
-    done = 0
     stream = detector.detect_all(session.pictures(pictures, output))
     for found in session.results(stream, "Finding objects", session.n_pictures):
-        done += 1
         if folder is not None:
             folder.add(found)
         counts = Counter(d.label for d in found.regions)
         parts = [f"{n} {label}" for label, n in counts.most_common()]
         session.say(found.to_json(), _line(found.image, parts, found.not_found))
-    if folder is not None and done:
+    if folder is not None and session.n_results:
         boxes, page = folder.finish()
         if not session.as_json:
             say(f"boxes: {boxes}", f"page: {page}")
-    session.end(done)
+    session.end()
 
 
 def _by_words(session: Session, registry: Any, method: str, labels: str, **given: Any) -> Any:

@@ -209,13 +209,13 @@ def match(
     stream = match_to_file(
         output, session.encoder(), samples, texts, how, desk=desk, store=session.store, force=session.force
     )
-    written = list(session.terminal.readable(stream, "Matching", False, len(samples)))
+    written = list(session.results(stream, "Matching", len(samples), as_json=False))
     specific = specificity(written)
     session.say(
         {"file": str(output), "written": len(written), **specific},
         f"{output}: {len(written)} pictures with texts. {told(specific)}.",
     )
-    session.end(len(written))
+    session.end()
 
 
 def images(
@@ -237,7 +237,6 @@ def images(
 
     (threshold,) = session.take("threshold")
     writing = session.make(Writing, writer=writer, base_url=base_url)
-    terminal = session.terminal
     session.resumes.append(output)
     Journal(output, DESCRIPTIONS, force=session.force)  # somebody else's file is told before the work begins
     texts = None if drafts is None else dict(read_drafts(drafts))
@@ -249,16 +248,14 @@ def images(
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
     by.append(None if desk is None else [desk.writer.model, desk.max_tokens])
     made_by = hashlib.sha256(json.dumps(by, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    done = 0
     drafter = Drafter(classifier, desk, texts)
     stream = textualize_all(session.pictures(pictures), textualizer, drafter, output, made_by, force=session.force)
-    for record in terminal.readable(stream, "Describing", False):
-        done += 1
+    for record in session.results(stream, "Describing", as_json=False):
         if session.as_json or not session.quiet:
             session.say(record, f"{record['image']}: {record['description'] or '(no description)'}")
     if not session.as_json:
-        say(f"{output}: {done} described. Read them before you rely on them.")
-    session.end(done)
+        say(f"{output}: {session.n_results} described. Read them before you rely on them.")
+    session.end()
 
 
 app = typer.Typer(help="Write descriptions with a language model of your choice.", no_args_is_help=True)

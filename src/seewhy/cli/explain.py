@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..bounds import Count
 from ..errors import InputError
 from . import options
-from .session import Session
+from .session import Session, not_both
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -92,12 +92,13 @@ def explain(
     batch = Batch(classifier, how, output, png=png, store=session.store, force=session.force)
     if output is not None and batch.index is not None:
         session.resumes.append(output)
-    done = tell_results(session, batch.run(names), told, session.n_pictures)
+    tell_results(session, batch.run(names), told, session.n_pictures)
+    done = session.n_results
     if batch.index is not None and done and not session.as_json:
         say(f"index: {batch.index}")
     if output is None and done:
         session.terminal.note("no card was written; -o why writes a card for each picture to the folder why")
-    session.end(done)
+    session.end()
 
 
 def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptions:
@@ -123,16 +124,13 @@ def judge_named(session: Session, name: str | None) -> Any:
 
 def tell_results(
     session: Session, results: Iterator[Any], tell: Callable[[Any], None], total: int | None = None
-) -> int:
-    """Print each result as soon as it is computed, and return the number of explained pictures."""
-    done = 0
+) -> None:
+    """Print each result as soon as it is computed."""
     for result in session.results(results, "Explaining pictures" if total else "Explaining", total):
-        done += 1
         if session.as_json:
             session.say(result.record)
         else:
             tell(result)
-    return done
 
 
 def _check(output: Path | None, png: bool, force: bool) -> None:
@@ -206,10 +204,7 @@ def _finder(session: Session) -> Any:
     if o.model is not None:
         if o.parts is not None or o.labels is not None:
             other = "--labels" if o.parts is None else "--parts"
-            raise InputError(
-                f"--model and {other} cannot be combined, because a saved model has its own class names. Use "
-                "only one of them."
-            )
+            raise not_both("--model", other, "a saved model has its own class names")
         load = load_detector if is_detector(o.model) else load_segmenter
         return load(o.model, encoder=session.own_encoder, engine=session.engine)
     if o.parts is None:

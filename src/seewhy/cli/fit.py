@@ -124,13 +124,7 @@ def _fit_classifier(session: Session) -> None:
 def recipe_from(session: Session, name: str, **given: Any) -> Any:
     from ..classifiers import classifiers
 
-    cls = classifiers[name]
-    if not hasattr(cls, "fit"):
-        able = ", ".join(n for n in classifiers if hasattr(classifiers[n], "fit"))
-        raise InputError(
-            f"--method {name} cannot be fitted on pictures. Use one of {able}, or use it without "
-            "fitting: seewhy explain --labels."
-        )
+    cls = _trainable(classifiers, name, "cannot be fitted on pictures", "fitting: seewhy explain")
     known = [s.name for s in settings_of(cls)]
     for field in given:
         if field not in known:
@@ -139,10 +133,18 @@ def recipe_from(session: Session, name: str, **given: Any) -> Any:
     return session.make(cls, **given)
 
 
+def _trainable(registry: Any, name: str, problem: str, other: str) -> Any:
+    """Return a registered class that can be fitted; ``other`` is a command that uses the method without a fit."""
+    able = [n for n in registry if hasattr(registry[n], "fit")]
+    if not hasattr(cls := registry[name], "fit"):
+        raise InputError(
+            f"--method {name} {problem}. Use one of {', '.join(able)}, or use it without {other} --labels."
+        )
+    return cls
+
+
 def _fit_explainer(session: Session) -> None:
     from ..attributions.explainers import ARCHIVE, FOLDER, FitTTAME
-    from ..pictures.samples import TABLES
-    from ..pictures.sources import list_pictures
 
     epochs, steps, batch_size, lr, paper = session.take("epochs", "steps", "batch_size", "lr", "paper")
     o, data, method = session.given, session.given.data, session.given.method or "t_tame"
@@ -150,8 +152,7 @@ def _fit_explainer(session: Session) -> None:
     classifier = session.classifier(o.model, o.labels)
     folder = _folder(classifier, o.output, FOLDER)
     ARCHIVE.check(folder / f"{method}.safetensors")
-    is_table = data.suffix.lower() in TABLES
-    pictures = [s.image for s in session.samples(data).items] if is_table else list(list_pictures([data]))
+    pictures = [image for image, _ in _pictures(session, data, classifier)]
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, session.seed) if paper else fit.training(n_steps, batch_size, session.seed, lr)
     with session.checkpoint(folder / method) as checkpoint:
@@ -178,13 +179,7 @@ def _fit_segmenter(session: Session) -> None:
     encoder = session.encoder()
     if method == AUTO:
         method = next(name for name in BEST if encoder.has_text or not getattr(segmenters[name], "needs_words", False))
-    cls: Any = segmenters[method]
-    if not hasattr(cls, "fit"):
-        able = ", ".join(n for n in segmenters if hasattr(segmenters[n], "fit"))
-        raise InputError(
-            f"--method {method} cannot be trained. Use one of {able}, or use it without training: "
-            f"seewhy segment --method {method} --labels."
-        )
+    cls = _trainable(segmenters, method, "cannot be trained", f"training: seewhy segment --method {method}")
     how = session.make(cls)
     masked = load_masks(o.data, classes=None if o.labels is None else options.names_in(o.labels), ignore=list(ignore))
     for note in masked.notes:

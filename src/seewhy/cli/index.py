@@ -13,7 +13,7 @@ import typer
 from ..bounds import Count
 from ..errors import InputError
 from ..printable import printable
-from .session import Session
+from .session import Session, not_both
 
 if TYPE_CHECKING:
     from ..retrieval.writing import Entry
@@ -101,7 +101,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
         other = "--status" if not change else "pictures or a change"
-        raise InputError(f"{option} and {other} cannot be combined. Use only one of them.")
+        raise not_both(option, other)
     if status is not None:
         run = read_status(status)
         session.say(run.to_json(), *run.lines())

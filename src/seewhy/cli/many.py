@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..scale.work import Opened, Row, Work, arrow
 from ..threads import n_cores
 from ..types import Failure
+from .predict import rejecting
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -102,28 +103,28 @@ class Predict(Work):
     def open(self) -> Opened:
         from ..classifiers.linear.jitter import predict_views
 
-        classifier = self.chosen.classifier()
+        classifier, views = self.chosen.classifier(), predict_views(self.crops)
         how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
-        stream = partial(classifier.predict_all, views=predict_views(self.crops), **how)
+
+        def stream(sources: Iterator[Any]) -> Iterator[Any]:
+            results = classifier.predict_all(sources, views=views, **how)
+            return rejecting(results) if self.reject else results
+
         decides = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
         pa = arrow()
         ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
         kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
         kinds += [("right", pa.float64()), ("set", pa.list_(pa.string()))]
-        return _Deciding(classifier, decides, stream, self._row, kinds)
+        return _Deciding(classifier, decides, stream, _predict_row, kinds)
 
-    def _row(self, result: Prediction) -> Row:
-        from ..explanation.prediction import UNKNOWN
 
-        decision = result.decision
-        unknown = self.reject and decision is not None and decision.is_unknown
-        row = {**result.to_json(), **({"label": UNKNOWN} if unknown else {})}
-        judged = row.pop("decision", {})
-        row |= {"verdict": judged.get("verdict"), "right": judged.get("probability"), "set": None}
-        if result.is_measured:
-            row["set"] = judged["set"]
-        del row["image"]
-        return row
+def _predict_row(result: Prediction) -> Row:
+    row = result.to_json()
+    judged = row.pop("decision", {})
+    row |= {"verdict": judged.get("verdict"), "right": judged.get("probability")}
+    row["set"] = judged["set"] if result.is_measured else None
+    del row["image"]
+    return row
 
 
 @dataclass(frozen=True)

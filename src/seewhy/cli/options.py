@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, EmptyFolderError, InputError
 from ..progress import Progress
 from ..storage.output import check_apart
-from .session import DEFAULT_ENCODER, Session
+from .session import DEFAULT_ENCODER, Session, not_both
 from .terminal import standard_input
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..descriptions.base import Descriptions
-    from ..encoders.base import Encoder
     from ..pictures.boxes import BoxData
     from ..pictures.object_masks import MaskSource
     from ..pictures.samples import Samples
@@ -135,7 +134,7 @@ class ClassifierChoice:
     def opened(self, store: FeatureStore | None) -> Classifier:
         if self.follow_up is not None:
             if self.descriptions is not None:
-                raise InputError("--follow-up and --descriptions cannot be combined. Use only one of them.")
+                raise not_both("--follow-up", "--descriptions")
             from ..classifiers.follow_up import FollowUp
             from ..language.questions import read_pairs
 
@@ -150,13 +149,17 @@ class ClassifierChoice:
             if self.labels is not None:
                 chosen = named_by(chosen, self.labels)
         else:
-            from ..classifiers.unfitted import Pretrained
+            from ..classifiers.unfitted import Described, Pretrained, ZeroShot
+            from ..descriptions.base import Descriptions
             from ..encoders.find import encoder
 
             looking = encoder(self.encoder, engine=self.engine)
             if self.labels is None:
                 return Pretrained().build(looking, words, store)
-            chosen = from_labels(self.labels, looking, store)
+            if self.labels.lower().endswith(".json"):
+                chosen = Described().build(looking, Descriptions.read(self.labels), store)
+            else:
+                chosen = ZeroShot().build(looking, label_names(self.labels), store)
         return chosen if words is None else chosen.with_descriptions(words, store)
 
 
@@ -164,20 +167,8 @@ def named_by(model: Classifier, labels: str) -> Classifier:
     from ..classifiers.network import NamesClasses
 
     if not isinstance(model.network, NamesClasses):
-        raise InputError(
-            "--model and --labels cannot be combined, because a saved classifier has its own classes. Use "
-            "only one of them."
-        )
+        raise not_both("--model", "--labels", "a saved classifier has its own classes")
     return model.network.classifier(names_in(labels))
-
-
-def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Classifier:
-    from ..classifiers.unfitted import Described, ZeroShot
-    from ..descriptions.base import Descriptions
-
-    if labels.lower().endswith(".json"):
-        return Described().build(encoder, Descriptions.read(labels), store)
-    return ZeroShot().build(encoder, label_names(labels), store)
 
 
 def lines_of(path: Path, what: str) -> list[str]:
@@ -218,10 +209,7 @@ def objects_of(
     wanted = tuple(w for w in map(str.strip, (session.given.object_ or "").split(",")) if w)
     if "masks" in kinds and ("segmenter" in kinds or wanted):
         other = "--object" if wanted else f"--masks {kinds['segmenter']}"
-        raise InputError(
-            f"--masks {kinds['masks']} and {other} cannot be combined, because both give the position "
-            "of the object. Use only one of them."
-        )
+        raise not_both(f"--masks {kinds['masks']}", other, "both give the position of the object")
     boxes = load_boxes(kinds["boxes"]) if "boxes" in kinds else None
     if "masks" in kinds:
         return MaskFiles.of(Path(kinds["masks"]), classifier.encoder.transform, names), boxes

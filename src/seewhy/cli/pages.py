@@ -205,7 +205,7 @@ def _annotate(session: Session) -> NoReturn:
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
     from ..language.annotation.desk import find_pictures
 
-    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading pictures", False))
+    readable = list(session.results(find_pictures(session.pictures(data)), "Reading pictures", as_json=False))
     if not readable:
         raise DataError(f"None of the pictures in {', '.join(data)} can be read. Give other files.")
     store.add_pictures(readable)

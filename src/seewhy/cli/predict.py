@@ -14,7 +14,7 @@ from ..printable import csv_row, percent, printable, spreadsheet_safe
 from ..storage.output import check_file
 from ..types import Failure
 from .places import write_lines
-from .session import Session
+from .session import Session, not_both
 
 if TYPE_CHECKING:
     from ..explanation.prediction import Prediction
@@ -77,10 +77,10 @@ def predict(
         session.pictures(pictures, output), store=session.store, views=predict_views(crops), batch_size=batch_size,
         top=top, level=level,
     )  # fmt: skip
-    _write(session, _rejecting(stream) if reject else stream, "predictions", form, output)
+    _write(session, rejecting(stream) if reject else stream, "predictions", form, output)
 
 
-def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | Failure]:
+def rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | Failure]:
     for result in stream:
         if not isinstance(result, Failure) and result.decision is not None and result.decision.is_unknown:
             yield replace(result, rejected=True)
@@ -93,7 +93,7 @@ def _findings(session: Session, form: str) -> NoReturn:
     from ..classifiers.prompt_pairs import PromptPairs
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
-        raise InputError(f"--finding and --{name.replace('_', '-')} cannot be combined. Use only one of them.")
+        raise not_both("--finding", f"--{name.replace('_', '-')}")
     o = session.given
     if o.output is not None:
         check_file(o.output, force=session.force)
@@ -104,20 +104,18 @@ def _findings(session: Session, form: str) -> NoReturn:
 
 def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output: Path | None) -> NoReturn:
     """Write the results one by one, and report failures."""
-    done = 0
 
     def results() -> Iterator[Any]:
-        nonlocal done
         for result in session.terminal.track(stream, "Looking at pictures", session.n_pictures):
             if isinstance(result, Failure):
                 session.terminal.failed(result)
             else:
-                done += 1
+                session.n_results += 1
             yield result
 
     lines = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}[form]
     write_lines(lines(results(), kind), form, output if form in ("json", "csv") else None, session.force)
-    session.end(done)
+    session.end()
 
 
 def _json_lines(results: Iterator[Any], kind: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as JSON
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -23,6 +24,7 @@ from ..parameters import configured, settings_of, value_of
 from ..progress import LINE, Step
 from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, made_folder, make_folder, remove
+from ..types import Failure
 from .settings import SETTINGS, Own
 from .terminal import Terminal, say
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from ..pictures.samples import Samples
     from ..report.paging import Page
     from ..storage.features import FeatureStore
-    from ..types import Failure
     from .options import ClassifierChoice
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Session:
         self.verb, self.context = verb, context
         self.given = SimpleNamespace()
         self.n_pictures: int | None = None
+        self.n_results = 0
         self.resumes: list[Path] = []
         """Files and folders from which the same command continues a stopped run."""
         self.is_server = False
@@ -294,8 +296,18 @@ class Session:
             yield checkpoint
             remove_checkpoints(checkpoint)
 
-    def results(self, stream: Iterable[T | Failure], what: str, total: int | None = None) -> Iterator[T]:
-        return self.terminal.readable(stream, what, self.as_json, total)
+    def results(
+        self, stream: Iterable[T | Failure], what: str, total: int | None = None, *, as_json: bool | None = None
+    ) -> Iterator[T]:
+        """Yield the results except failures. Failures are reported and, with ``as_json``, printed as JSON."""
+        for result in self.terminal.track(stream, what, total):
+            if not isinstance(result, Failure):
+                self.n_results += 1
+                yield result
+                continue
+            self.terminal.failed(result)
+            if self.as_json if as_json is None else as_json:
+                self.say(result.to_json())
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
         """Print one JSON object, or lines of text."""
@@ -315,10 +327,18 @@ class Session:
         _print(found)
         say(*(() if page is None else (f"report: {page}",)))
 
-    def end(self, done: int) -> NoReturn:
-        """Say how many pictures could not be read, and end the command."""
-        self.terminal.say_failures(done)
+    def end(self, done: int | None = None) -> NoReturn:
+        """Say how many pictures could not be read, and end the command; by default, ``done`` are the results."""
+        done = self.n_results if done is None else done
+        if failures := self.terminal.failures:
+            say(f"seewhy: {done} done, {len(failures)} could not be read (named above)", file=sys.stderr)
         raise typer.Exit
+
+
+def not_both(first: str, second: str, because: str = "") -> InputError:
+    """Return the error for two options that cannot be combined."""
+    why = because and f", because {because}"
+    return InputError(f"{first} and {second} cannot be combined{why}. Use only one of them.")
 
 
 def _print(found: Page) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -64,22 +63,6 @@ class Terminal(Bars):
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         return iter(items) if self.quiet else super().track(items, what, total)
-
-    def readable(
-        self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
-    ) -> Iterator[T]:
-        """Yield the results except failures. Failures are reported and, with ``as_json``, printed as JSON."""
-        for result in self.track(results, what, total):
-            if isinstance(result, Failure):
-                self.failed(result)
-                if as_json:
-                    say(json.dumps(result.to_json(), ensure_ascii=False))
-            else:
-                yield result
-
-    def say_failures(self, done: int) -> None:
-        if self.failures:
-            say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -101,13 +101,10 @@ def _jpeg_sum(jpeg: bytes | None) -> int | None:
     return None if jpeg is None else zlib.crc32(jpeg)
 
 
-def _pair_sum(row: int, label: str) -> int:
-    return zlib.crc32(f"{row} {label}".encode("utf-8", "surrogatepass"))
-
-
 def _totals(pairs: Sequence[tuple[int, str]]) -> dict[str, int]:
     """Compute the number of items and the sum of the CRC-32 of their rows and classes, modulo 2³²."""
-    return {"n": len(pairs), "sum": sum(_pair_sum(*pair) for pair in pairs) % 2**32}
+    sums = (zlib.crc32(f"{row} {label}".encode("utf-8", "surrogatepass")) for row, label in pairs)
+    return {"n": len(pairs), "sum": sum(sums) % 2**32}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ class Index:
         self._catalogue = catalogue
         self._engine = engine
         self._named = encoder
-        self._encoder = None if encoder is None or isinstance(encoder, str) else self._find_encoder()
+        if isinstance(encoder, Encoder):
+            _ = self.encoder  # a wrong one is told at once
         self._snapshot: Snapshot | None = None
 
     @classmethod
@@ -160,14 +161,9 @@ class Index:
         check_names(catalogue)
         return cls(folder, catalogue, encoder, engine)
 
-    @property
+    @cached_property
     def encoder(self) -> Encoder:
         """The encoder of the pictures, loaded when first used."""
-        if self._encoder is None:
-            self._encoder = self._find_encoder()
-        return self._encoder
-
-    def _find_encoder(self) -> Encoder:
         about = self._catalogue.need("encoder")
         if about["encoder"] is None and not isinstance(self._named, Encoder):
             raise ModelError(

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ForeignFileError, SeeWhyError
+from ..errors import DataError, ForeignFileError
 from ..storage.marks import MADE_BY
 from ..storage.parquet_seal import SEAL, sealed_metadata, sealed_writer
-from ..storage.reading import file_sha256, read_json, reason
+from ..storage.reading import file_sha256, read_json, readable, reason
 from ..types import Failure
 from .inputs import Input, Item, Shard, ShardError
 from .places import Place, Where, find_place
@@ -219,21 +219,15 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 def read_job(output: Where) -> Job:
     place = find_place(output)
     manifest = place.at(MANIFEST)
-    try:
-        with place.copy(MANIFEST) as path:
-            facts = read_json(path)
-        whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
-        whole = whole and facts.pop("sha256", None) in (None, _sha256(facts))
-        whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
-    except FileNotFoundError as error:
-        raise DataError(f"{place} has no {MANIFEST}. Give the output folder of seewhy index --parquet.") from error
-    except SeeWhyError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"The manifest {manifest} cannot be read: {reason(error)}. Choose another folder for the run."
-        ) from error
-    if not whole:
+    with readable(f"The manifest {manifest}", "Choose another folder for the run."):
+        try:
+            with place.copy(MANIFEST) as path:
+                facts = read_json(path)
+        except FileNotFoundError as error:
+            raise DataError(f"{place} has no {MANIFEST}. Give the output folder of seewhy index --parquet.") from error
+    whole = isinstance(facts, dict) and facts.get("format") == FORMAT
+    whole = whole and facts.pop("sha256", None) in (None, _sha256(facts))
+    if not (whole and _is_told(facts) and facts["digest"] == _digest(facts)):
         raise ForeignFileError(
             f"The manifest {manifest} was changed or written by another version. Choose another folder for the run."
         )
@@ -253,7 +247,7 @@ def _sha256(facts: Mapping[str, Any]) -> str:
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:
-    kinds = {"verb": str, "seewhy": str, "model": dict, "columns": list, "input": dict, "n_shards": int}
+    kinds = {"digest": str, "verb": str, "seewhy": str, "model": dict, "columns": list, "input": dict, "n_shards": int}
     return (
         all(isinstance(facts.get(name), kind) for name, kind in kinds.items())
         and all(isinstance(facts["input"].get(name), str) for name in ("kind", "place"))

@@ -80,12 +80,10 @@ def spans(numbers: Sequence[int]) -> list[str]:
 def status(output: Where) -> Status:
     arrow()
     job = read_job(output)
-    missing, rows, failed = [], 0, 0
-    for index, written in enumerate(job.all_written(range(job.n_shards))):
-        if written is None:
-            missing.append(index)
-        else:
-            rows, failed = rows + written.n, failed + written.n_failed
+    shards = list(job.all_written(range(job.n_shards)))
+    missing = [index for index, shard in enumerate(shards) if shard is None]
+    there = [shard for shard in shards if shard is not None]
+    rows, failed = sum(shard.n for shard in there), sum(shard.n_failed for shard in there)
     facts = {key: job.facts[key] for key in ("verb", "seewhy", "model", "columns", "input")}
     return Status(str(job.place), job.n_shards, len(missing), spans(missing), rows, failed, **facts)
 

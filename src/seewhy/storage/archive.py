@@ -154,10 +154,9 @@ class FolderArchive:
         except (OSError, ValueError) as error:
             why = f"{self.card}: {reason(error)}"
             raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error
-        written = card.get("format") if isinstance(card, dict) else None
-        if isinstance(card, dict):
-            card.pop("sha256", None)
-        if not isinstance(card, dict) or written != self.format:
+        card = card if isinstance(card, dict) else {}
+        card.pop("sha256", None)
+        if (written := card.get("format")) != self.format:
             raise ModelError(
                 f"{folder} must have format {self.format}, got {written!r}. "
                 f"Update SeeWhy with: pip install -U seewhy, or {self.again}."

@@ -84,22 +84,17 @@ class FeatureStore:
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
         """Return the stored rows of these keys; with ``features``, only rows that have a feature map."""
-        found: dict[bytes, tuple[Tensor, Tensor | None]] = {}
         wanted = "features, shape, features_digest" if features else "NULL, NULL, NULL"
-        bad: list[bytes] = []
-        for key, pooled, digest, blob, shape, map_digest in self._select(
-            f"SELECT key, pooled, pooled_digest, {wanted} FROM looks_2 WHERE key IN", keys
-        ):
-            if features and blob is None:
-                continue
+        rows = self._select(f"SELECT key, pooled, pooled_digest, {wanted} FROM looks_2 WHERE key IN", keys)
+        whole: dict[bytes, tuple[Tensor, Tensor | None]] = {}
+        rows = [row for row in rows if not features or row[3] is not None]
+        for key, pooled, digest, blob, shape, map_digest in rows:
             vector = _values(digest, np.float32, key, pooled)
             grid = None if blob is None else _values(map_digest, np.float16, key, blob, shape)
-            if vector is None or (features and grid is None):
-                bad.append(key)
-            else:
-                found[key] = (vector, grid)
-        self._forget("looks_2", bad)
-        return found
+            if vector is not None and (grid is not None or not features):
+                whole[key] = (vector, grid)
+        self._forget("looks_2", [row[0] for row in rows if row[0] not in whole])
+        return whole
 
     def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
         """Store all rows in one transaction; a missing map is added to an existing row if it fits into float16."""
