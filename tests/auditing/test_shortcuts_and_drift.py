@@ -139,6 +139,14 @@ def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> No
         assert not audit(fitted(), seen(0.4), contract=asked(name), n_explained=0).passed
 
 
+def test_an_audit_tests_for_drift_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, compare = [], DriftTest.compare
+    monkeypatch.setattr(DriftTest, "compare", lambda test, *given: runs.append(test.seed) or compare(test, *given))
+    both = Contract({**asked("drift_p").limits, **asked("far_pictures").limits})
+    assert audit(fitted(), seen(), contract=both, n_explained=0, seed=3).passed
+    assert runs == [3]
+
+
 def test_training_pictures_among_the_new_ones_are_named_first() -> None:
     again = [Sample("renamed", c, pixels=picture(c, i)) for c in LABELS for i in range(3)]
     found = DriftTest(n_permutations=199).run(fitted(), [*seen().items, *again])

@@ -135,8 +135,7 @@ def _measure(
     for depth in DEPTHS:
         own = torch.zeros(len(seen)).index_add_(0, seen.owner, (found.text_to_image < depth).float())
         hits[f"text to picture R@{depth}"] = torch.stack([own, count], 1)
-    labels = {item.label for item in seen.items}
-    named = _by_name(encoder, seen) if all(labels) and len(labels) > 1 else None
+    named = _by_name(encoder, seen) if len(seen.classes) > 1 else None
     if first.classifier is not None and len(first.classes) == first.classifier.out_features:
         own_class = first.classifier(encode_pairs(first, seen.items, store, Progress()).pooled).argmax(1)
         names = place(encoder.text, own_sentences(encoder.text, names_of(first)))
@@ -148,8 +147,8 @@ def _by_name(encoder: Encoder, seen: PooledPairs) -> Named:
     """Predict classes by prompts from all templates."""
     classes = sorted({item.label for item in seen.items})
     image, _ = joint_vectors(encoder, seen)
-    said = [[filled(t, c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
-    text = encoder.encode_text([one for several in said for one in several]).unflatten(0, (len(classes), -1)).mean(1)
+    said = [filled(t, c.replace("_", " ")) for c in classes for t in encoder.text.templates]
+    text = encoder.encode_text(said).unflatten(0, (len(classes), -1)).mean(1)
     labels = torch.tensor([classes.index(item.label) for item in seen.items])
     confidence, nearest = (encoder.text.logit_scale * image @ normalize(text, dim=1).T).softmax(1).max(1)
     return nearest == labels, confidence

@@ -142,13 +142,6 @@ def iis(
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
 
 
-@dataclass(frozen=True)
-class Measured:
-    right: Bool[Tensor, "t s"]
-    kept: tuple[int, ...]
-    used: tuple[int, ...]
-
-
 def measure(
     scores: Float[Tensor, "n m"],
     labels: Int[Tensor, " n"],
@@ -157,12 +150,12 @@ def measure(
     sparsities: Sequence[float] = SPARSITIES,
     mask: Mask = "hard",
     training: HeadTraining,
-) -> Measured:
-    """Train a linear layer at every sparsity."""
+) -> tuple[Bool[Tensor, "t s"], list[int], list[int]]:
+    """Train a linear layer at every sparsity; return which test pictures are right, and the concepts kept and used."""
     sparse = [sparsify(scores, sparsity, mask) for sparsity in sparsities]
-    used = tuple(int((one[parts.test] != 0).any(0).sum()) for one in sparse)
-    kept = tuple(n_kept(scores.shape[1], s, mask) for s in sparsities)
-    return Measured(torch.stack([training(one, labels, parts) for one in sparse], 1), kept, used)
+    used = [int((one[parts.test] != 0).any(0).sum()) for one in sparse]
+    kept = [n_kept(scores.shape[1], s, mask) for s in sparsities]
+    return torch.stack([training(one, labels, parts) for one in sparse], 1), kept, used
 
 
 PICTURES = 10
@@ -234,7 +227,6 @@ def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, 
 @dataclass(frozen=True)
 class Concepts:
     scores: Float[Tensor, "n m"]
-    names: tuple[str, ...] = ()
     words_of: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -265,7 +257,7 @@ def text(looked: Looked, seed: int) -> Concepts:
     if looked.encoder.has_text and looked.judge is None:
         joint = Projected(looked.encoder.text)(looked.pooled).detach()
         values = joint @ encode_texts(looked.encoder, texts, looked.store).T
-        return Concepts(standardised(values, looked.parts.train), tuple(texts), looked.encoder.name)
+        return Concepts(standardised(values, looked.parts.train), looked.encoder.name)
     if looked.judge is None:
         raise DataError(
             f"The encoder {looked.encoder.name} reads no text. Name an encoder that does, such as --judge lite0."
@@ -284,7 +276,7 @@ def text(looked: Looked, seed: int) -> Concepts:
         f"{looked.encoder.name} do not predict the scores that {judge.name} gives them."
     )
     notes = (note,) if len(keep) < len(texts) else ()
-    return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)
+    return Concepts(values[:, keep], judge.name, notes)
 
 
 def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, " m"]]:

@@ -171,9 +171,10 @@ class InterpretabilityStudy:
 
     def _measured(self, library: str, looked: Looked, draw: int) -> Row:
         concepts = LIBRARIES[library](looked, draw)
-        found = measure(concepts.scores, looked.labels, looked.parts, mask=self.mask, training=self.training)
+        how: dict[str, Any] = {"mask": self.mask, "training": self.training}
+        right, kept, used = measure(concepts.scores, looked.labels, looked.parts, **how)
         return {
-            "right": [bits(column) for column in found.right.T], "kept": list(found.kept), "used": list(found.used),
+            "right": [bits(column) for column in right.T], "kept": kept, "used": used,
             "n_concepts": concepts.scores.shape[1], "words_of": concepts.words_of, "notes": list(concepts.notes),
         }  # fmt: skip
 

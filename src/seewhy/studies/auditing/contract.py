@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...errors import DataError
-from ...evaluation.figures import Judged, explained_of, find_copies, say
+from ...evaluation.figures import N_FEWEST, Judged, explained_of, find_copies, say
 from ...explanation.base import Explanation
 from ...explanation.verdict import Level
 from ...metrics.calibration import accuracy_interval
@@ -24,6 +24,7 @@ from ...progress import Progress
 from ...spelling import nearest
 from ...storage.features import FeatureStore
 from ...storage.reading import read_text, readable, reason
+from .drift import Drifted, DriftTest, known_of
 
 Bound = Literal["worst", "value", "best"]
 BOUNDS: tuple[str, ...] = get_args(Bound)
@@ -140,6 +141,17 @@ class Material:
         """A sentence for every figure that training pictures make too high; empty if there are none."""
         note = say(self.copies, self.classifier.measures.get("held_out_accuracy"))
         return f" {note.partition('. The first: ')[0]}." if note else ""
+
+    @cached_property
+    def drift(self) -> Drifted | Figure:
+        """The result of the drift test, or why it is missing."""
+        try:
+            known = known_of(self.classifier)
+        except DataError as error:
+            return missing(str(error))
+        if min(len(known.names), len(self.items)) < N_FEWEST:
+            return missing("At least 10 test pictures and 10 training pictures are needed. Give more.")
+        return DriftTest(seed=self.seed).compare(known, self.pooled)
 
     @cached_property
     def explained(self) -> list[Explanation]:

@@ -28,7 +28,7 @@ from ...pictures.samples import gathered, some
 from ..background import BackgroundStudy
 from ..bootstrap import N_BINS, fisher, holm, paired_means, rounded
 from .contract import RANK, Figure, Limit, Material, check, missing, share
-from .drift import FAR, Drifted, DriftTest, known_of
+from .drift import FAR
 
 N_DRAWS = 500
 FEWEST = 10
@@ -390,16 +390,6 @@ def _in_words(boxes: list[Any]) -> str:
     return names[0] if names[0] == names[1] else f"{names[0]} (in one half of the cards, {names[1]} in the other)"
 
 
-def _drifted(material: Material) -> Drifted | Figure:
-    try:
-        known = known_of(material.classifier)
-    except DataError as error:
-        return missing(str(error))
-    if min(len(known.names), len(material.items)) < FEWEST:
-        return missing("At least 10 test pictures and 10 training pictures are needed. Give more.")
-    return DriftTest(seed=material.seed).compare(known, material.pooled)
-
-
 @check(
     "From the same source as training",
     "p value of a test whether these pictures come from the same source as the training pictures.",
@@ -407,7 +397,7 @@ def _drifted(material: Material) -> Drifted | Figure:
     Limit("at_least", 0.01, required=False),
 )
 def drift_p(material: Material, limit: Limit) -> Figure:
-    drift = _drifted(material)
+    drift = material.drift
     if isinstance(drift, Figure):
         return drift
     said = f"The p value is {drift.p:.3g} (energy distance {drift.energy:.4f})."
@@ -421,7 +411,7 @@ def drift_p(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.25, "best", required=False),
 )
 def far_pictures(material: Material, limit: Limit) -> Figure:
-    found = _drifted(material)
+    found = material.drift
     if isinstance(found, Figure):
         return found
     first = material.items[int(found.near.argmin())].image
