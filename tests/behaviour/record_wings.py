@@ -26,6 +26,7 @@ import seewhy
 from forms import files, png
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.pictures.images import Picture
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import list_pictures
 from seewhy.types import Transform
@@ -316,11 +317,11 @@ def writers(root: Path) -> dict[str, Any]:
     textualizer, drafter, offline, everything = (
         find(n, "language") for n in ("Textualizer", "Drafter", "offline", "textualize_all")
     )
-    thing, scene, ellipse = (find(n, "language") for n in ("FoundObject", "Scene", "BoxSegmenter"))
+    thing, ellipse = (find(n, "language") for n in ("FoundObject", "BoxSegmenter"))
     cup = thing("cup", (0.0, 0.8, 0.1, 1.0), 0.9, "red", depth=8.0)
     plate = thing("plate", (0.3, 0.3, 0.7, 0.7), 0.8, "white", depth=4.0)
     found = Detector((cup, plate))
-    shown = scene("x.png", "d" * 64, np.full((200, 200, 3), 255, np.uint8), 100, 50)
+    shown = Picture("x.png", np.full((200, 200, 3), 255, np.uint8), (100, 50), (0, 0, 100, 50), "d" * 64)
     for i, draft in enumerate(
         ("A cup stands next to a dog. The light is warm.", "There is a cup, a dog and a plate.", "")
     ):
