@@ -24,7 +24,7 @@ from seewhy.service.app.annotate import PICTURES_A_PAGE, make_annotation_app
 
 
 def proposes(name: str) -> Seed:
-    return Seed("the model (x)", (BoxedObject("s1", "square", (0.1, 0.1, 0.5, 0.5), "red"),), "There is a red square.")
+    return "the model (x)", [BoxedObject("s1", "square", (0.1, 0.1, 0.5, 0.5), "red")], "There is a red square."
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seewhy.dense.two_stage import Targets, TwoStage, TwoStageLearning, _iou, _taught, box_coder, centres
+from seewhy.dense.two_stage import TwoStage, TwoStageLearning, _iou, _taught, box_coder, centres, targets
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
@@ -20,19 +20,19 @@ def network(k: int = 3) -> TwoStage:
 def test_cells_of_the_level_that_fits_propose_a_box_by_its_middle() -> None:
     sizes = [(8, 8), (4, 4), (2, 2)]
     small, large = [0.0, 0.0, 0.2, 0.2], [0.25, 0.25, 1.0, 1.0]
-    found = Targets.of(sizes, torch.tensor([small, large]))
+    cells, boxes, wanted, others = targets(sizes, torch.tensor([small, large]))
     middle = torch.cat([centres(*size) for size in sizes])
     level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)])
-    for own, box, centred in zip(found.own, found.boxes, found.centred, strict=True):
+    for own, box, centred in zip(cells, boxes, wanted, strict=True):
         fits = 0 if box.tolist() == pytest.approx(small) else 2
         assert int(level[own]) == fits
         x, y = middle[own].tolist()
         ratios = [min(a, b) / max(a, b) for a, b in ((x - box[0], box[2] - x), (y - box[1], box[3] - y))]
         assert float(centred) == pytest.approx(float((ratios[0] * ratios[1]) ** 0.5), abs=1e-5)
-    assert {tuple(box) for box in found.boxes.tolist()} == {tuple(b) for b in torch.tensor([small, large]).tolist()}
-    assert sorted([*found.own.tolist(), *found.empty.tolist()]) == list(range(84)), "all others propose nothing"
-    nothing = Targets.of(sizes, torch.zeros(0, 4))
-    assert (len(nothing.own), len(nothing.empty)) == (0, 84)
+    assert {tuple(box) for box in boxes.tolist()} == {tuple(b) for b in torch.tensor([small, large]).tolist()}
+    assert sorted([*cells.tolist(), *others.tolist()]) == list(range(84)), "all others propose nothing"
+    none, _, _, every = targets(sizes, torch.zeros(0, 4))
+    assert (len(none), len(every)) == (0, 84)
 
 
 def test_what_is_learnt_from() -> None:

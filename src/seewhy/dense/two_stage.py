@@ -132,35 +132,30 @@ def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """The training targets of the proposals of a picture."""
+def targets(
+    sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]
+) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 4"], Float[Tensor, " m"], Int[Tensor, " e"]]:
+    """Assign each box to a level by its size, and each grid cell to the smallest box around it.
 
-    own: Int[Tensor, " m"]
-    boxes: Float[Tensor, "m 4"]
-    centred: Float[Tensor, " m"]
-    empty: Int[Tensor, " e"]
-
-    @classmethod
-    def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Assign each box to a level by its size, and each grid cell to the smallest box around it."""
-        middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
-        of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
-        if not len(boxes):
-            none = torch.zeros(0, dtype=torch.long, device=boxes.device)
-            return cls(none, boxes, boxes.new_zeros(0), torch.arange(len(middle), device=boxes.device))
-        sides = boxes[:, 2:] - boxes[:, :2]
-        fits = torch.bucketize(sides.prod(1).sqrt(), sides.new_tensor(LARGE), right=True)
-        to = torch.cat([middle[:, None] - boxes[:, :2], boxes[:, 2:] - middle[:, None]], 2)
-        off = (middle[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).abs() / sides
-        proposes = (off <= CENTRAL / 2).all(2) & (of_level[:, None] == fits)
-        area = torch.where(proposes, sides.prod(1), torch.inf)
-        least, which = area.min(1)
-        own = least.isfinite().nonzero()[:, 0]
-        near = to[own, which[own]]
-        ratio = torch.stack([near[:, [0, 2]], near[:, [1, 3]]], 1)
-        centred = (ratio.amin(2) / ratio.amax(2)).prod(1).sqrt()
-        return cls(own, boxes[which[own]], centred, least.isinf().nonzero()[:, 0])
+    Return the grid cells that propose a box, their boxes and centredness, and the other grid cells.
+    """
+    middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
+    of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
+    if not len(boxes):
+        none = torch.zeros(0, dtype=torch.long, device=boxes.device)
+        return none, boxes, boxes.new_zeros(0), torch.arange(len(middle), device=boxes.device)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    fits = torch.bucketize(sides.prod(1).sqrt(), sides.new_tensor(LARGE), right=True)
+    to = torch.cat([middle[:, None] - boxes[:, :2], boxes[:, 2:] - middle[:, None]], 2)
+    off = (middle[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).abs() / sides
+    proposes = (off <= CENTRAL / 2).all(2) & (of_level[:, None] == fits)
+    area = torch.where(proposes, sides.prod(1), torch.inf)
+    least, which = area.min(1)
+    own = least.isfinite().nonzero()[:, 0]
+    near = to[own, which[own]]
+    ratio = torch.stack([near[:, [0, 2]], near[:, [1, 3]]], 1)
+    centred = (ratio.amin(2) / ratio.amax(2)).prod(1).sqrt()
+    return own, boxes[which[own]], centred, least.isinf().nonzero()[:, 0]
 
 
 class TwoStageLearning(Task):
@@ -200,11 +195,11 @@ class TwoStageLearning(Task):
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         centred, empty, overlap = [], [], []
         for i, own in enumerate(there):
-            targets = Targets.of(sizes, own)
+            cells, theirs, wanted, others = targets(sizes, own)
             sure = logits[i].sigmoid()
-            centred.append((sure[targets.own] - targets.centred).abs())
-            empty.append(sure[targets.empty])
-            overlap.append(1 - _iou(boxes[i, targets.own], targets.boxes))
+            centred.append((sure[cells] - wanted).abs())
+            empty.append(sure[others])
+            overlap.append(1 - _iou(boxes[i, cells], theirs))
         mean = [torch.cat(one).sum() / max(sum(map(len, one)), 1) for one in (centred, empty, overlap)]
         return {"centred": mean[0] + mean[1], "overlap": IOU_WEIGHT * mean[2]}
 

@@ -154,13 +154,7 @@ class DITO(TwoStageMethod):
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> WordedBoxes:
-        across, hidden = tensors["heads.across.0.0.weight"], tensors["heads.hidden.weight"]
-        width = across.shape[0]
-        n = sum(name.startswith("heads.box.") and name.endswith(".0.weight") for name in tensors)
-        sizes = HeadSizes(
-            across.shape[1], tensors["heads.embed.weight"].shape[0], width, round((hidden.shape[1] / width) ** 0.5), n,
-            hidden.shape[0],
-        )  # fmt: skip
+        sizes = HeadSizes(tensors["heads.across.0.0.weight"].shape[1], tensors["texts"].shape[1])
         network = TwoStage(RegionHeads(sizes), tensors["texts"], self.temperature)
         network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("trunk.")})
         trunk = halves_of(encoder)[0] if self.trunk_lr else None

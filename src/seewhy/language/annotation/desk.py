@@ -49,13 +49,8 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
             yield Picture(picture.digest[:16], picture.digest, name, *picture.original_size)
 
 
-@dataclass(frozen=True)
-class Seed:
-    """A model's proposal for a picture."""
-
-    author: str
-    objects: tuple[BoxedObject, ...]
-    text: str
+Seed = tuple[str, list[BoxedObject], str]
+"""A model's proposal for a picture: its name, objects and a text."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class ClassifierSeeder:
         for i, o in enumerate(found, 1):
             words = ", ".join(filter(None, (o.colour, position_in_words(o.box))))
             objects.append(BoxedObject(f"seed-{i}", o.label, _inside(o.box), words))
-        return Seed(f"the model ({self.classifier.recipe})", tuple(objects), " ".join(map(sentence_for, found)))
+        return f"the model ({self.classifier.recipe})", objects, " ".join(map(sentence_for, found))
 
 
 def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -104,9 +99,9 @@ class AnnotationDesk:
         with self._seeding:
             if all(self.store.latest(key, task) for task in TASKS):
                 return
-            proposal = self.seeder(self.store.file(key))
-            self.store.seed(key, "objects", proposal.author, {"objects": [o.to_json() for o in proposal.objects]})
-            self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
+            author, objects, text = self.seeder(self.store.file(key))
+            self.store.seed(key, "objects", author, {"objects": [o.to_json() for o in objects]})
+            self.store.seed(key, "caption", author, {"text": text})
 
     def state(self, key: str, task: str, author: str) -> dict[str, Any]:
         """Return the latest version, a person's draft and their earlier drafts."""
