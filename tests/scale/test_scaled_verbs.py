@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.many import Spread
+from seewhy.cli.many import Predict, Spread
 from seewhy.cli.options import ClassifierChoice
 from seewhy.cli.session import Session
+from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.retrieval import Index
 from seewhy.scale.run import Part, Run
 from seewhy.scale.work import Embed
+from seewhy.types import Failure
 from simulated_work import rows
 
 
@@ -143,6 +146,17 @@ def test_what_the_options_say_is_what_is_run(
     asked = ["predict", *asked[1:5], "--validation", "v.csv", "--column", "image=photo", "--column", "label=kind"]
     invoke(*asked, code=1 if failed else code)
     assert told["work"].chosen.columns == {"image": "photo", "label": "kind"}
+
+
+@pytest.mark.parametrize("reject", [True, False])
+def test_a_picture_is_rejected_only_if_that_is_asked(reject: bool) -> None:
+    decision: Any = SimpleNamespace(is_unknown=True, probability=None, verdict="unknown")
+    found = Prediction("a.png", (Ranked("cat", 0.9),), decision=decision)
+    classifier = SimpleNamespace(predict_all=lambda pictures, **_: iter([found, Failure("b.png", "is none")]))
+    chosen: Any = SimpleNamespace(classifier=lambda: classifier)
+    opened: Any = Predict(chosen, reject=reject).open()
+    first, second = opened.stream(iter(["a.png", "b.png"]))
+    assert (first.rejected, second) == (reject, Failure("b.png", "is none"))
 
 
 def test_the_columns_are_those_of_the_validation_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
