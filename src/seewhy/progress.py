@@ -47,6 +47,10 @@ class Progress:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def note_all(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.note(text)
+
     def tell(self, text: str) -> None:
         """Show a message that is not part of the result, such as the expected time."""
 

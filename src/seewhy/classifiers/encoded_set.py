@@ -217,8 +217,7 @@ def encode_labelled(
     """Encode the pictures of the given classes, and report how many pictures have other classes."""
     progress = progress or Progress()
     items, others = samples.of(classes)
-    for note in others:
-        progress.note(note)
+    progress.note_all(others)
     return EncodedSet.of(encoder, items, classes, store, progress)
 
 
@@ -258,8 +257,7 @@ def encode_samples(
             f"The validation pictures have the class {unknown[0]!r}, which is not one of the "
             f"{len(samples.classes)} training classes. {suggestion(near, samples.classes)}"
         )
-    for note in samples.notes + (() if validation is None else validation.notes):
-        progress.note(note)
+    progress.note_all(samples.notes + (() if validation is None else validation.notes))
     items, n_trained = [*samples.items, *others], len(samples)
     labels, own = [s.label for s in items], [i < n_trained for i in range(len(items))]
     parts = (own, [not flag for flag in own]) if n_bank else ()

@@ -199,8 +199,7 @@ def _texts(session: Session) -> NoReturn:
     if o.output is not None:
         _clean(session, how)
     result = check_pairs(o.data, n_examples=n_examples, **how)
-    for note in result.notes:
-        session.terminal.note(note)
+    session.terminal.note_all(result.notes)
     session.say(result.to_json(), *str(result).splitlines())
     raise typer.Exit
 
@@ -214,8 +213,7 @@ def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
         check_apart(place, [pairs])
     check_place(output, force=session.force)
     cleaned = clean(pairs, **how)
-    for note in cleaned.kept.notes:
-        session.terminal.note(note)
+    session.terminal.note_all(cleaned.kept.notes)
     kept, removed = cleaned.save(output, force=session.force)
     n, n_texts, n_removed = len(cleaned.kept), cleaned.kept.n_texts, len(cleaned.removed)
     session.say(

@@ -204,8 +204,7 @@ def match(
     if dry_run:
         prompts = (short_prompt(t) for c in texts.limited_to(samples.classes).texts.values() for t in c)
         writing.say(session, None if desk is None else desk.estimate(prompts))
-    for note in samples.notes:
-        session.terminal.note(note)
+    session.terminal.note_all(samples.notes)
     stream = match_to_file(
         output, session.encoder(), samples, texts, how, desk=desk, store=session.store, force=session.force
     )

@@ -182,8 +182,7 @@ def _fit_segmenter(session: Session) -> None:
     cls = _trainable(segmenters, method, "cannot be trained", f"training: seewhy segment --method {method}")
     how = session.make(cls)
     masked = load_masks(o.data, classes=None if o.labels is None else options.names_in(o.labels), ignore=list(ignore))
-    for note in masked.notes:
-        session.terminal.note(note)
+    session.terminal.note_all(masked.notes)
     with session.checkpoint(output) as checkpoint:
         keeps = {"checkpoint": checkpoint} if "checkpoint" in cls.fit.__annotations__ else {}
         segmenter = how.fit(encoder, masked, progress=session.terminal, **keeps)

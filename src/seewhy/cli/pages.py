@@ -63,8 +63,7 @@ def app(
     classifier = session.classifier(model, labels, descriptions, follow_up)
     _check(place, by, decisions)
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
-    for note in () if samples is None else samples.notes:
-        session.terminal.note(note)
+    session.terminal.note_all(() if samples is None else samples.notes)
     shown = [*(samples.items if samples else ()), *(others.items if others else ())]
     note_links(session, shown, place, session.given.unlabelled)
     corrections = None

@@ -103,8 +103,7 @@ def evaluate(
     progress, level = progress or Progress(), check_level(level)
     data = samples if isinstance(samples, Samples) else load_samples(samples)
     items, strange = data.of(classifier.classes)
-    for note in (*data.notes, *strange):
-        progress.note(note)
+    progress.note_all((*data.notes, *strange))
     kept, logits, pooled, files = figures.look_at(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     strangers = None if unknown is None else figures.look_at_unknown(classifier, unknown, store, views, progress)

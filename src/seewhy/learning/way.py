@@ -229,8 +229,7 @@ class Way(ABC, Generic[S, T]):
 
 
 def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
-    for note in samples.notes:
-        progress.note(note)
+    progress.note_all(samples.notes)
     return samples.items
 
 

@@ -88,8 +88,7 @@ class BackgroundStudy(Checked):
         """Run the model on all versions of each picture with a known object."""
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
-        for note in notes:
-            progress.note(note)
+        progress.note_all(notes)
         scenes = Scenes.of(classifier, self._drawn(items), masks, progress)
         lent = lenders(scenes.labels, self.n_rounds, self.seed)
         answers = self._answers(classifier, scenes, lent, folder, progress)

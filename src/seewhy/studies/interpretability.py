@@ -164,8 +164,7 @@ class InterpretabilityStudy:
                 progress.note(f"{library} of {name} is left out: {error}")
                 continue
             libraries[library] = LibraryRow.of(found)
-            for note in found[0]["notes"]:
-                progress.note(note)
+            progress.note_all(found[0]["notes"])
         near = neighbours(looked.pooled, labels, parts)
         return EncoderRow(name, fingerprint[:12], looked.pooled.shape[1], right, near, libraries)
 

@@ -82,8 +82,7 @@ def fit_detector(
         )
     every = methods_for(method, parameters)
     given = data if isinstance(data, BoxData) else load_boxes(data, pictures=pictures)
-    for note in given.notes:
-        progress.note(note)
+    progress.note_all(given.notes)
     looks = encoder if isinstance(encoder, Encoder) else find(encoder)
     able = [how for how in every if looks.has_text or not getattr(how, "needs_words", False)] or every
     readers = {how.zoom: Reader(looks, how.zoom, kept={}) for how in able}
@@ -104,8 +103,7 @@ def fit_detector(
     best = max(trials, key=lambda trial: trial.measured.ap50)
     detector = fitted(best.how, readers[best.how.zoom], given, progress, checkpoint)
     rows = calibrated(given.pictures, best.found, fold, given.classes, precision)
-    for note in _notes(rows, precision):
-        progress.note(note)
+    progress.note_all(_notes(rows, precision))
     calibration = {
         "n_pictures": len(given), "n_folds": max(fold) + 1, "fewest": FEWEST, "precision": precision,
         "classes": [{**row, "ap50": best.per_class.get(row["label"])} for row in rows], **best.figures(given, fold),

@@ -169,8 +169,7 @@ def audit(
         contract = Contract.preset(needed) if contract is None else Contract.load(contract)
     data = samples if isinstance(samples, Samples) else load_samples(samples, group=group)
     items = of_classes(data.labelled(), classifier)
-    for note in data.notes:
-        progress.note(note)
+    progress.note_all(data.notes)
     if train is not None:
         classifier = with_known(classifier, train, store, progress)
     kept, logits, pooled, files = look_at(classifier, items, store, None, progress)
