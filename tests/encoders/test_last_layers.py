@@ -58,22 +58,22 @@ def test_below_and_behind_are_the_trunk(
     make: Callable[[], Encoder], n: int, convolved: int, shape: tuple[int, ...] | None
 ) -> None:
     on = make()
-    cut = last_layers(on, n)
+    below, rest = last_layers(on, n)
     pixels = torch.randn(2, 3, *on.transform.input_size, generator=torch.Generator().manual_seed(3))
-    seen = cut.below.encode(pixels)
+    seen = below.encode(pixels)
     assert seen.features.flatten(1).equal(seen.pooled)
     assert shape is None or tuple(seen.features.shape[1:]) == shape
-    assert convolutions(cut.rest) == convolved
-    assert same(cut.rest(seen.pooled), on.trunk(pixels))
-    assert same(Onwards(cut.below.engine, cut.rest)(pixels), on.encode(pixels).features)
-    assert cut.below.fingerprint != on.fingerprint
-    assert (cut.below.classifier, cut.below.classes, cut.below.has_text) == (None, (), False)
+    assert convolutions(rest) == convolved
+    assert same(rest(seen.pooled), on.trunk(pixels))
+    assert same(Onwards(below.engine, rest)(pixels), on.encode(pixels).features)
+    assert below.fingerprint != on.fingerprint
+    assert (below.classifier, below.classes, below.has_text) == (None, (), False)
 
 
 def test_it_is_bit_for_bit_the_network_in_torch() -> None:
     on = tiny_cnn()
-    cut = last_layers(on, 1)
-    assert torch.equal(cut.rest(cut.below.encode(noise(4)).pooled), on.encode(noise(4)).features)
+    below, rest = last_layers(on, 1)
+    assert torch.equal(rest(below.encode(noise(4)).pooled), on.encode(noise(4)).features)
 
 
 def test_pictures_that_are_not_square() -> None:
@@ -82,27 +82,25 @@ def test_pictures_that_are_not_square() -> None:
         trunk = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Conv2d(4, 6, 3, 1, 1))
     transform = Transform((32, 48), (32, 48), "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     on = build(trunk, GlobalAverage(), Layout(), 6).but(transform=transform)
-    cut, pixels = last_layers(on, 1), torch.randn(2, 3, 32, 48)
-    assert cut.below.encode(pixels).features.shape == (2, 4, 8, 12)
-    assert torch.equal(
-        cut.rest(cut.below.encode(pixels).pooled), trunk(pixels.contiguous(memory_format=torch.channels_last))
-    )
+    (below, rest), pixels = last_layers(on, 1), torch.randn(2, 3, 32, 48)
+    assert below.encode(pixels).features.shape == (2, 4, 8, 12)
+    assert torch.equal(rest(below.encode(pixels).pooled), trunk(pixels.contiguous(memory_format=torch.channels_last)))
 
 
 def test_maps_have_their_channels_last_and_every_cut_a_fingerprint_of_its_own() -> None:
     on = seewhy.encoder("new:resnet/32", engine="torch")
     cuts = [last_layers(on, n) for n in (1, 4)]
-    for cut in cuts:
-        seen = cut.rest[0](cut.below.encode(noise(2)).pooled)  # type: ignore[index]
+    for below, rest in cuts:
+        seen = rest[0](below.encode(noise(2)).pooled)  # type: ignore[index]
         assert seen.is_contiguous(memory_format=torch.channels_last)
-    assert len({on.fingerprint, *(cut.below.fingerprint for cut in cuts)}) == 3
+    assert len({on.fingerprint, *(below.fingerprint for below, _ in cuts)}) == 3
 
 
 def test_weights_of_the_encoder_are_shared_with_nobody() -> None:
     on = tiny_cnn()
-    cut = last_layers(on, 1)
+    _, rest = last_layers(on, 1)
     before = on.encode(noise(1)).features.clone()
-    for parameter in cut.rest.parameters():
+    for parameter in rest.parameters():
         assert not parameter.requires_grad
         parameter.zero_()
     assert torch.equal(on.encode(noise(1)).features, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -17,19 +16,6 @@ from ..threads import for_torch
 from .base import STEP, Encoder, Layout
 from .engines import Engine
 from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, same, weights_digest
-
-
-@dataclass(frozen=True, eq=False)
-class LastLayers:
-    """An encoder that is split at an inner layer.
-
-    Attributes:
-        below: the encoder up to the layer; its pooled vector is the flattened output of the layer.
-        rest: a frozen copy of the layers after it, from the pooled vectors of ``below`` to the encoder's features.
-    """
-
-    below: Encoder
-    rest: nn.Module
 
 
 class Arranged(nn.Module):
@@ -67,8 +53,12 @@ class _Run(NamedTuple):
     given: tuple[int, int] | None
 
 
-def last_layers(on: Encoder, n: int) -> LastLayers:
-    """Separate at least the last ``n`` convolutions of a trunk, or as many as possible."""
+def last_layers(on: Encoder, n: int) -> tuple[Encoder, nn.Module]:
+    """Separate at least the last ``n`` convolutions of a trunk, or as many as possible.
+
+    Returns the encoder up to a layer, whose pooled vector is the flattened output of the layer, and a frozen copy of
+    the layers after it, from these vectors to the features of ``on``.
+    """
     pixels = example_pixels(on.transform.input_size)
     trunk = freeze(copy.deepcopy(on.trunk)).cpu()
     runs = _runs(trunk, pixels)
@@ -93,7 +83,7 @@ def last_layers(on: Encoder, n: int) -> LastLayers:
         classes=(),
         text=None,
     )
-    return LastLayers(below, freeze(nn.Sequential(Arranged(shape), tail)))
+    return below, freeze(nn.Sequential(Arranged(shape), tail))
 
 
 @torch.no_grad()

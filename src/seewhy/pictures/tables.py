@@ -104,13 +104,9 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         else:
             with open_lines(path, newline="") as lines:
                 heading = next(lines, "")
-                between = "\t" if suffix == ".tsv" else _delimiter(heading)
+                # Excel writes semicolons where the decimal point is a comma.
+                between = "\t" if suffix == ".tsv" else next((c for c in ",;\t" if c in heading), ",")
                 yield from _separated(path, csv.reader(chain([heading], lines), delimiter=between, strict=True))
-
-
-def _delimiter(heading: str) -> str:
-    """Return what separates the columns of a CSV file; Excel writes semicolons where the decimal point is a comma."""
-    return next((c for c in ",;\t" if c in heading), ",")
 
 
 def cell_text(value: Any, where: str) -> str:

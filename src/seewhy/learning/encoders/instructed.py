@@ -67,9 +67,9 @@ class Modulation(nn.Module):
 
     def __init__(self, on: Encoder, n_layers: int, sentence_width: int) -> None:
         super().__init__()
-        cut = last_layers(on, n_layers)
-        self.below, self.parts = cut.below, (cut.rest, on.head)
-        self.sizes = {n: m.out_channels for n, m in cut.rest.named_modules() if isinstance(m, nn.Conv2d)}
+        self.below, rest = last_layers(on, n_layers)
+        self.parts = rest, on.head
+        self.sizes = {n: m.out_channels for n, m in rest.named_modules() if isinstance(m, nn.Conv2d)}
         self.hidden = nn.Linear(sentence_width, RANK)
         self.film = nn.Linear(RANK, 2 * sum(self.sizes.values()))
         self.register_buffer("deviation", torch.ones(sum(self.sizes.values())))
