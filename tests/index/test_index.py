@@ -20,7 +20,7 @@ from seewhy.progress import Progress
 from seewhy.report.paging import framed
 from seewhy.retrieval import Entry, Index, Query
 from seewhy.retrieval.settings import Settings
-from seewhy.retrieval.vectors import exact_top
+from seewhy.retrieval.vectors import Column, exact_top
 from seewhy.retrieval.writing import Change
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 
@@ -55,15 +55,25 @@ def index(tmp_path: Path, folders: Path, encoder: Encoder) -> Index:
 def test_exact_top_is_that_of_numpy() -> None:
     matrix = vectors(40_000).numpy()  # three blocks
     queries = vectors(5, seed=1)
-    scores, rows = exact_top(matrix, queries, 10)
     every = queries.numpy() @ matrix.T
-    expected = np.argsort(-every, axis=1)[:, :10]
-    assert rows.tolist() == expected.tolist()
-    np.testing.assert_allclose(scores.numpy(), np.take_along_axis(every, expected, 1), rtol=1e-5)
-    some = np.arange(0, 40_000, 7)
-    _, rows = exact_top(matrix, queries, 10, some)
-    assert rows.tolist() == some[np.argsort(-every[:, some], axis=1)[:, :10]].tolist()
-    assert exact_top(matrix[:3], queries, 10)[1].shape == (5, 3)
+    for some in (np.arange(40_000), np.arange(0, 40_000, 7), np.arange(3)):
+        for query, products in zip(queries, every, strict=True):
+            found = exact_top(matrix, query, 10, some)
+            expected = some[np.argsort(-products[some])[:10]]
+            assert found.rows.tolist() == expected.tolist()
+            np.testing.assert_allclose(found.scores.numpy(), products[expected], rtol=1e-5)
+
+
+def test_a_search_in_some_rows_reads_no_others(tmp_path: Path) -> None:
+    column = Column(tmp_path, "look", 4, 1)
+    column.append(0, vectors(9)[:, :4])
+    data = bytearray(column.path.read_bytes())
+    data[0] ^= 1
+    column.path.write_bytes(data)
+    rows = column.rows(9)
+    assert set(exact_top(rows, torch.ones(4), 2, np.array([3, 5, 8])).rows.tolist()) <= {3, 5, 8}
+    with pytest.raises(DataError, match="row 1 does not match its checksum"):
+        exact_top(rows, torch.ones(4), 2, np.arange(9))
 
 
 def test_vectors_made_elsewhere(tmp_path: Path) -> None:

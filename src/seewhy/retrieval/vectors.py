@@ -126,36 +126,33 @@ class Rows:
         return (data[row * size : (row + 1) * size] for row in rows.tolist())
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """The result of a search: inner products in descending order, and their rows."""
+
+    scores: Float[Tensor, " j"]
+    rows: Int[Tensor, " j"]
+
+
 def exact_top(
-    matrix: Float32[np.ndarray, "n d"] | Rows,
-    queries: Float[Tensor, "q d"],
-    k: int,
-    rows: Int[np.ndarray, " m"] | None = None,
-) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """Return the ``k`` largest inner products of each query and their rows, in blocks of bounded memory.
+    matrix: Float32[np.ndarray, "n d"] | Rows, query: Float[Tensor, " d"], k: int, rows: Int[np.ndarray, " m"]
+) -> Nearest:
+    """Return the ``k`` largest inner products of a query with ascending rows, in blocks of bounded memory.
 
     Example:
-        >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)
-        >>> row.tolist()
-        [[1, 0]]
+        >>> exact_top(np.eye(3, dtype=np.float32), torch.tensor([0.1, 0.9, 0.0]), 2, np.arange(3)).rows.tolist()
+        [1, 0]
     """
-    total = len(matrix) if rows is None else len(rows)
-    best = torch.empty(len(queries), 0)
-    where = torch.empty(len(queries), 0, dtype=torch.long)
-    for start in range(0, total, BLOCK):
-        part = slice(start, min(start + BLOCK, total))
-        block = matrix[part]
-        if rows is not None:
-            start_row, end_row = int(rows[part][0]), int(rows[part][-1]) + 1
-            # Neighbours in one piece, since a copy row by row costs five times as much.
-            is_one = end_row - start_row == len(rows[part])
-            block = matrix[start_row:end_row] if is_one else np.asarray(matrix[rows[part]])
-        scores, at = (queries @ torch.from_numpy(block).T).topk(min(k, len(block)), dim=1)
-        found = at + start if rows is None else torch.from_numpy(rows[part])[at]
-        best, where = torch.cat([best, scores], 1), torch.cat([where, found], 1)
-        best, order = best.sort(dim=1, descending=True, stable=True)
-        best, where = best[:, :k], where.gather(1, order)[:, :k]
-    return best, where
+    best, where = torch.empty(0), torch.empty(0, dtype=torch.long)
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        first, end = int(part[0]), int(part[-1]) + 1
+        # Neighbours in one piece, since a copy row by row costs five times as much.
+        block = matrix[first:end] if end - first == len(part) else np.asarray(matrix[part])
+        scores, at = (query[None] @ torch.from_numpy(block).T)[0].topk(min(k, len(block)))
+        best, order = torch.cat([best, scores]).sort(descending=True, stable=True)
+        best, where = best[:k], torch.cat([where, torch.from_numpy(part)[at]])[order][:k]
+    return Nearest(best, where)
 
 
 N_MOST = 20_000
@@ -230,14 +227,6 @@ N_MEAN = 20_000
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """The result of a search: inner products in descending order, and their rows."""
-
-    scores: Float[Tensor, " j"]
-    rows: Int[Tensor, " j"]
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """A consistent view of the index that later writes do not change.
 
@@ -309,12 +298,10 @@ class Snapshot:
         self, column: str, query: Float[Tensor, " d"], k: int, *, rows: Int[np.ndarray, " m"] | None = None
     ) -> Nearest:
         """Return up to ``k`` nearest rows; ``rows`` restricts the search and must be in ascending order."""
-        wanted = self.rows if rows is None else rows
-        every = len(wanted) == self.n_rows
-        scores, at = exact_top(self.matrices[column], query[None], k, None if every else wanted)
-        if not bool(scores.isfinite().all()):
+        found = exact_top(self.matrices[column], query, k, self.rows if rows is None else rows)
+        if not bool(found.scores.isfinite().all()):
             raise DataError(f"{self.columns[column].path} has NaN or infinity. Make the index again from the pictures.")
-        return Nearest(scores[0], at[0])
+        return found
 
 
 def columns_of(catalogue: Catalogue) -> dict[str, Column]:
