@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,14 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         DataError, match=r"At least one readable picture with a box is needed for training, got none among 1"
     ):
         DenseCLIPBoxes(**SHORT).fit(Reader(colours(), 1.0), empty)
+
+
+def test_one_class_is_learnt_and_its_texts_cannot_be_shuffled(data: BoxData) -> None:
+    red = data.classes[:1]
+    boxes = [replace(p, boxes=tuple(b for b in p.boxes if b.label in red)) for p in data.pictures]
+    one, reader = BoxData(tuple(boxes), red), Reader(colours(), 1.0, kept={})
+    made = DenseCLIPBoxes(**SHORT).fit(reader, one)
+    assert made.classes == red
+    assert float(made.network.fixed.norm()) == pytest.approx(1)
+    with pytest.raises(InputError, match="The texts of one class cannot be shuffled"):
+        DenseCLIPBoxes(**SHORT, texts="shuffled").fit(reader, one)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
 
 from ..encoders.base import Encoder
+from ..errors import InputError
 from ..learning.adaptation.prompts import STD, Names
-from .maskclip import MaskCLIP, Words
+from .maskclip import TEMPLATES, texts_of
 from .miou import exchanged
 
 GROUPS = 8
@@ -184,8 +185,8 @@ class TextDecoder(PixelText):
 
 
 def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
-    """Subtract the mean over the classes and normalise."""
-    return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
+    """Subtract the mean over the classes, unless there is only one, and normalise."""
+    return normalize(texts - texts.mean(-2, keepdim=True) if texts.shape[-2] > 1 else texts, dim=-1)
 
 
 def texts_for(
@@ -195,8 +196,8 @@ def texts_for(
     generator, k = torch.Generator().manual_seed(seed), len(classes)
     if kind == "none":
         return classes, torch.zeros(k, 1)
+    if kind == "shuffled" and k < 2:
+        raise InputError("The texts of one class cannot be shuffled. Give more classes, or choose other `texts`.")
     said = tuple(classes[i] for i in exchanged(k, generator)) if kind == "shuffled" else classes
-    scorer = MaskCLIP().build(encoder, said).scorer
-    assert isinstance(scorer, Words)
-    random = centred(torch.randn(scorer.texts.shape, generator=generator))
-    return said, random if kind == "random" else scorer.texts
+    texts = texts_of(encoder, said, TEMPLATES)
+    return said, centred(torch.randn(texts.shape, generator=generator) if kind == "random" else texts)
