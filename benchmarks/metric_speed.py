@@ -98,7 +98,7 @@ def main() -> None:
         both = (m(n_steps=args.steps, tolerance=tolerance) for m in (Deletion, Insertion))
         judges = list(both)
         jobs = zip(pictures, maps, targets, strict=True)
-        return [j(probabilities, p, m[None], t)[0].area for p, m, t in jobs for j in judges]
+        return [j(probabilities, p, m[None], t)[0].value for p, m, t in jobs for j in judges]
 
     def passes_alone() -> list[float]:
         with torch.no_grad():

@@ -319,8 +319,8 @@ def faithfulness_claims(
             deleted = Deletion(n_steps=STEPS)(model.probabilities, look.pixels[0], heats, label)
             inserted = Insertion(n_steps=STEPS)(model.probabilities, look.pixels[0], heats, label)
             for m, d, n in zip(methods, deleted, inserted, strict=True):
-                areas.setdefault((which, m), ([], []))[0].append(d.area)
-                areas[which, m][1].append(n.area)
+                areas.setdefault((which, m), ([], []))[0].append(d.value)
+                areas[which, m][1].append(n.value)
     numbers["deletion and insertion"] = {
         f"{m} on {which}": {"deletion": mean_of(d).rounded(), "insertion": mean_of(n).rounded()}
         for (which, m), (d, n) in areas.items()

@@ -35,7 +35,7 @@ from seewhy.evidence.faithfulness import (
     stands_out,
 )
 from seewhy.heads.head import Head, Target
-from seewhy.metrics.base import Curve, shuffled
+from seewhy.metrics.base import curve_score, shuffled
 from seewhy.seeded import seeded
 from seewhy.types import Transform
 from tiny import colour_reader
@@ -283,7 +283,7 @@ def test_a_sentence_has_no_next_class() -> None:
 def found(
     value: float, centre: float, moved: tuple[float, float] = (0.5, 3.0), lead: float | None = None
 ) -> Faithfulness:
-    curves = tuple(Curve((0.0, 1.0), (v, v)) for v in (0.1, 0.55, 0.9, 0.5))
+    curves = tuple(curve_score((0.0, 1.0), (v, v)) for v in (0.1, 0.55, 0.9, 0.5))
     return Faithfulness(Match(value, centre), moved, (curves[0], curves[1]), (curves[2], curves[3]), lead)
 
 

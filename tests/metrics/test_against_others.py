@@ -38,8 +38,8 @@ def test_curves_of_the_rise_authors(mode: str, metric: Any) -> None:
 
     found = [metric(model, p, m, int(model(p[None]).argmax()))[0] for p, m in zip(pictures, maps, strict=True)]
     values = expected["values"][mode]
-    assert [c.area for c in found] == pytest.approx(values["areas"], abs=expected["tolerance"])
-    assert list(found[0].values) == pytest.approx(values["first_curve"], abs=expected["tolerance"])
+    assert [c.value for c in found] == pytest.approx(values["areas"], abs=expected["tolerance"])
+    assert found[0].parts["values"] == pytest.approx(values["first_curve"], abs=expected["tolerance"])
 
 
 def test_blur_of_the_rise_authors() -> None:

@@ -30,7 +30,7 @@ def order(seed: int = 0) -> Tensor:
 
 def area(metric: Metric, weight: Tensor, heat: Tensor) -> float:
     pixels = torch.ones(3, SIDE, SIDE)
-    return metric(linear(weight), pixels, heat[None], 0)[0].area
+    return metric(linear(weight), pixels, heat[None], 0)[0].value
 
 
 @pytest.mark.parametrize("n_steps", [16, N])
@@ -61,7 +61,7 @@ def test_insertion_is_deletion_turned_round_where_blur_is_blank() -> None:
     weight[:, SIDE // 2 :] = 0
     pixels = torch.ones(3, SIDE, SIDE)
     curve = Insertion(fill="blur_reflected")(linear(weight), pixels, order()[None], 0)[0]
-    torch.testing.assert_close(torch.tensor(curve.values), torch.full((17,), 0.5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.tensor(curve.parts["values"]), torch.full((17,), 0.5), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("metric", [Deletion(), Insertion()], ids=["deletion", "insertion"])
@@ -69,8 +69,8 @@ def test_a_constant_model_has_area_p(metric: Metric) -> None:
     for p in (0.0, 0.3, 1.0):
         constant = lambda x, p=p: torch.full((len(x), 2), p)  # noqa: E731
         curve = metric(constant, torch.randn(3, SIDE, SIDE), order()[None], 1)[0]
-        assert curve.area == pytest.approx(p, abs=1e-6)
-        assert len(curve.steps) == 17
+        assert curve.value == pytest.approx(p, abs=1e-6)
+        assert len(curve.parts["steps"]) == 17
 
 
 @pytest.mark.parametrize(("edge", "most"), [(0.3, 34), (0.71, 34)])
@@ -84,10 +84,10 @@ def test_a_curve_with_one_step_is_looked_at_where_the_step_is(edge: float, most:
         return (gone < edge).float()[:, None]
 
     curves = Deletion(n_steps=N, tolerance=0.01)(model, torch.ones(3, SIDE, SIDE), order()[None], 0)
-    assert curves[0].area == pytest.approx(edge, abs=1.01 / N)
+    assert curves[0].value == pytest.approx(edge, abs=1.01 / N)
     assert seen[0] <= most
     every = Deletion(n_steps=N)(model, torch.ones(3, SIDE, SIDE), order()[None], 0)
-    assert curves[0].values == every[0].values
+    assert curves[0].parts["values"] == every[0].parts["values"]
 
 
 def test_a_tolerance_bounds_what_is_missed_and_0_misses_nothing() -> None:
@@ -97,9 +97,9 @@ def test_a_tolerance_bounds_what_is_missed_and_0_misses_nothing() -> None:
     for tolerance in (1e-9, 0.003):
         rough = Insertion(n_steps=200, fill="mean", tolerance=tolerance)(linear(weight), pixels, maps, 0)
         for a, b in zip(exact, rough, strict=True):
-            assert a.steps == b.steps
-            assert a.area == pytest.approx(b.area, abs=tolerance + 1e-6)
-    assert Deletion(n_steps=2, tolerance=0.1)(linear(weight), pixels, maps[:1], 0)[0].steps == (0.0, 0.5, 1.0)
+            assert a.parts["steps"] == b.parts["steps"]
+            assert a.value == pytest.approx(b.value, abs=tolerance + 1e-6)
+    assert Deletion(n_steps=2, tolerance=0.1)(linear(weight), pixels, maps[:1], 0)[0].parts["steps"] == [0.0, 0.5, 1.0]
     assert len(Deletion(n_steps=1, tolerance=0.1)(linear(weight), pixels, maps, 0)) == 4
 
 

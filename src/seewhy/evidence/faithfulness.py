@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pad
 
 from ..explanation.verdict import Verdict
-from ..metrics.base import Curve, ranks, shuffled, upsampled
+from ..metrics.base import Score, curve_score, ranks, shuffled, upsampled
 from ..metrics.controls import centred_bump
 from ..metrics.removal import Deletion, Insertion
 from .case import Watched
@@ -104,8 +104,8 @@ def _cosine(a: Float[Tensor, " k"], b: Float[Tensor, " k"]) -> float:
 class Faithfulness:
     match: Match
     moved: tuple[float, float]
-    deleted: tuple[Curve, Curve]
-    inserted: tuple[Curve, Curve]
+    deleted: tuple[Score, Score]
+    inserted: tuple[Score, Score]
     lead: float | None = None
 
 
@@ -131,7 +131,7 @@ def measure(
     ends, inner = table[:3, 0].tolist(), table[n_masked:, 0].view(4, STEPS - 1).tolist()
     steps = tuple(i / STEPS for i in range(STEPS + 1))
     curves = [
-        Curve(steps, (ends[first], *values, ends[last]))
+        curve_score(steps, (ends[first], *values, ends[last]))
         for values, (first, last) in zip(inner, ((0, 1), (2, 0)) * 2, strict=True)
     ]
     odds, ahead = table[3:n_masked, 1], table[3:n_masked, 2]
@@ -172,7 +172,7 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     (deleted, deleted_random), (inserted, inserted_random) = found.deleted, found.inserted
     still = odds < STILL_COSINE if watched.of_sentence else value < STILL_VALUE and odds < STILL_ODDS
     if still:
-        values = [v for curve in (*found.deleted, *found.inserted) for v in curve.values]
+        values = [v for curve in (*found.deleted, *found.inserted) for v in curve.parts["values"]]
         figures = f"The {quantity} stays between {min(values):.3f} and {max(values):.3f}, whatever is hidden."
         said = f"Hiding parts of the picture hardly changes the {_plain(watched)}, so the heat cannot be checked."
         return Verdict("not measured", said, rule, figures)
@@ -183,8 +183,8 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
         f"When SeeWhy hides halves of the picture, the heat matches the change in {odds_of} by "
         f"{_signed(found.match.value)} of 1; a spot in the centre matches it by "
         f"{_signed(found.match.centre)}.{aside}{_against_rival(found.lead, watched)} Hiding the hottest parts first "
-        f"leaves a mean {quantity} of {deleted.area:.2f} (random parts: {deleted_random.area:.2f}); showing them first "
-        f"gives {inserted.area:.2f} (random parts: {inserted_random.area:.2f})."
+        f"leaves a mean {quantity} of {deleted.value:.2f} (random parts: {deleted_random.value:.2f}); showing them "
+        f"first gives {inserted.value:.2f} (random parts: {inserted_random.value:.2f})."
     )
     is_own = found.lead is None or found.lead >= PARTLY
     if stands_out(found.match) and is_own:

@@ -52,30 +52,10 @@ class Score:
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Probability of the target as a function of the share of changed pixels, from 0 to 1."""
-
-    steps: tuple[float, ...]
-    values: tuple[float, ...]
-    settings: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    @property
-    def area(self) -> float:
-        """Area under the curve by the trapezoidal rule, 0 to 1."""
-        return float(torch.trapezoid(torch.tensor(self.values), torch.tensor(self.steps)))
-
-    @property
-    def value(self) -> float:
-        return self.area
-
-    @property
-    def sums(self) -> tuple[float, ...]:
-        return (self.area,)
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        return {"steps": list(self.steps), "values": list(self.values)}
+def curve_score(steps: Sequence[float], values: Sequence[float]) -> Score:
+    """Return the area under the curve of the target's probability, by the share of changed pixels, from 0 to 1."""
+    area = float(torch.trapezoid(torch.tensor(values), torch.tensor(steps)))
+    return Score(area, {"steps": list(steps), "values": list(values)}, (area,))
 
 
 @dataclass(frozen=True)
@@ -190,14 +170,14 @@ class Metric(Checked, ABC):
     small: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
-    def score(self, case: Case, maps: Maps) -> Sequence[Score | Curve]:
+    def score(self, case: Case, maps: Maps) -> Sequence[Score]:
         """Compute one score per map; the maps have the picture's size."""
 
     @abstractmethod
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
         """Compute the value for a data set from the means of :attr:`Score.sums` over the pictures."""
 
-    def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
+    def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Score]:
         """Return one score per map."""
         for name in self.requires:
             if getattr(case, name) is None:
@@ -222,7 +202,7 @@ class Metric(Checked, ABC):
         maps: Float[Tensor, "m gh gw"],
         target: int,
         **given: Any,
-    ) -> list[Any]:
+    ) -> list[Score]:
         """Call :meth:`measure` on ``Case(probability, pixels, target, **given)``."""
         return self.measure(Case(probability, pixels, target, **given), maps)
 
@@ -237,12 +217,8 @@ class AveragedMetric(Metric):
 
 def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
     """Build a :class:`Score` from each value; tensors among the parts have one row per value."""
-    rows = {name: part.tolist() if isinstance(part, Tensor) and part.ndim else part for name, part in parts.items()}
-    each = {name: isinstance(parts[name], Tensor) and parts[name].ndim > 0 for name in parts}
-    return [
-        Score(v, {name: row[i] if each[name] else row for name, row in rows.items()}, (v,))
-        for i, v in enumerate(map(float, values))
-    ]
+    columns = {n: p.tolist() if isinstance(p, Tensor) and p.ndim else [p] * len(values) for n, p in parts.items()}
+    return [Score(v, {n: rows[i] for n, rows in columns.items()}, (v,)) for i, v in enumerate(map(float, values))]
 
 
 def read_in_batches(

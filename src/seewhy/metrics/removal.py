@@ -17,7 +17,7 @@ from ..bounds import Count, NotNegative
 from ..errors import InputError
 from ..types import Transform
 from . import metrics
-from .base import AveragedMetric, Case, Curve, Maps, Of, Score, ranks, read_in_batches, scores
+from .base import AveragedMetric, Case, Maps, Of, Score, curve_score, ranks, read_in_batches, scores
 
 Fill = Literal["mean", "black", "blur", "blur_reflected"]
 Picture = Float[Tensor, "3 h w"]
@@ -46,7 +46,7 @@ class PixelCurve(AveragedMetric):
     def ends(self, pixels: Picture, transform: Transform | None = None) -> tuple[Picture, Picture]:
         """Return the picture at step 0 and at the last step."""
 
-    def score(self, case: Case, maps: Maps) -> list[Curve]:
+    def score(self, case: Case, maps: Maps) -> list[Score]:
         first, last = (end.contiguous() for end in self.ends(case.pixels, case.transform))
         places = ranks(maps, case.pixels.shape[1:], self.seed)
         steps = torch.linspace(0, 1, self.n_steps + 1)
@@ -63,7 +63,7 @@ class PixelCurve(AveragedMetric):
             return read_in_batches(read, make, len(which), self.batch_size)
 
         table = self._table(look, ends, len(maps))
-        return [Curve(tuple(steps.tolist()), tuple(row.tolist())) for row in table]
+        return [curve_score(steps.tolist(), row.tolist()) for row in table]
 
     def _table(
         self, look: Callable[[Tensor, Tensor], Tensor], ends: Float[Tensor, " 2"], n_maps: int
