@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ImageError
 from ..metrics.calibration import wilson
-from ..pictures.images import read_picture
+from ..pictures.images import pixels_of
 from ..report.blocks import (
     Bar,
     Bars,
@@ -53,13 +52,7 @@ SMALL = Transform((SIDE, SIDE), SIDE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.
 
 def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
     """Return thumbnails ``(h, w, 3)`` of the readable pictures, by name."""
-    found = {}
-    for name in pictures:
-        try:
-            found[name] = read_picture(name, SMALL).pixels
-        except ImageError:
-            continue
-    return found
+    return {name: pixels for name in pictures if (pixels := pixels_of(name, SMALL)) is not None}
 
 
 def shown_examples(data: Mapping[str, Any]) -> list[str]:

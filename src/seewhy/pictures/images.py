@@ -188,6 +188,14 @@ def read_picture(source: One, transform: Transform) -> Picture:
     return read_views(source, transform, [None])[0]
 
 
+def pixels_of(source: One, transform: Transform) -> np.ndarray | None:
+    """Return the pixels of a picture, to show them; ``None`` if it cannot be read."""
+    try:
+        return read_picture(source, transform).pixels
+    except ImageError:
+        return None
+
+
 def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
     """Decode a picture once, and return several views; ``None`` is the transform's resize and centre crop."""
     with opening(given) as (name, opened, data):

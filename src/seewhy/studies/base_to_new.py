@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..bounds import Bound, Count, check_fields
 from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.network import NamesClasses
+from ..clusters import grouped
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..evaluation.figures import groups_of
@@ -193,10 +193,10 @@ class BaseToNewStudy:
             values = written({n: v.double() for n, v in right.items()})
             return {"values": values, "cell": {"method": name, "shots": k, "seed": how.seed}}
 
-        found: dict[tuple[str, int], list[Right]] = defaultdict(list)
-        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning prompts"):
-            found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
-        return found
+        rows = measured(cells, key, learnt, folder, progress, "Learning prompts")
+        return grouped(
+            ((name, k), {n: read(values).bool() for n, values in row["values"].items()}) for (_, name, k), row in rows
+        )
 
     def _findings(
         self, measures: Sequence[Measure], learn: Samples, tested: ClassHalves, progress: Progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..clusters import grouped
 from ..report.blocks import (
     Block,
     Cell,
@@ -206,9 +207,7 @@ def comparison(study: dict[str, Any]) -> Document:
     """Build the page of the transfer study or of the base-to-new study."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
     names = study["methods"] if who == "method" else [e["name"] for e in study["encoders"]]
-    families: dict[str, list[dict[str, Any]]] = {}
-    for table in study["measures"]:
-        families.setdefault(table["family"], []).append(table)
+    families = grouped((table["family"], table) for table in study["measures"])
     standing = [(s[who], s["won"], s["lost"], s["compared"]) for s in study["standings"]]
     blocks: list[Block] = [
         Section("Real differences won and lost", [Table((who, "won", "lost", "compared"), standing)])

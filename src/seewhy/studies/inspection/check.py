@@ -20,8 +20,8 @@ from ... import threads
 from ...classifiers.encoded_set import EncodedSet
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
-from ...errors import DataError, ImageError
-from ...pictures.images import read_picture
+from ...errors import DataError
+from ...pictures.images import pixels_of
 from ...pictures.samples import Sample, Samples, some
 from ...printable import percent
 from ...progress import Progress, shown
@@ -81,7 +81,8 @@ KINDS: Mapping[str, Kind] = {
 """Kinds of findings: name, and what to do."""
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key", "figures")
 NAME = "check.json"
-_SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+small_picture = partial(pixels_of, transform=Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+"""Returns a picture for the page by its name, or ``None``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,17 +132,9 @@ def digest_of(items: Sequence[Sample]) -> str:
     return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
 
 
-def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None:
-    """Return a picture for the page; ``None`` if it cannot be read."""
-    try:
-        return read_picture(name, transform).pixels
-    except ImageError:
-        return None
-
-
 def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
     """Return a function that loads pictures with the encoder's preprocessing."""
-    return partial(small_picture, transform=encoder.transform)
+    return partial(pixels_of, transform=encoder.transform)
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
