@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 import seewhy
 from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.prototypes.bank import cell_box, redundant
-from seewhy.prototypes.characteristics import Characteristics, Influences, Sums
+from seewhy.prototypes.characteristics import Characteristics, GlobalInfluences, Influences
 from seewhy.prototypes.perturbations import PROPERTIES, Changes, EqualChanges, PaperChanges
 
 SIDE = 64
@@ -182,10 +182,7 @@ def local(one: Trained, changes: Changes, split: str = "train", **options: Any) 
 
 def overall(found: list[Influences]) -> Tensor:
     """φ_global of each prototype, (p, m)."""
-    sums = Sums()
-    for picture in found:
-        sums.add(picture)
-    return sums.means("").phi
+    return GlobalInfluences.of(found, "").phi
 
 
 def first(one: Trained, phi: Tensor) -> list[float]:
@@ -225,11 +222,11 @@ def measure(one: Trained) -> dict[str, Any]:
     phi = {"paper": overall(whole), "calibrated": overall(local(one, equal))}
     phi["free"] = overall(local(one, paper, follow=True))
     phi["half"], phi["double"] = overall(local(one, times(paper, 0.5))), overall(local(one, times(paper, 2)))
-    per_change = Sums()
+    per_change = []
     for found in whole:
         scaled = found.similarity[:, None] - found.phi / found.change.clamp(min=0.5)
-        per_change.add(Influences(found.similarity, scaled, found.cells, found.change))
-    phi["per change"] = per_change.means("").phi
+        per_change.append(Influences(found.similarity, scaled, found.cells, found.change))
+    phi["per change"] = GlobalInfluences.of(per_change, "").phi
     distance = torch.stack([log_distance(f.changed) - log_distance(f.similarity[:, None]) for f in whole]).mean(0)
     positive = torch.stack([found.phi[one.having] > 0 for found in whole]).double().mean((0, 1))
     test = overall(local(one, paper, "test"))

@@ -14,7 +14,7 @@ from seewhy.encoders.base import Encoder, EncoderOutput, GlobalAverage, Layout
 from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes import reasons
-from seewhy.prototypes.characteristics import Characteristics, Influences, Sums, changed
+from seewhy.prototypes.characteristics import Characteristics, GlobalInfluences, Influences, changed
 from seewhy.prototypes.perturbations import PROPERTIES, EqualChanges, PaperChanges, warp
 from tiny import SIDE, TRANSFORM, build, colour_reader, noise, picture, tiny_cnn
 
@@ -179,9 +179,8 @@ def test_no_pictures_are_refused() -> None:
 
 
 def test_a_prototype_like_no_picture_has_no_influences() -> None:
-    sums = Sums()
-    sums.add(Influences(torch.tensor([-0.5]), torch.zeros(1, 6), torch.zeros(1, 2, dtype=torch.long), torch.ones(6)))
-    assert (sums.means("paper").phi == 0).all()
+    one = Influences(torch.tensor([-0.5]), torch.zeros(1, 6), torch.zeros(1, 2, dtype=torch.long), torch.ones(6))
+    assert (GlobalInfluences.of([one], "paper").phi == 0).all()
 
 
 def test_what_is_not_finite_is_refused() -> None:

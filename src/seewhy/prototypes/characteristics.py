@@ -96,31 +96,25 @@ class GlobalInfluences:
     n_pictures: int
     strengths: str
 
-
-class Sums:
-    """Running sums of local influences over pictures."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, one: Influences) -> None:
-        weight = one.similarity.double().clamp(min=0)
-        of_property = {"phi": one.phi, "relative": one.relative, "positive": one.phi > 0}
-        parts = {name: weight[:, None] * part for name, part in of_property.items()}
-        parts |= {"weight": weight, "change": one.change.double()}
-        self.n += 1
-        self._sums = {k: v + self._sums[k] if k in self._sums else v for k, v in parts.items()}
-
-    def means(self, strengths: str) -> GlobalInfluences:
-        if not self.n:
+    @classmethod
+    def of(cls, pictures: Iterable[Influences], strengths: str) -> GlobalInfluences:
+        """Average the local influences over pictures."""
+        sums: dict[str, Tensor] = {}
+        n = 0
+        for one in pictures:
+            weight = one.similarity.double().clamp(min=0)
+            of_property = {"phi": one.phi, "relative": one.relative, "positive": one.phi > 0}
+            parts = {name: weight[:, None] * part for name, part in of_property.items()}
+            parts |= {"similarity": weight, "change": one.change.double()}
+            n += 1
+            sums = {k: v + sums[k] if k in sums else v for k, v in parts.items()}
+        if not n:
             raise InputError("`pictures` must contain at least one picture.")
-        weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
-        total = weight[:, None].clamp(min=1e-12)
-        means = {k: (self._sums[k] / total).float() for k in ("phi", "relative", "positive")}
-        per_picture = {"similarity": (weight / self.n).float(), "change": (self._sums["change"] / self.n).float()}
-        return GlobalInfluences(**means, **per_picture, n_pictures=self.n, strengths=strengths)
+        total = sums["similarity"][:, None].clamp(min=1e-12)
+        means = {k: (sums[k] / total).float() for k in ("phi", "relative", "positive")}
+        per_picture = {k: (sums[k] / n).float() for k in ("similarity", "change")}
+        return cls(**means, **per_picture, n_pictures=n, strengths=strengths)
 
 
 @dataclass(frozen=True)
@@ -215,12 +209,10 @@ class Characteristics:
         batch_size: int = 32,
     ) -> GlobalInfluences:
         """Return the global influences over pictures, usually those of the training set."""
-        sums = Sums()
         total = len(pictures) if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, pictures, batch_size=batch_size)
-        for one in (progress or Progress()).track(stream, "Changing pictures to see what matters", total):
-            sums.add(one)
-        return sums.means(self.changes.name)
+        tracked = (progress or Progress()).track(stream, "Changing pictures to see what matters", total)
+        return GlobalInfluences.of(tracked, self.changes.name)
 
 
 def changed(transform: Transform, picture: View, changes: Changes, box: FractionBox | None = None) -> Changed:

@@ -230,12 +230,8 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
 
 
 def _named(setting: Procrustes, width: int) -> dict[str, Any]:
-    return {
-        "n_prototypes": setting.n_prototypes,
-        "shrinkage": setting.shrinkage,
-        "n_rotated": setting.n_rotated or width,
-        "n_rounds": setting.n_rounds,
-    }
+    tried = {name: getattr(setting, name) for name in (*PARAMETERS, "n_rounds")}
+    return {**tried, "n_rotated": setting.n_rotated or width}
 
 
 def mean_purity(maps: Maps, rotation: Matrix, m: int = N_MEASURED) -> float:
