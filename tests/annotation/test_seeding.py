@@ -50,16 +50,16 @@ def test_a_box_inside_is_rounded_and_one_outside_is_cut() -> None:
 
 def test_a_classifier_proposes_what_it_sees_where_it_sees_it(reader: Classifier, tmp_path: Path) -> None:
     name = saved(tmp_path / "two.png", first=(MOSS, 0, 0), second=(RUST, 32, 32))
-    seed = ClassifierSeeder(reader, threshold=0.7)(name)
-    assert seed.author == "the model (pretrained)"
-    found = {o.label: o.box for o in seed.objects}
+    author, objects, text = ClassifierSeeder(reader, threshold=0.7)(name)
+    assert author == "the model (pretrained)"
+    found = {o.label: o.box for o in objects}
     assert set(found) == {"moss", "rust"}
-    assert [o.id for o in seed.objects] == ["seed-1", "seed-2"]
+    assert [o.id for o in objects] == ["seed-1", "seed-2"]
     centres = {label: ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for label, b in found.items()}
     assert max(centres["moss"]) < 0.4
     assert min(centres["rust"]) > 0.6
-    for object_ in seed.objects:
+    for object_ in objects:
         assert object_.description
         assert object_.box == _inside(object_.box), "what is proposed is rounded, and on the picture"
-    assert "moss" in seed.text
-    assert "rust" in seed.text
+    assert "moss" in text
+    assert "rust" in text

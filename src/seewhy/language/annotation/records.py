@@ -31,12 +31,6 @@ ATTRIBUTES, DIMENSIONS = _TABLES["attributes"], _TABLES["dimensions"]
 POINTS = {int(points): text for points, text in _TABLES["points"].items()}
 """Scores of an answer; positive scores prefer the first text."""
 
-MAX_OBJECTS = 200
-MAX_LABEL = 200
-MAX_TEXT = 20_000
-MAX_SECONDS = 1e7
-_ID = r"^[A-Za-z0-9_-]{1,40}$"
-
 Content = dict[str, Any]
 """``{"objects": [...]}`` or ``{"text": "..."}``, by task."""
 T = TypeVar("T")
@@ -83,11 +77,11 @@ def _in_order(ticked: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in ATTRIBUTES if name in ticked)
 
 
-Text = Annotated[str, BeforeValidator(_storable), MaxLen(MAX_TEXT)]
-Label = Annotated[str, BeforeValidator(_storable), MaxLen(MAX_LABEL)]
+Text = Annotated[str, BeforeValidator(_storable), MaxLen(20_000)]
+Label = Annotated[str, BeforeValidator(_storable), MaxLen(200)]
 Author = Annotated[str, BeforeValidator(check_author)]
 Number = Annotated[Count, Strict()]
-Seconds = Annotated[float, Strict(), Ge(0), Le(MAX_SECONDS)]
+Seconds = Annotated[float, Strict(), Ge(0), Le(1e7)]
 Side = Annotated[float, Strict()]
 Box = Annotated[tuple[Side, Side, Side, Side], AfterValidator(_in_picture)]
 
@@ -107,7 +101,7 @@ class Picture:
 class BoxedObject:
     """An object in a picture."""
 
-    id: Annotated[str, StringConstraints(pattern=_ID), Doc("identifier, the same in all versions")]
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$"), Doc("identifier, the same in all versions")]
     label: Annotated[Label, Doc("name of the object")]
     box: Annotated[Box, Doc("box in fractions of the upright picture")]
     description: Annotated[Text, Doc("description of its appearance")] = ""
@@ -148,7 +142,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Objects:
-    objects: Annotated[tuple[BoxedObject, ...], MaxLen(MAX_OBJECTS)] = ()
+    objects: Annotated[tuple[BoxedObject, ...], MaxLen(200)] = ()
 
 
 @dataclass(frozen=True)
