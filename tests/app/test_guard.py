@@ -107,8 +107,8 @@ def test_strangers_do_not_push_out_a_readers_edits(client: Client, by_words: Cla
         stranger = TestClient(page.app, base_url="http://localhost:8000")
         stranger.get("/")
         assert stranger.post("/look?format=json", files={"picture": ("b.png", sky)}).status_code == 200
-    memory = page.app.state.seewhy.memory  # type: ignore[attr-defined]
-    assert (len(memory.readers), len(memory.editors)) == (3, 1)
+    state = page.app.state.seewhy  # type: ignore[attr-defined]
+    assert (len(state.readers), len(state.editors)) == (3, 1)
     assert page.get("/descriptions").json()["moss"] == ["red"]
 
 

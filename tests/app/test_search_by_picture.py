@@ -75,7 +75,7 @@ def test_a_picture_that_is_not_in_the_data_sorts_the_grid(page: TestClient, sky:
     found = similar(page, card["id"])
     address = f"/card/{card['id']}"
     assert found["like"] == {"image": "mine.png", "card": address, "thumbnail": f"{address}/thumbnail"}
-    pooled = page.app.state.seewhy.memory.pictures.get(card["id"]).seen.pooled[0].numpy()  # type: ignore[attr-defined]
+    pooled = page.app.state.seewhy.pictures.get(card["id"]).seen.pooled[0].numpy()  # type: ignore[attr-defined]
     assert (np.diff(cosines(page, pooled)[found["places"]]) <= 1e-5).all()
     assert Image.open(io.BytesIO(page.get(found["like"]["thumbnail"]).content)).size == (32, 32)
     assert page.get("/card/unknown/thumbnail").status_code == 404
@@ -173,8 +173,8 @@ def test_what_cannot_be_searched_by_is_refused_and_nothing_is_kept(small: TestCl
         answer = small.post("/look?format=json", files={"picture": ("mine.png", data)})
         assert answer.status_code == status
         assert says in answer.json()["error"]
-    memory = small.app.state.seewhy.memory  # type: ignore[attr-defined]
-    assert len(memory.pictures) == 0
+    pictures = small.app.state.seewhy.pictures  # type: ignore[attr-defined]
+    assert len(pictures) == 0
     deep, turned = io.BytesIO(), io.BytesIO()
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(deep, "PNG")
     exif = Image.Exif()

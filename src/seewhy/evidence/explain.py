@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import entry_points
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..encoders.base import Encoder
 
-__all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
+__all__ = ["ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
 STILL = 1 / 255
 """Mean change in the last iteration below which a reconstructed picture is stable: one grey level."""
@@ -178,13 +178,6 @@ def reads_layer(method: type[Attribution]) -> bool:
     return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
 
 
-def _agreement(case: Case, answers: Mapping[str, Any]) -> Agreement:
-    subject = case.subject
-    spoken = case.spoken if subject.regions_are_of_class else None
-    like, words, by_words = answers["like"], answers["words"], case.classifier.decided_by_words
-    return agree(case.label, case.heat, spoken, like, words, by_words, subject.decision, unknown=subject.unknown)
-
-
 def show_where(case: Case) -> Where:
     """Return the map with its regions and, if measured, its faithfulness."""
     watched, heat, objects = case.watched, case.heat, case.options.objects
@@ -283,17 +276,6 @@ def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED, figures)
 
 
-EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
-    "where": lambda case, _: show_where(case),
-    "like": lambda case, _: show_like(case),
-    "words": lambda case, _: show_words(case.classifier, case.pooled, case.target, case.other, case.scores),
-    "agreement": _agreement,
-    "seen": lambda case, _: show_perceived(case),
-    "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
-}
-"""Functions that compute the evidence, by field of the explanation."""
-
-
 def explain_all(
     classifier: Classifier,
     sources: Iterable[Any],
@@ -321,13 +303,17 @@ def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: Expla
 
 def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explanation]:
     def made() -> Generator[Explanation, None, None]:
-        model = question.classifier.provenance()
+        classifier, generator = question.classifier, question.options.typical
+        model, by_words = classifier.provenance(), classifier.decided_by_words
         for case in cases(question, encoded):
-            answers: dict[str, Any] = {}
-            for name, answer in EVIDENCE.items():
-                answers[name] = answer(case, answers)
-            shown, share, about = case.picture.pixels, case.picture.in_view, case.subject
-            yield Explanation(case.prediction, shown, **answers, model=model, subject=about, in_view=share)
+            about, label, shown, seen = case.subject, case.label, case.picture, show_perceived(case)
+            where, like = show_where(case), show_like(case)
+            words = show_words(classifier, case.pooled, case.target, case.other, case.scores)
+            spoken = case.spoken if about.regions_are_of_class else None
+            agreed = agree(label, case.heat, spoken, like, words, by_words, about.decision, unknown=about.unknown)
+            typical = None if generator is None else generator.of(case.target)
+            evidence = (where, like, words, agreed, model, seen, about, typical)
+            yield Explanation(case.prediction, shown.pixels, *evidence, in_view=shown.in_view)
 
     return each_beside(question.classifier.encoder.engine.name, made())
 
@@ -369,8 +355,7 @@ def agree(
     if isinstance(words, Words) and not decided_by_words:
         same = words.decision == label
         parts["words"] = float(same)
-        along = None if words_map is None else rank_correlation(heat, words_map)
-        if along is not None:
+        if words_map is not None and (along := rank_correlation(heat, words_map)) is not None:
             parts["place"] = max(0.0, along)
         said.append(f"the descriptions choose {words.decision}{_for_places(parts.get('place'))}")
     if not parts:

@@ -371,10 +371,6 @@ class Differences(NamedTuple):
     probabilities: float
     heat: float
 
-    @property
-    def largest(self) -> float:
-        return max(self)
-
 
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> Views:
     """Return generated pictures of coloured waves and noise."""
@@ -414,10 +410,10 @@ def compare(classifier: Classifier, run: Run, views: Views, progress: Progress |
         wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
         differences.append(_differences(got, wanted, chosen=index is None))
     whole = Differences(*map(max, zip(*differences, strict=True)))
-    if not whole.largest <= TOLERANCE:
+    if not max(whole) <= TOLERANCE:
         raise ModelError(
             f"The outputs of the graph must differ from SeeWhy's by at most {TOLERANCE:.0e}, got "
-            f"{whole.largest:.1g} on {len(views)} pictures. Report this."
+            f"{max(whole):.1g} on {len(views)} pictures. Report this."
         )
     return whole
 

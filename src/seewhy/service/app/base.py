@@ -272,17 +272,13 @@ def shown_name(name: str) -> str:
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
     """Return the fields of a text form, in order."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_FORM_BYTES:
-            raise InputError(
-                f"The form is larger than the limit of {MOST_FORM_BYTES:,} bytes. Send fewer or shorter texts."
-            )
-        parts.append(part)
+    body = await request.body()
+    if len(body) > MOST_FORM_BYTES:
+        raise InputError(
+            f"The form is larger than the limit of {MOST_FORM_BYTES:,} bytes. Send fewer or shorter texts."
+        )
     try:
-        text = b"".join(parts).decode("utf-8")
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
+        return parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
     except ValueError as error:
         raise InputError(
             f"The form cannot be read. It must have at most {MOST_FORM_FIELDS} fields in UTF-8, encoded as a web form."

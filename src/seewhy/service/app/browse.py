@@ -177,7 +177,7 @@ class Browse:
 
     def _example(self, like: str) -> Example:
         """Return the picture to compare with: one of the data by its key, or one in memory by its id."""
-        rows, shown = self.rows, self._state.memory.pictures.get(like)
+        rows, shown = self.rows, self._state.pictures.get(like)
         if shown is not None:
             return Example(like, shown.seen.name, f"/card/{like}", shown.seen.pooled[:1])
         if re.fullmatch(f"[0-9a-f]{{{KEY}}}", like):

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import numpy as np
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -26,7 +24,6 @@ from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...language.annotation.labels import KEY, Corrections
-from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
@@ -115,7 +112,7 @@ class Pages:
     async def home(self, request: Request, format: Format = "html") -> Response:
         """The start page, to drop, paste or choose a picture. It lists recent pictures."""
         state, reader = self.state, self.state.reader(request)
-        recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
+        recent = [(shown, await state.explain(shown, reader)) for shown in state.recent(reader)]
         classifier = state.classifier
         about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
         about |= {"words": classifier.words is not None, "browse": state.mistakes is not None}
@@ -238,7 +235,7 @@ class Pages:
         def make() -> Moved:
             edited = with_texts(state.of(reader), changes, state.store)
             state.take_words(reader, edited)
-            state.memory.remember(reader)
+            state.remember(reader)
             return moved(state.classifier, edited, shown.seen.pooled[:1], list(changes))
 
         result = await state.compute(make)
@@ -315,10 +312,8 @@ class Pages:
         if state.rows is not None and (tile := await asyncio.to_thread(state.rows.tile, index)):
             return Response(tile, media_type=JPEG)  # as it was predicted, whatever the file is now
         transform = state.classifier.encoder.transform
-        picture = await asyncio.wrap_future(state.decoder.read(path, name_of(path), transform))
-        view = Image.fromarray(picture.pixels)
-        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
+        picture = await asyncio.wrap_future(state.worker.decoder.read(path, name_of(path), transform))
+        return Response(square(picture.pixels, THUMBNAIL_SIDE, 80), media_type=JPEG)
 
     async def help(self) -> Response:
         """How to use a card. /openapi.json lists every address."""
@@ -389,7 +384,6 @@ def make(
     if data is not None and unlabelled is not None:
         data = with_unlabelled(data, unlabelled)
     state = State(classifier, settings, data, store, corrections)
-    state.wake()
     chart = None if state.rows is None else Map(state.rows, corrections, state.bar)
 
     @asynccontextmanager

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from starlette.exceptions import HTTPException
@@ -38,7 +37,7 @@ from .mistakes import Mistakes
 from .rows import Rows, name_of
 from .settings import Settings
 from .tiles import Tiles
-from .worker import LATER, SOON, Worker, decoder_with, see
+from .worker import LATER, SOON, Worker
 
 T = TypeVar("T")
 MOST_TEXTS = 50
@@ -95,33 +94,6 @@ class Reader:
     """The effect of the edit on labelled pictures."""
 
 
-class Memory:
-    def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
-        self.pictures: Bounded[Shown] = Bounded(n_pictures)
-        self.readers: Bounded[Reader] = Bounded(n_readers)
-        self.editors: Bounded[Reader] = Bounded(n_readers)
-        self.n_recent = n_recent
-
-    def keep(self, encoded: Encoded, label: str | None = None) -> Shown:
-        shown = Shown(secrets.token_urlsafe(16), encoded, label)
-        self.pictures.put(shown.id, shown)
-        return shown
-
-    def reader(self, cookie: str | None) -> Reader:
-        """Return the reader of a cookie, or a new reader."""
-        found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
-        return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
-
-    def remember(self, reader: Reader) -> None:
-        """Store a reader who has added a picture or edited descriptions."""
-        (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
-
-    def recent(self, reader: Reader) -> list[Shown]:
-        """Return the reader's latest pictures that are still stored, newest first."""
-        found = (self.pictures.get(one) for one in reader.recent)
-        return [shown for shown in found if shown is not None]
-
-
 class State:
     def __init__(
         self,
@@ -135,19 +107,15 @@ class State:
         self.settings = settings
         self.store = store
         self.corrections = corrections
-        self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
+        self.pictures: Bounded[Shown] = Bounded(settings.n_pictures)
+        self.readers: Bounded[Reader] = Bounded(settings.n_sessions)
+        self.editors: Bounded[Reader] = Bounded(settings.n_sessions)
         self.worker = Worker(classifier.encoder, settings)
-        self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
         self.rows = None
         if data is not None:
             self.rows = Rows(classifier, data, self.worker, store, Tiles(), self._measure_words)
         self.mistakes = None if self.rows is None else Mistakes(self.rows)
-
-    def wake(self) -> None:
-        """Run the encoder once on a blank picture, so that the first request is not slow."""
-        encoder = self.classifier.encoder
-        encoder.encode(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
 
     def _measure_words(self) -> None:
         """Measure the descriptions of a classifier without held-out pictures, on the labelled pictures."""
@@ -158,7 +126,7 @@ class State:
         held = HeldOut(pooled, torch.from_numpy(self.rows.label[numbers]).long())
         self.classifier = measured_by(self.classifier, held, self.store)
         self.measured += 1
-        for author in self.memory.editors.values():
+        for author in self.editors.values():
             if author.edited is not None:
                 author.edited = measured_by(author.edited, held, self.store)
 
@@ -167,12 +135,22 @@ class State:
         return await asyncio.wrap_future(self.worker.do(job, urgency))
 
     def reader(self, request: Request) -> Reader:
-        """Return the reader of a request, by its cookie."""
-        return self.memory.reader(request.cookies.get(_cookie(request)))
+        """Return the reader of a request, by its cookie, or a new reader."""
+        cookie = request.cookies.get(_cookie(request))
+        known = self.editors.get(cookie) or self.readers.get(cookie)
+        return known or Reader(secrets.token_urlsafe(16), deque(maxlen=self.settings.n_recent))
+
+    def remember(self, reader: Reader) -> None:
+        """Store a reader who has added a picture or edited descriptions."""
+        (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
+
+    def recent(self, reader: Reader) -> list[Shown]:
+        """Return the reader's latest pictures that are still stored, newest first."""
+        return [shown for id in reader.recent if (shown := self.pictures.get(id)) is not None]
 
     async def see(self, source: bytes | str, name: str) -> Encoded:
         """Decode and encode a picture."""
-        result = await see(self.worker, self.decoder, source, name)
+        result = await self.worker.see(source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         return result
@@ -195,13 +173,14 @@ class State:
 
     def keep(self, encoded: Encoded, reader: Reader, label: str | None = None) -> Shown:
         """Keep a picture for a reader, with its label if known."""
-        shown = self.memory.keep(encoded, label)
+        shown = Shown(secrets.token_urlsafe(16), encoded, label)
+        self.pictures.put(shown.id, shown)
         reader.recent.appendleft(shown.id)
-        self.memory.remember(reader)
+        self.remember(reader)
         return shown
 
     def shown(self, id: str) -> Shown:
-        shown = self.memory.pictures.get(id)
+        shown = self.pictures.get(id)
         if shown is None:
             raise HTTPException(
                 404, "This picture is no longer in the server's memory. Add it again on the start page."

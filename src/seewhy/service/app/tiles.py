@@ -42,11 +42,11 @@ def file_key(name: str) -> bytes:
     return hashlib.sha256(description.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def square(pixels: np.ndarray) -> bytes:
-    """Encode the picture as JPEG with a longer side of :data:`SIDE`."""
+def square(pixels: np.ndarray, side: int = SIDE, quality: int = QUALITY) -> bytes:
+    """Encode the picture as JPEG with a longer side of at most ``side``."""
     view = Image.fromarray(pixels)
-    view.thumbnail((SIDE, SIDE))
-    return encode_thumbnail(np.asarray(view), QUALITY)
+    view.thumbnail((side, side))
+    return encode_thumbnail(np.asarray(view), quality)
 
 
 class Tiles:

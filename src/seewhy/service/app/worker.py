@@ -19,6 +19,8 @@ from functools import cache
 from subprocess import DEVNULL, PIPE, Popen
 from typing import IO, Any, TypeVar, cast
 
+import numpy as np
+
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import ImageError, SeeWhyError
@@ -51,6 +53,9 @@ class Worker:
     ) -> None:
         self.encoder = encoder
         self.settings = settings
+        self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
+        blank = np.zeros((*encoder.transform.input_size, 3), np.uint8)
+        encoder.encode(encoder.pixels([blank]))  # starts the engine, so that the first request does not wait
         self._on_batch = on_batch
         self._in_row = 0
         self._n_coming = 0
@@ -62,6 +67,13 @@ class Worker:
         self._open = True
         self._thread = threading.Thread(target=self._run, name="seewhy-app", daemon=True)
         self._thread.start()
+
+    async def see(self, source: bytes | str, name: str) -> Encoded | Failure:
+        """Decode and encode a picture."""
+        with self.coming():
+            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.encoder.transform))
+            look = self.look(picture, name)
+        return await asyncio.wrap_future(look)
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
@@ -265,11 +277,3 @@ def decoder_with(seconds: int, n_waiting: int) -> Decoder:
     made = Decoder(seconds, n_waiting)
     atexit.register(made.stop)
     return made
-
-
-async def see(worker: Worker, decoder: Decoder, source: bytes | str, name: str) -> Encoded | Failure:
-    """Decode and encode a picture."""
-    with worker.coming():
-        picture = await asyncio.wrap_future(decoder.read(source, name, worker.encoder.transform))
-        look = worker.look(picture, name)
-    return await asyncio.wrap_future(look)

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from starlette.requests import Request
@@ -32,7 +31,7 @@ from ...explanation.prediction import Prediction
 from ...threads import beside
 from ...types import Failure
 from ..app.settings import Settings
-from ..app.worker import Worker, decoder_with, see
+from ..app.worker import Worker
 from .entrance import AccessLog, Metrics
 from .settings import ServiceSettings
 
@@ -55,11 +54,8 @@ class Model:
             sizes.observe(n)
             seconds.observe(took)
 
-        encoder = classifier.encoder
-        blank = np.zeros((*encoder.transform.input_size, 3), np.uint8)
-        encoder.encode(encoder.pixels([blank]))  # starts the engine, so that the first client does not wait
         _ = classifier.measured_trust
-        self.worker = Worker(encoder, settings, batch)
+        self.worker = Worker(classifier.encoder, settings, batch)
         self._n_users = 0
         self._free = threading.Condition()
 
@@ -247,7 +243,6 @@ class Service:
         self.draining = False
         self.n_running = 0
         self.reloader = Reloader(models, settings.reload_seconds)
-        self.decoder = decoder_with(settings.web.decode_seconds, settings.web.n_waiting)
         self._heads = ThreadPoolExecutor(2, thread_name_prefix="seewhy-head")
 
     def counts(self) -> bytes:
@@ -308,7 +303,7 @@ class Service:
 
     async def _look(self, model: Model, data: bytes, name: str) -> Encoded | Failure:
         try:
-            return await see(model.worker, self.decoder, data, name)
+            return await model.worker.see(data, name)
         except ImageError as error:
             return Failure(name, error.reason)
 
