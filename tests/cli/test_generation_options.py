@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.cli.options import ClassifierChoice
+from seewhy.errors import InputError
 from seewhy.generation.sampler import PPGN
 from tiny import tiny_cnn
 
@@ -69,3 +70,9 @@ def test_a_walk_is_as_it_was_asked_for(
     assert (found.n, found.start, found.controls, found.seed) == asking
     assert (told["judge"], told["classes"]) == ("other", model.classes)
     assert told["given"][1].asked == "neuron 3"
+
+
+@pytest.mark.parametrize("setting", ["start=centre", "start=picture", "n=0"])
+def test_a_start_that_does_not_exist_is_refused_before_anything_is_read(setting: str) -> None:
+    with pytest.raises(InputError, match=f"{setting.partition('=')[0]}.* must be .*, got"):
+        CliRunner().invoke(app, ["study", "generate", "gen", "--neuron", "3", "--set", setting], catch_exceptions=False)

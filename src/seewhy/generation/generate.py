@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from ..arguments import checked
-from ..bounds import Count
+from ..bounds import Checked, Count
 from ..classifiers.base import Classifier
 from ..classifiers.unfitted import Pretrained
 from ..encoders.base import Encoder
@@ -113,19 +113,21 @@ def _file(way: str, i: int) -> str:
 
 
 @dataclass(frozen=True)
-class Asking:
+class Asking(Checked):
     """The number of pictures to generate, and their starting points.
 
     Args:
         n: number of pictures to generate.
-        start: starting points: ``facets`` (clusters of training pictures with high scores for the target), ``noise``,
-            or ``picture`` (given with --like).
+        start: starting points, unless --like gives one: ``facets`` (clusters of training pictures with high scores for
+            the target) or ``noise``.
         controls: whether to also generate pictures without the prior and by optimising pixels, for comparison.
         seed: seed for starting points and noise.
     """
 
-    n: int = 4
-    start: str = "facets"
+    noun = "the generation"
+
+    n: Count = 4
+    start: Literal["facets", "noise"] = "facets"
     controls: bool = True
     seed: int = 0
 

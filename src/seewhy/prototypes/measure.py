@@ -255,15 +255,14 @@ class Showing:
         """The share of displayed patches of the explained class, or ``None`` without patches."""
         return predicted_share(self.bank, self.groups, self.target)
 
-    @property
-    def logits(self) -> float:
-        """The contribution of the displayed groups to the class's logit."""
-        return sum(group.contribution or 0.0 for group in self.groups)
-
-    @property
-    def logits_in_all(self) -> float:
-        """The sum of all positive contributions to the class's logit."""
-        return self.logits / self.share if self.share else 0.0
+    def contribution(self, parts: str) -> str:
+        """Return the contribution of the displayed groups, named ``parts``, to the class's logit, in words."""
+        logits = sum(group.contribution or 0.0 for group in self.groups)
+        return (
+            f"These {len(self.groups)} {parts} contribute {logits:.1f} of the "
+            f"{logits / self.share if self.share else 0.0:.1f} logits of evidence for {self.subject.of_class} "
+            f"({100 * self.share:.0f} %)"
+        )
 
     @property
     def matters(self) -> bool:

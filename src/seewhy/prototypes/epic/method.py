@@ -191,11 +191,8 @@ class EPIC(Prototypes):
         # No accuracy here: the classifier may be fitted on pictures that the rotation holds out.
         share = None if here is None or limit is None else NeighbourShare(here, limit)
         level: Level = "not measured"
-        figures = (
-            f"These {len(showing.groups)} channels contribute {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits of evidence for {subject.of_class} ({100 * showing.share:.0f} %); other channels contribute "
-            f"{100 * (1 - showing.share):.0f} %.{showing.hidden}"
-        )
+        rest = f"other channels contribute {100 * (1 - showing.share):.0f} %"
+        figures = f"{showing.contribution('channels')}; {rest}.{showing.hidden}"
         said = f"These channels contribute {percent(showing.share, ' ')} of the evidence for {subject.of_class}"
         if deletion is not None and not matters:
             said += ", but hiding them changes the prediction no more than hiding other places"

@@ -240,11 +240,7 @@ class ProtoPNetPrototypes(Prototypes):
     def judge(self, showing: Showing) -> Like:
         """Return the evidence with a verdict on how often the prototypes match pictures of their class."""
         measure = showing.model.likeness
-        figures = (
-            f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
-            f"{showing.logits_in_all:.1f} logits of evidence for {showing.subject.of_class} "
-            f"({100 * showing.share:.0f} %).{showing.hidden}"
-        )
+        figures = f"{showing.contribution('prototypes')}.{showing.hidden}"
         if measure is None:
             sentence = "No held-out pictures show whether these prototypes match their own class."
             return showing.like(self, Verdict("not measured", sentence, self.rule, figures))
