@@ -230,7 +230,7 @@ def test_methods_and_their_settings_can_be_searched_over(tmp_path: Path) -> None
     assert found.cv_results_["mean_test_score"].min() == 1
     near = estimator(method="neighbours", settings={"k": 5}).fit(X, Y).classifier_
     assert (near.recipe, near.parameters["k"]) == ("neighbours", 5)
-    with pytest.raises(InputError, match="`method` must be a classifier that can be fitted, got 'zero_shot'"):
+    with pytest.raises(InputError, match="got zero_shot"):
         estimator(method="zero_shot").fit(X, Y)
     with pytest.raises(TypeError, match="nonsense"):
         estimator(settings={"nonsense": 5}).fit(X, Y)

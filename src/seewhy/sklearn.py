@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .api import encoder_of
-from .classifiers import classifiers
+from .classifiers.fitting import recipe_named
 from .classifiers.known_pictures import too_high
 from .classifiers.saving import load
 from .encoders.base import Encoder
@@ -97,12 +97,9 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         pictures, labels = _pictures(X), column_or_1d(np.asarray(y), warn=True)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
-        method: Any = classifiers[self.method]
-        if not hasattr(method, "fit"):
-            raise InputError(f"`method` must be a classifier that can be fitted, got {self.method!r}.")
         own = {name: getattr(self, name) for name in FIELDS} | {"seed": _seed(self.random_state)}
-        known = {one.name for one in settings_of(method)}
-        recipe = method(**{name: own[name] for name in own if name in known} | dict(self.settings or {}))
+        known = {one.name for one in settings_of(type(recipe_named(self.method)))}
+        recipe = recipe_named(self.method, {n: own[n] for n in own if n in known} | dict(self.settings or {}))
         names = [str(label) for label in self.classes_.tolist()]
         samples = samples_of(pictures, [names[i] for i in index])
         self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self._store)

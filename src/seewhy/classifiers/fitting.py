@@ -16,6 +16,7 @@ from ..descriptions.base import Caption, Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
+from ..parameters import configured
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
@@ -198,3 +199,13 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
             what = f"Testing whether similar parts have the same class, round {number} of {len(rounds)}"
             made += trials(final, NearestPatches(), others, progress.track(mine, what, len(mine)), len(tested))
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}
+
+
+def recipe_named(method: str | PictureRecipe, settings: Mapping[str, Any] | None = None) -> PictureRecipe:
+    """Return a method that can be fitted on pictures, by its name or as it is, with these settings."""
+    kind: Any = classifiers[method] if isinstance(method, str) else method
+    if not hasattr(kind, "fit"):
+        able = ", ".join(name for name in classifiers if hasattr(classifiers[name], "fit"))
+        raise InputError(f"`method` must be one of {able}, got {method}.")
+    recipe: PictureRecipe = configured(kind, settings or {})
+    return recipe

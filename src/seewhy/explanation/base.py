@@ -250,6 +250,6 @@ class Explanation:
         return draw_heat(self.view, self.where.heat, self.where.target, ax)
 
     def _repr_html_(self) -> str:
-        from ..report import render_notebook
+        from ..report import framed, render_html
 
-        return render_notebook(self)
+        return framed(render_html(self), f"SeeWhy card: {self.prediction.label}")

@@ -379,13 +379,14 @@ def adapt(
         InputError: if the objective needs columns that were not named, or does not use a parameter.
     """
     if method is not None:
-        from ..studies.forgetting import AdaptingData, adapt_names, recipe_named
+        from ..classifiers.fitting import recipe_named
+        from ..studies.forgetting import AdaptingData, adapt_names
 
         chosen = None if validation is None else samples_of(validation)
         others = {name: samples_of(one) for name, one in (also or {}).items()}
         names = None if new_names is None else tuple(new_names)
         data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, names, others)
-        recipe = recipe_named(method, **parameters)
+        recipe = recipe_named(method, parameters)
         made = adapt_names(recipe, encoder_of(encoder), data, store=store, progress=progress)
         return made.with_trust(progress)
     columns = {"image": image, "text": text, "label": label, "group": group}

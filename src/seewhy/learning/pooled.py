@@ -12,11 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.encoded_set import parted
+from ..classifiers.encoded_set import EncodedSet, parted
 from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.names import own_vectors, sentence_fingerprint
-from ..encoders.stream import encode_stream
-from ..errors import DataError
 from ..pictures.samples import Sample, split
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
@@ -117,19 +115,8 @@ def encode_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledSet:
     """Encode all readable pictures, and report unreadable pictures."""
-    kept, digests, pooled = [], [], []
-    stream = encode_stream(encoder, [item.source for item in items], store=store)
-    for item, encoded in progress.results(items, stream, "Looking at pictures"):
-        kept.append(item)
-        digests.append(encoded.digest)
-        pooled.append(encoded.pooled[0])
-    if not kept:
-        reason = f"; the first: {progress.failures[0].error}" if progress.failures else ""
-        raise DataError(
-            f"None of the {len(items)} pictures can be read{reason}. Check the column of pictures: paths must be "
-            "relative to the table."
-        )
-    return PooledSet(tuple(kept), tuple(digests), torch.stack(pooled))
+    read = EncodedSet.of(encoder, items, store=store, progress=progress)
+    return PooledSet(tuple(read.items), read.digests, read.pooled)
 
 
 def encode_pairs(

@@ -15,14 +15,9 @@ from .paging import framed
 from .still import render_png
 
 __all__ = [
-    "IndexEntry", "check_card", "index_entry", "open_in_browser", "render_html", "render_index", "render_notebook",
+    "IndexEntry", "check_card", "framed", "index_entry", "open_in_browser", "render_html", "render_index",
     "render_png", "save",
 ]  # fmt: skip
-
-
-def render_notebook(explanation: Explanation) -> str:
-    """Return the card in a sandboxed frame for notebooks."""
-    return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
 
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from ..bounds import Bound, Count, check_fields
 from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
-from ..classifiers.fitting import PictureRecipe
+from ..classifiers.fitting import PictureRecipe, recipe_named
 from ..classifiers.network import NamesClasses
 from ..clusters import grouped
 from ..encoders.base import Encoder
@@ -29,7 +29,7 @@ from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
 from .bootstrap import Measure, compared, standings
-from .forgetting import base_and_new, recipe_named, unaware
+from .forgetting import base_and_new, unaware
 from .study import Findings, Row, beside, inputs_digest, measured
 from .transfer import read, written
 
@@ -135,7 +135,7 @@ class BaseToNewStudy:
                 f"`methods` must learn prompts from a few pictures, such as coop, got {name!r}. See seewhy adapt "
                 "--method."
             )
-        return recipe_named(name, **dict(self.settings))
+        return recipe_named(name, dict(self.settings))
 
     def _parted(
         self, on: Encoder, samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress

@@ -21,7 +21,7 @@ from ..bounds import Bound, InnerPart, Natural, Positive, check_fields
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
 from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
-from ..classifiers.fitting import PictureRecipe
+from ..classifiers.fitting import PictureRecipe, recipe_named
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
@@ -37,7 +37,6 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import remove, working_folder
 from ..types import Failure
 from .bootstrap import group_sums, paired, ratio
-from .forgetting import recipe_named
 from .study import PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
 
 T = TypeVar("T")
@@ -253,7 +252,7 @@ class Candidate:
     def measure(self, folder: Path, progress: Progress) -> Row:
         """Fit, test and explain; a checkpoint of the training stays in ``folder`` until the result is complete."""
         progress.tell(f"{self.name} …")
-        recipe = recipe_named(self.name, seed=self.study.seed)
+        recipe = recipe_named(self.name, {"seed": self.study.seed})
         texts = self.descriptions if "descriptions" in recipe.takes else None
         own = folder / f"{self.name}-{self.encoder.fingerprint[:8]}.checkpoint"
         checkpoint = own if "checkpoint" in recipe.takes else None

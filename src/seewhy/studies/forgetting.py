@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers import classifiers
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import linear_fit
 from ..classifiers.encoded_set import encode_labelled
-from ..classifiers.fitting import PictureRecipe
+from ..classifiers.fitting import PictureRecipe, recipe_named
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, ModelError
@@ -235,19 +234,6 @@ def _beside_fit(
     return [measure_row(BESIDE_FIT, right, held.groups, seed)]
 
 
-def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
-    if not isinstance(method, str):
-        return replace(cast(Any, method), **parameters) if parameters else method
-    kind = classifiers[method]
-    if not issubclass(kind, PictureRecipe):
-        able = ", ".join(n for n in classifiers if issubclass(classifiers[n], PictureRecipe))
-        raise InputError(f"`method` must be one of {able}, got {method}.")
-    own = {f.name for f in fields(cast(Any, kind))}
-    if strange := [name for name in parameters if name not in own]:
-        raise InputError(f"{method} has no setting {strange[0]}. It has {', '.join(sorted(own))}.")
-    return kind(**parameters)
-
-
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
     """Return a copy of the method that does not choose the names of tested classes as unknown names."""
     own: Any = recipe
@@ -263,4 +249,4 @@ def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[
             f"{recipe.name!r} cannot use the names of classes without pictures. Use a method that can, such as ogen, "
             "or leave the names out."
         )
-    return recipe_named(recipe, new_names=other_names(names, classes))
+    return recipe_named(recipe, {"new_names": other_names(names, classes)})

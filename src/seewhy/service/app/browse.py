@@ -15,7 +15,6 @@ from fastapi import FastAPI, Query
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -43,8 +42,6 @@ MOST_TILES = 200
 """Maximum number of tiles in one answer."""
 MOST_MATCHES = 8
 """Maximum number of searches in memory; each takes 4 bytes per picture."""
-Text = Annotated[str, Query(max_length=1000)]
-Chance = Annotated[float, Query(ge=0, le=1)]
 Places = Annotated[str, Query(max_length=400_000, description="Indices of pictures, separated by commas.")]
 
 
@@ -52,6 +49,13 @@ Like = Annotated[
     str,
     Query(max_length=64, description="Sort by similarity to a picture: its key, or the id that `POST /look` gives."),
 ]
+
+
+class Asked(View):
+    like: Like = ""
+    start: int = Field(0, ge=0)
+    count: int = Field(200, ge=0, le=MOST_ROWS)
+    places: bool = Field(False, description="Also return the indices of all pictures that match.")
 
 
 @dataclass(frozen=True)
@@ -128,28 +132,9 @@ class Browse:
         """What has changed in the folders of the data since the page was started."""
         return JSONResponse({**self._folders.news().to_json(), "data": self.rows.digest})
 
-    async def listing(
-        self,
-        request: Request,
-        label: Text = "",
-        predicted: Text = "",
-        right: Literal["", "right", "wrong"] = "",
-        verdict: Text = "",
-        finding: Text = "",
-        decision: Text = "",
-        name: Text = "",
-        words: Text = "",
-        like: Like = "",
-        least: Chance = 0.0,
-        most: Chance = 1.0,
-        sort: Text = "order",
-        descending: bool = False,
-        start: Annotated[int, Query(ge=0)] = 0,
-        count: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 200,
-        places: Annotated[bool, Query(description="Also return the indices of all pictures that match.")] = False,
-    ) -> Response:
+    async def listing(self, asked: Annotated[Asked, Query()]) -> Response:
         """The number of pictures that match the filter, and `count` of them from `start` on."""
-        view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
+        like, words, start = asked.like, asked.words, asked.start
         if like and words.strip():
             raise InputError(
                 "Pictures can be sorted by words or by similarity to a picture, but not by both. Leave out "
@@ -160,18 +145,18 @@ class Browse:
         if example is not None or words.strip():
             match = await self._state.compute(lambda: self._match(words if example is None else example), SOON)
         decided = {} if self._corrections is None else self._corrections.decisions.standing()
-        index = view.select(self.rows, decided, match)
+        index = asked.select(self.rows, decided, match)
         rows = self.rows
         data: dict[str, Any] = {
             "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
             "start": start, "fitted_on": rows.fitted_on(),
             "like": None if example is None else example.to_json(),
-            "rows": rows.to_json(index[start : start + count].tolist(), decided),
+            "rows": rows.to_json(index[start : start + asked.count].tolist(), decided),
         }  # fmt: skip
         if example is not None and match is not None:
             for row in data["rows"]:
                 row["similarity"] = number_or_none(match[row["index"]])
-        if places:
+        if asked.places:
             data["places"] = index.tolist()
         return JSONResponse(data)
 

@@ -6,13 +6,14 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ...classifiers.base import Classifier
@@ -35,6 +36,8 @@ WAITING, READ, UNREADABLE = 0, 1, 2
 STATES = ("waiting", "read", "unreadable")
 VERDICTS: tuple[Certainty, ...] = get_args(Certainty)
 SORTS = ("order", "label", "predicted", "score", "doubt", "likeness", "match")
+Text = Annotated[str, Field(max_length=1000)]
+Chance = Annotated[float, Field(ge=0, le=1)]
 MOST_ROWS = 1000
 """Maximum number of rows in one answer."""
 
@@ -291,8 +294,7 @@ def number_or_none(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
-@dataclass(frozen=True)
-class View:
+class View(BaseModel):
     """A filter and a sort order of the pictures, as in the address of the page.
 
     Attributes:
@@ -307,17 +309,17 @@ class View:
         sort, descending: column of :data:`SORTS`, and direction.
     """
 
-    label: str = ""
-    predicted: str = ""
-    right: str = ""
-    verdict: str = ""
-    finding: str = ""
-    decision: str = ""
-    name: str = ""
-    words: str = ""
-    least: float = 0.0
-    most: float = 1.0
-    sort: str = "order"
+    label: Text = ""
+    predicted: Text = ""
+    right: Literal["", "right", "wrong"] = ""
+    verdict: Text = ""
+    finding: Text = ""
+    decision: Text = ""
+    name: Text = ""
+    words: Text = ""
+    least: Chance = 0.0
+    most: Chance = 1.0
+    sort: Text = "order"
     descending: bool = False
 
     def select(
