@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -86,6 +86,8 @@ def fit(
     labels: Any = None,
     encoder: Encoder | str = "lite0",
     *,
+    method: str = "linear",
+    settings: Mapping[str, Any] | None = None,
     validation: Any = None,
     group: str | Sequence[Any] | None = None,
     descriptions: Words | None = None,
@@ -93,7 +95,7 @@ def fit(
     progress: Progress | None = None,
     **parameters: Unpack[LinearKeywords],
 ) -> Classifier:
-    """Fit a classifier on your pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
+    """Fit a classifier on your pictures, by default a linear one on the frozen encoder.
 
     Args:
         pictures: class folders, a table, samples, pictures to go with ``labels``, a torch ``Dataset``, a Hugging Face
@@ -101,6 +103,8 @@ def fit(
         labels: class name or integer of each picture, if ``pictures`` has none. The second positional argument may also
             be the encoder.
         encoder: an encoder or its name.
+        method: name of the method, such as ``"linear"``, or ``"fine_tune"`` to train the whole network.
+        settings: more settings of the method, for example ``{"epochs": 4}``.
         validation: labelled pictures of the same classes, on which settings are chosen and metrics computed. They have
             one of the forms of ``pictures``, or are a tuple ``(pictures, labels)``. Default: a held-out share of
             ``pictures``.
@@ -109,17 +113,18 @@ def fit(
         descriptions: texts that describe the classes; explanations show them as evidence. Default: none.
         store: cache of features between runs; default: no cache.
         progress: progress reporter.
-        **parameters: fields of :class:`seewhy.classifiers.linear.recipe.Linear`, for example ``solver="svm"``.
+        **parameters: fields of :class:`seewhy.classifiers.linear.recipe.Linear`, for example ``solver="svm"``; other
+            methods take those that they have, such as ``seed``.
 
     Raises:
         InputError: the data has no labelled pictures.
         DataError: fewer than two classes have a readable picture.
     """
-    from .classifiers.linear.recipe import Linear
+    from .classifiers.fitting import recipe_named
 
     if isinstance(labels, str | Encoder):
         labels, encoder = None, labels
-    recipe = Linear(**parameters)
+    recipe = recipe_named(method, {**parameters, **(settings or {})})
     words = None if descriptions is None else Descriptions.given(descriptions)
     samples = samples_of(pictures, labels, group=group)
     progress = progress or Progress()

@@ -117,8 +117,22 @@ def _fit_classifier(session: Session) -> None:
     missing = None if classifier.trust is not None else str(why_unmeasured(classifier))
     if missing is not None:
         lines.append(f"decisions will not be measured: {missing}")
+    if recipe.network is None and (time := _time_to_fine_tune(classifier)) is not None:
+        lines.append(f"if this accuracy is too low, train the whole network with --method fine_tune: {time}")
     session.say({"model": str(output), "unmeasured": missing, **measures}, *lines)
     session.end(measures.get("n_pictures", len(samples)))
+
+
+def _time_to_fine_tune(classifier: Classifier) -> str | None:
+    """Return what fine-tuning takes; ``None`` for few pictures, or if there is no linear layer or trainable weight."""
+    from ..learning.adaptation.fine_tune import N_PER_CLASS, FineTune
+
+    few = classifier.measures["n_pictures"] < N_PER_CLASS * len(classifier.classes)
+    if few or classifier.head.votes is not None:
+        return None
+    with suppress(ModelError):
+        return FineTune().time_for(classifier)
+    return None
 
 
 def recipe_from(session: Session, name: str, **given: Any) -> Any:

@@ -92,7 +92,7 @@ class DenseCLIP:
         tau: temperature of the auxiliary loss (authors: .07).
         auxiliary: weight of the auxiliary loss (authors: .4).
         train: encoder weights to train at a tenth of the learning rate: ``"none"``, ``"last_stage"`` (after the
-            last finer feature map, or the last quarter of a transformer), or ``"all"``.
+            last finer feature map, or the last quarter of a transformer), ``"late_stages"`` or ``"all"``.
         crops: whether to crop and mirror windows at random at every step; always true if the encoder is trained.
         zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer.

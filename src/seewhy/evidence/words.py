@@ -121,11 +121,12 @@ def show_words(
     if classifier.decided_by_words and isinstance(votes, KeptConcepts):
         return _kept(pair, votes, pooled)
     if found is None or classifier.words is None:
+        if classifier.network is not None and classifier.network.base.has_text:
+            return Missing("The encoder's texts match its pictures only before it is trained.", "Use --method linear.")
         if not classifier.encoder.has_text:
             reason = f"The encoder {classifier.encoder.name} reads no text."
-            return Missing(
-                reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP model, hf:ORG/NAME."
-            )
+            cure = "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP model, hf:ORG/NAME."
+            return Missing(reason, cure)
         return Missing("No descriptions of your classes were given.", _CURE)
     if classifier.decided_by_words and isinstance(votes, Reranking):
         return _second_look(pair, votes, pooled)

@@ -20,7 +20,7 @@ from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...seeded import seeded
-from ...training.augmentation import TrainingPictures
+from ...training.augmentation import Augmentation, TrainingPictures
 from ..encoders.delta import WITHOUT_WORDS
 from ..encoders.image_copy import ImageCopy
 
@@ -55,9 +55,12 @@ class Start:
         return fitting.look(start.but(engine="torch"), keep=False)
 
 
-def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
+def training_columns(
+    fitting: Fitting, base: Encoder, pictures: EncodedSet, augmentation: Augmentation | None = None
+) -> dict[str, Any]:
     chosen = pictures.trained
-    read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, fitting.progress)
+    sources = [pictures.items[i].source for i in chosen]
+    read = TrainingPictures(base, sources, None, fitting.progress, augmentation=augmentation)
     return {"pixels": read, "labels": pictures.labels[chosen]}
 
 

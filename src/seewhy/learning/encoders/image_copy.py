@@ -18,8 +18,11 @@ from .delta import WITHOUT_WORDS, EncoderCopy, digest_of, halves_of
 from .projection import restored
 from .pyramid import Pyramid, stages_of
 
-Learns = Literal["none", "last_stage", "all"]
-"""Encoder weights to train: none, the last stage, or all."""
+Learns = Literal["none", "last_stage", "late_stages", "all"]
+"""Encoder weights to train: none, the last stage, all stages after the feature map with a quarter of the input's side,
+or all."""
+N_STAGES = {"last_stage": 2, "late_stages": 4}
+"""Number of the last feature maps of different sizes; weights before the first of these are not trained."""
 ALL_BLOCKS = 1000
 
 
@@ -66,7 +69,7 @@ class ImageCopy(EncoderCopy):
         if which == "none":
             return self
         own = list(self.parameters())
-        gradients = self._gradients(on, own, _last_stage(on) if which == "last_stage" else "")
+        gradients = self._gradients(on, own, _start_of(on, N_STAGES[which]) if which in N_STAGES else "")
         for p, gradient in zip(own, gradients, strict=True):
             p.requires_grad_(gradient is not None)  # a trunk may carry a layer that it does not use
         return self
@@ -117,10 +120,11 @@ class ImageCopy(EncoderCopy):
         return image.load(tensors)
 
 
-def _last_stage(on: Encoder) -> str:
-    """Return the name of the layer before the last stage."""
+def _start_of(on: Encoder, n_stages: int) -> str:
+    """Return the name of the layer after which weights are trained."""
     try:
-        return stages_of(on.trunk, on.layout, on.transform.input_size, 2)[0].layer
+        return stages_of(on.trunk, on.layout, on.transform.input_size, n_stages)[0].layer
     except ModelError:  # all maps have the same size
         blocks = find_layers(on, ALL_BLOCKS)[:-1]  # without the trunk's last block
-        return blocks[-max(1, (len(blocks) + 1) // 4)] if blocks else ""
+        n = max(1, (len(blocks) + 1) * (n_stages - 1) // 4)
+        return blocks[-n] if n <= len(blocks) else ""
