@@ -216,7 +216,7 @@ def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, s
     seen("compare")
     features, truth = cloud()
     labels = Labels(moved(truth, 0.4), truth, torch.zeros_like(truth, dtype=torch.bool))
-    REFIT.run(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
+    REFIT.compare(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
     seen("refit")
     patch.undo()
     pages["generate"] = generated(folder / "generated")

@@ -24,7 +24,7 @@ from sklearn.utils import estimator_checks
 import seewhy
 import tiny
 from seewhy import Explanation, FeatureStore
-from seewhy.errors import InputError
+from seewhy.errors import InputError, UnknownNameError
 from seewhy.pictures.datasets import samples_or_pictures
 from seewhy.sklearn import SeeWhyClassifier
 
@@ -232,5 +232,5 @@ def test_methods_and_their_settings_can_be_searched_over(tmp_path: Path) -> None
     assert (near.recipe, near.parameters["k"]) == ("neighbours", 5)
     with pytest.raises(InputError, match="got zero_shot"):
         estimator(method="zero_shot").fit(X, Y)
-    with pytest.raises(TypeError, match="nonsense"):
+    with pytest.raises(UnknownNameError, match="nonsense"):
         estimator(settings={"nonsense": 5}).fit(X, Y)

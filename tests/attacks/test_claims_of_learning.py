@@ -100,8 +100,8 @@ def test_adapting_by_names_stands_beside_fit_with_the_same_pictures(folders: Pat
 
 
 def curve(needed: torch.Tensor) -> Any:
-    found = SimpleNamespace(crossing=lambda *_: needed)
-    return SimpleNamespace(resampled=SimpleNamespace(errors=torch.tensor([0.5, 0.4])), sizes=[100, 500], curve=found)
+    errors = torch.tensor([0.5, 0.4])
+    return SimpleNamespace(fit=SimpleNamespace(errors=errors, sizes=[100, 500], crossing=lambda *_: needed))
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_a_file_is_looked_at_once_by_a_reader_that_keeps(data: BoxData, monkeypa
     plain = list(Reader(colours(), 1.0).looked(names))
     assert [type(one) for one in first] == [Looked, Failure, Looked]
     assert list(reader.kept or ()) == names
-    monkeypatch.setattr(Reader, "_look", lambda self, pictures, size: iter(pictures))
+    monkeypatch.setattr(Reader, "_look", lambda self, pictures: iter(pictures))
     for a, b, c in zip(first[::2], reader.looked(names), plain, strict=True):
         assert isinstance(a, Looked)
         assert isinstance(b, Looked)

@@ -283,7 +283,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(data: Path, tmp_path: Path, monk
 
 
 def test_what_is_wrong_is_told() -> None:
-    with pytest.raises(InputError, match=r"`train` of denseclip must be 'none', 'last_stage' or 'all'"):
+    with pytest.raises(InputError, match=r"`train` of denseclip must be 'none', 'last_stage', 'late_stages' or 'all'"):
         DenseCLIP(train="some")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"The encoder 'tiny' has no trainable weights\."):
         ImageCopy.before(colours()).learn(colours(), "last_stage")
