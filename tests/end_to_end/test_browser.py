@@ -14,7 +14,7 @@ from PIL import Image
 
 from browser import NEEDS_BROWSER, Browser
 from seewhy.evaluation import Report
-from seewhy.report import index_entry, render_index, render_notebook, save
+from seewhy.report import index_entry, render_index, save
 from seewhy.report.blocks import Document, Table
 from seewhy.storage.output import write_atomic
 from seewhy.studies.study import Findings
@@ -35,7 +35,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["index"] = write_atomic(folder / "index.html", render_index(entries, failures))
     paths["report"] = write_atomic(folder / "report.html", Report(made["make_report"]()).to_html())
     report = Report(made["make_report"]())._repr_html_()
-    shown = f"<!doctype html><title>n</title><body>{render_notebook(cards['full'])}<p>between</p>{report}"
+    shown = f"<!doctype html><title>n</title><body>{cards['full']._repr_html_()}<p>between</p>{report}"
     paths["notebook"] = write_atomic(folder / "notebook.html", shown)
     return paths
 
