@@ -240,7 +240,7 @@ def test_a_broken_picture_is_named_and_the_others_are_used(tmp_path: Path) -> No
     assert found.items[0].texts[0] not in seen.texts
     for item in found.items:
         Path(item.image).write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"^None of the 8 pictures can be read; the first: .* Check the column"):
+    with pytest.raises(DataError, match=r"^None of the 8 pictures can be read. The first is .*moss0.png: is text"):
         encode_pairs(tiny_pair(), found.items, None, progress)
 
 
