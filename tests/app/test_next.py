@@ -29,7 +29,6 @@ from seewhy.service.app import Settings, make_app
 from seewhy.service.app.job import Job, LastStep
 from seewhy.service.app.next import Next, to_label
 from seewhy.service.app.rows import Rows, with_unlabelled
-from seewhy.studies.what_next import NextStudy
 
 Client = Callable[..., TestClient]
 
@@ -275,13 +274,13 @@ def test_the_study_gets_decided_labels_and_its_places_are_those_of_the_grid(
 ) -> None:
     given: list[list[str]] = []
 
-    def run(_study: NextStudy, _encoder: Any, pooled: Any, labels: list[str], keys: list[str], *_: Any) -> Any:
+    def run(_encoder: Any, pooled: Any, labels: list[str], keys: list[str], *_: Any) -> Any:
         given.append(labels)
         assert len(pooled) == len(labels) == len(set(keys))
         more = {"missing": "not now"}
         return {"more": more, "accuracy": None, "classes": [{"label": "moss", "reasons": [], "wrong": [0, 2]}]}
 
-    monkeypatch.setattr(NextStudy, "run", run)
+    monkeypatch.setattr("seewhy.service.app.next.what_next", run)
     first, second = page.get("/rows").json()["rows"][:2]
     decide(page, [first["index"]], decision="left_out")
     decide(page, [second["index"]], label="rust")

@@ -14,7 +14,7 @@ from ...language.annotation.records import OPEN
 from ...progress import Progress
 from ...studies.refit import Labels
 from ...studies.study import Row
-from ...studies.what_next import NextStudy
+from ...studies.what_next import what_next
 from .base import Format, add_page, answer, render
 from .job import Job
 from .rows import READ, UNREADABLE, Rows
@@ -39,11 +39,10 @@ CLASSES = (
 class Next:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any, study: NextStudy | None = None) -> None:
+    def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any) -> None:
         self.rows = rows
         self._corrections = corrections
         self._bar = bar
-        self._study = study or NextStudy()
         self.job = Job(self._work, rows.whole)
 
     def mount(self, app: FastAPI) -> None:
@@ -79,7 +78,7 @@ class Next:
         names = [rows.classes[int(labels.after[i])] for i in keep]
         places = index[keep]
         encoder = rows.classifier.encoder
-        result = self._study.run(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
+        result = what_next(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
         for row in result["classes"]:
             row["wrong"] = [{"index": int(places[i]), "image": rows.names[int(places[i])]} for i in row["wrong"]]
         return result

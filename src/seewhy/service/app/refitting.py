@@ -17,7 +17,7 @@ from ...language.annotation.labels import NAME, Corrections
 from ...progress import Progress
 from ...report.card import card_context
 from ...report.page import document_context
-from ...studies.refit import Fits, Labels, RefitStudy
+from ...studies.refit import Fits, Labels, compare_labels
 from ...studies.study import Findings
 from .base import Format, Index, add_page, answer, render
 from .job import Job
@@ -38,13 +38,12 @@ class Compared:
 class Refitting:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(self, state: State, corrections: Corrections, study: RefitStudy | None = None) -> None:
+    def __init__(self, state: State, corrections: Corrections) -> None:
         assert state.rows is not None
         self.rows = state.rows
         self._app = state
         self._corrections = corrections
         self._bar = state.bar
-        self._study = study or RefitStudy()
         self.job = Job(self._compare, self.rows.whole)
 
     def mount(self, app: FastAPI) -> None:
@@ -115,7 +114,7 @@ class Refitting:
         labels = Labels.of(before, keys, decided, rows.classes)
         names = [rows.names[i] for i in index]
         encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-        findings, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
+        findings, fits = compare_labels(encoder, pooled, labels, rows.classes, names, progress)
         for row in findings.data["changed"]:
             i = row["index"] = int(index[row["index"]])
             row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}
