@@ -31,7 +31,7 @@ from ...heads.head import Projected
 from ...language.annotation.labels import Corrections
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
-from ...studies.words_compared import WordsCompared
+from ...studies.words_compared import compare_words
 from ...types import Failure
 from .mistakes import Mistakes
 from .rows import Rows, name_of
@@ -349,7 +349,7 @@ def on_pictures(
     # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
     names = {str(i): name_of(sample.image) for i, sample in samples.items()}
-    found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
+    found = compare_words(before, after, changes_between(before, after), numbered, pooled)
     flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
     return {**found, "flips": flips}
 
