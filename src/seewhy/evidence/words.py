@@ -215,10 +215,6 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
-def _strongest(n: int) -> str:
-    return "the concept that adds most" if n == 1 else f"the {n} concepts that add most"
-
-
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
@@ -226,9 +222,10 @@ def _taken_out(
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
+    strongest = "concept that adds most" if decides.n_out == 1 else f"{decides.n_out} concepts that add most"
     text = (
-        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without {_strongest(decides.n_out)}, the "
-        f"decision would be {stays}."
+        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without the {strongest}, the decision "
+        f"would be {stays}."
     )
     if held is None:
         return text
