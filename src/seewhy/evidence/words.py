@@ -121,9 +121,10 @@ def show_words(
     if classifier.decided_by_words and isinstance(votes, KeptConcepts):
         return _kept(pair, votes, pooled)
     if found is None or classifier.words is None:
-        if classifier.network is not None and classifier.network.base.has_text:
-            return Missing("The encoder's texts match its pictures only before it is trained.", "Use --method linear.")
         if not classifier.encoder.has_text:
+            if classifier.network is not None and classifier.network.base.has_text:
+                reason = "The encoder's texts match its pictures only before it is trained."
+                return Missing(reason, "Use --method linear or fine_tune.")
             reason = f"The encoder {classifier.encoder.name} reads no text."
             cure = "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP model, hf:ORG/NAME."
             return Missing(reason, cure)

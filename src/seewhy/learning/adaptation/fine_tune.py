@@ -78,7 +78,7 @@ class FineTune(NetworkRecipe):
     paper: ClassVar[str] = "Kumar et al. 2022, arXiv:2202.10054"
     needs: ClassVar[str] = "labelled pictures"
     network: ClassVar[type[Network] | None] = TunedNetwork
-    takes: ClassVar = ("checkpoint",)
+    takes: ClassVar = ("descriptions", "checkpoint")
     small: ClassVar = {"epochs": 1, "batch_size": 4, "n_crops": 0}
 
     epochs: Annotated[int, Bound(1)] | None = None
