@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -399,7 +400,8 @@ def test_a_job_that_ends_while_the_page_is_made_is_not_lost(many: Rows) -> None:
             self.result = {"more": {"missing": "few"}, "classes": []}
             return {"running": None, "done": True, "problem": None}
 
-    page = Next(many, None, dict)
+    state: Any = SimpleNamespace(rows=many, corrections=None, decided=dict, bar=dict)
+    page = Next(state)
     page.job = Ending()  # type: ignore[assignment]
     assert json.loads(bytes(page.page("json").body))["more"] == {"missing": "few"}
 

@@ -152,7 +152,7 @@ def _is_data(request: Request) -> bool:
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:
     """Answer HTTP errors, validation errors and SeeWhy's errors by ``refuse``."""
-    known = {BusyError: 503, **(statuses or {})}
+    known: dict[type[SeeWhyError], int] = {BusyError: 503, **(statuses or {})}
 
     def http(request: Request, error: Any) -> Response:
         response = refuse(request, error.status_code, error.detail)

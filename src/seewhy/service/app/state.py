@@ -33,7 +33,6 @@ from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
 from ...studies.words_compared import compare_words
 from ...types import Failure
-from .mistakes import Mistakes
 from .rows import Rows, name_of
 from .settings import Settings
 from .tiles import Tiles
@@ -115,7 +114,6 @@ class State:
         self.rows = None
         if data is not None:
             self.rows = Rows(classifier, data, self.worker, store, Tiles(), self._measure_words)
-        self.mistakes = None if self.rows is None else Mistakes(self.rows)
 
     def _measure_words(self) -> None:
         """Measure the descriptions of a classifier without held-out pictures, on the labelled pictures."""
@@ -252,6 +250,10 @@ class State:
     def bar(self, here: str) -> dict[str, Any]:
         browse = "" if self.rows is None else self.rows.digest
         return {"here": here, "browse": browse, "corrects": self.corrections is not None}
+
+    def decided(self) -> dict[str, dict[str, Any]]:
+        """Return the current decision on each picture, by key."""
+        return {} if self.corrections is None else self.corrections.decisions.standing()
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}
