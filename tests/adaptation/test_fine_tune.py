@@ -189,6 +189,12 @@ def test_tokens_are_tuned(samples: Samples) -> None:
     assert made.measures["first_steps"]["loss"] > 0
 
 
+def test_a_buffer_with_five_axes_is_left_as_it_is(samples: Samples) -> None:
+    encoder = untrained()
+    encoder.trunk.register_buffer("windows", torch.zeros(1, 1, 1, 2, 2))
+    assert FineTune(**{**HOW, "epochs": 1}).fit(encoder, samples).measures["first_steps"]["loss"] > 0
+
+
 def test_a_stopped_training_goes_on_with_the_same_weights(
     samples: Samples, tuned: seewhy.Classifier, tmp_path: Path
 ) -> None:
