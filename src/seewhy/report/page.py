@@ -104,10 +104,7 @@ def percent(value: float, space: str = NARROW_SPACE) -> str:
 
 def figure(value: float | None) -> str:
     """Format a number with two decimals; a dash for ``None``."""
-    if value is None or value != value:
-        return "–"
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")
+    return "–" if value is None or value != value else f"{value:z.2f}".replace("-", "−")
 
 
 def file_name(path: str) -> str:
