@@ -14,7 +14,7 @@ from PIL import Image
 
 from seewhy.errors import ImageError, ModelError
 from seewhy.pictures.images import Picture, read_picture
-from seewhy.scale.work import Model, Opened, Row, Work, arrow
+from seewhy.scale.work import Opened, Row, Work, arrow
 from seewhy.types import Failure, Transform
 
 TRANSFORM = Transform((8, 8), 8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -44,21 +44,27 @@ class Simulated(Work):
         if self.refuses == "kill":
             os.kill(os.getpid(), 9)
         if self.refuses == "differ":
-            return replace(self, name=f"simulated-{os.getpid()}")._opened()
+            return _Opened(replace(self, name=f"simulated-{os.getpid()}"))
         if self.refuses:
             raise ModelError(self.refuses)
-        return self._opened()
+        return _Opened(self)
 
-    def _opened(self) -> Opened:
+
+class _Opened(Opened):
+    def __init__(self, work: Simulated) -> None:
+        self.work = work
+        self.identity = {"encoder": work.name}
+        self.transform = TRANSFORM
+
+    def columns(self) -> list[tuple[str, Any]]:
         pa = arrow()
-        columns = (("digest", pa.string()), ("embedding", pa.list_(pa.float32(), 4)))
-        return Opened(Model({"encoder": self.name}, columns), self._results)
+        return [("digest", pa.string()), ("embedding", pa.list_(pa.float32(), 4))]
 
-    def _results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
         for source in sources:
-            if self.dies and self.dies in str(source):
+            if self.work.dies and self.work.dies in str(source):
                 self._die()
-            time.sleep(self.seconds)
+            time.sleep(self.work.seconds)
             try:
                 seen = source if isinstance(source, Picture) else read_picture(source, TRANSFORM)
             except ImageError as error:
@@ -67,10 +73,10 @@ class Simulated(Work):
                 yield {"digest": seen.digest, "embedding": vector(seen.digest)}
 
     def _die(self) -> None:
-        if self.survived:
-            if Path(self.survived).exists():
+        if self.work.survived:
+            if Path(self.work.survived).exists():
                 return
-            Path(self.survived).touch()
+            Path(self.work.survived).touch()
         os.kill(os.getpid(), 9)
 
 

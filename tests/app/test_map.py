@@ -29,8 +29,7 @@ Client = Callable[..., TestClient]
 
 
 def test_positions_that_come_while_points_are_sent_are_asked_for_again() -> None:
-    state: Any = SimpleNamespace(rows=known_rows())
-    chart = maps.Map(state)
+    chart = maps.Map(known_rows(), None, None)
     chart.arrangement.start = lambda: None  # type: ignore[method-assign]
 
     class Positions(np.ndarray):

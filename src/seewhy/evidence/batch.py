@@ -22,7 +22,6 @@ from ..explanation.base import Explanation
 from ..pictures.sources import SUFFIXES
 from ..prototypes.find import files_of
 from ..report import IndexEntry, check_card, index_entry, render_index
-from ..results import restore
 from ..storage.features import FeatureStore
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
@@ -63,7 +62,9 @@ class CardFolder:
                 self._take(line)
         for taken in (INDEX, RECORDS):
             there = path / taken
-            if os.path.lexists(there) and not self._still_own(taken):
+            # Earlier versions did not write these two to the journal.
+            own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
+            if os.path.lexists(there) and not own:
                 raise ForeignFileError(
                     f"{there} already exists and was not written by seewhy explain. Give another folder with -o."
                 )
@@ -244,7 +245,9 @@ def streamed(
 
 
 def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntry]:
-    entry = restore(IndexEntry, line["entry"], str(folder.path / PROGRESS))
+    data = line["entry"]
+    second = tuple(data["second"]) if data["second"] else None
+    entry = IndexEntry(**{**data, "second": second, "levels": tuple(data["levels"])})
     return Done({**line["record"], "card": str(folder.path / entry.href)}, None), entry
 
 

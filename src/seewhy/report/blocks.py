@@ -279,6 +279,7 @@ class Columns:
 class Section:
     title: str
     blocks: Sequence[Block]
+    key: str = ""
     kind: Literal["", "failed", "provenance"] = ""
 
 

@@ -104,7 +104,10 @@ def percent(value: float, space: str = NARROW_SPACE) -> str:
 
 def figure(value: float | None) -> str:
     """Format a number with two decimals; a dash for ``None``."""
-    return "–" if value is None or value != value else f"{value:z.2f}".replace("-", "−")
+    if value is None or value != value:
+        return "–"
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def file_name(path: str) -> str:
@@ -119,20 +122,24 @@ def method_name(name: str) -> str:
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:
-    return _uri(encoded(pixels, "JPEG", quality=quality, optimize=True), "image/jpeg")
+    return _uri(pixels, "image/jpeg", format="JPEG", quality=quality, optimize=True)
 
 
 def layer_uri(pixels: np.ndarray) -> str:
-    return _uri(encoded(pixels), "image/png")
+    return _uri(pixels, "image/png", format="PNG")
 
 
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+def png_of(pixels: np.ndarray) -> bytes:
+    return _encoded(pixels, format="PNG")
 
 
-def encoded(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
+def _uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    return f"data:{kind};base64,{base64.b64encode(_encoded(pixels, **options)).decode('ascii')}"
+
+
+def _encoded(pixels: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, **options)
+    Image.fromarray(pixels).save(buffer, **options)
     return buffer.getvalue()
 
 
@@ -191,7 +198,7 @@ def _picture_uri(pixels: np.ndarray | bytes | str) -> str:
     if isinstance(pixels, str):
         return pixels
     if isinstance(pixels, bytes):
-        return _uri(pixels, "image/jpeg")
+        return f"data:image/jpeg;base64,{base64.b64encode(pixels).decode('ascii')}"
     small = max(pixels.shape[:2]) <= SMALL
     return layer_uri(pixels) if small else photo_uri(pixels)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
 from ...evaluation.figures import look_at
 from ...metrics.calibration import accuracy_interval
-from ...pictures.images import pixels_of
 from ...pictures.samples import Sample, some
 from ...progress import Progress
 from ...report.blocks import Block, Document, Facts, Fold, Note, Picture, Pictures, Section, Table, closing, points
 from ...report.page import file_name, render_document
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
+from ..inspection.check import reader
 from ..pages import parted
 from ..study import Findings, beside
 
@@ -115,14 +114,13 @@ class DriftTest:
         """Compare new pictures, which need no labels, with the training pictures of a classifier."""
         progress = progress or Progress()
         known = known_of(classifier)
-        seen, logits = look_at(classifier, pictures, store, None, progress)
-        items = seen.items
+        items, logits, pooled, files = look_at(classifier, pictures, store, None, progress)
         if min(len(known.names), len(items)) < 10:
             raise DataError(
                 f"At least 10 new pictures and 10 training pictures are needed, got {len(items)} and "
                 f"{len(known.names)}. For single pictures, use seewhy explain."
             )
-        found, decided = self.compare(known, seen.pooled), logits.argmax(1)
+        found, decided = self.compare(known, pooled), logits.argmax(1)
         farthest = [
             {
                 "image": items[i].image, "label": classifier.classes[int(decided[i])],
@@ -134,14 +132,13 @@ class DriftTest:
         data = {
             "drift": "yes" if found.p < self.alpha else "no",
             "n": len(items), "n_known": len(known.names),
-            "n_fitted_on": sum(digest in known.by_digest for digest in seen.digests),
+            "n_fitted_on": sum(file.digest in known.by_digest for file in files),
             "p": round(found.p, 5), "energy": round(found.energy, 5),
             "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
             "classes": _classes(classifier, decided), "pictures": farthest,
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        read = partial(pixels_of, transform=classifier.encoder.transform)
-        return Drift({"sentence": sentence(data), **data}, read=read)
+        return Drift({"sentence": sentence(data), **data}, read=reader(classifier.encoder))
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
