@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 import seewhy
 from seewhy.classifiers.encoded_set import HeldOut
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.cli import main
+from seewhy.cli import app, main
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, UnknownNameError
 from seewhy.heads.head import Head
@@ -81,6 +82,20 @@ def test_what_the_frozen_encoder_cannot_see_is_learnt(tuned: seewhy.Classifier, 
     later = [s for s in new.items if int(Path(str(s.image)).stem.strip("acrosdwn")) >= 40]
     right = [p.label == s.label for p, s in zip(tuned.predict([s.image for s in later]), later, strict=True)]
     assert sum(right) / len(right) > measures["frozen_accuracy"] + 0.1
+
+
+def test_labels_are_checked_with_the_network_that_has_not_learnt_them(
+    tuned: seewhy.Classifier, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tuned.base.fingerprint == untrained().fingerprint != tuned.encoder.fingerprint
+    monkeypatch.setattr("seewhy.classifiers.saving.load", lambda *_args, **_how: tuned)
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda _name, engine: untrained())
+    folder, found = Path(samples.items[0].image).parents[1], []
+    for more in (["-m", "tuned"], []):
+        done = CliRunner().invoke(app, ["check", str(folder), *more, "--store", "none", "--json", "-q"])
+        found.append(json.loads(done.stdout))
+    assert found[0]["accuracy"] == found[1]["accuracy"] < tuned.measures["tuned_accuracy"]
+    assert found[0]["findings"] == found[1]["findings"]
 
 
 def test_saved_it_is_a_delta_that_another_base_refuses(tuned: seewhy.Classifier, tmp_path: Path) -> None:

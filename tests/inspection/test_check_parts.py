@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError
+from seewhy.pictures.images import pixels_of
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
@@ -30,7 +32,6 @@ from seewhy.studies.inspection.check import (
     digest_of,
     in_order,
     read_check,
-    reader,
     rows_of,
     sentence,
     small_picture,
@@ -226,7 +227,7 @@ def test_pictures_of_the_page_that_are_gone_are_none(tmp_path: Path) -> None:
     assert small is not None
     assert (small[:60] == 200).all()
     assert (small[68:, 68:] == 20).all(), "all of it is shown"
-    for show, side in ((reader(tiny_cnn()), TRANSFORM.input_size), (small_picture, (128, 128))):
+    for show, side in ((partial(pixels_of, transform=TRANSFORM), TRANSFORM.input_size), (small_picture, (128, 128))):
         assert show(str(tmp_path / "broken.png")) is None
         shown = show(str(tmp_path / "wide.png"))
         assert shown is not None

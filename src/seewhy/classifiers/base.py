@@ -99,6 +99,11 @@ class Classifier:
         return position(label, self.classes)
 
     @property
+    def base(self) -> Encoder:
+        """The encoder before its training, which has learnt none of the labels."""
+        return self.encoder if self.network is None else self.network.base
+
+    @property
     def where(self) -> str:
         """The name of the default attribution method: that of a self-explaining network, otherwise Grad-CAM."""
         return "grad_cam" if self.network is None else self.network.where

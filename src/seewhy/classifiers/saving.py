@@ -80,7 +80,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         kind = {"kind": "normalise", **vars(feature)}
     return {
         "format": FORMAT, "seewhy": version("seewhy"), "recipe": c.recipe,
-        "encoder": (c.encoder if c.network is None else c.network.base).describe(),
+        "encoder": c.base.describe(),
         "network": c.network and c.network.facts(), "classes": list(c.classes), "feature": kind, "scale": c.head.scale,
         "votes": {"k": votes.k, "names": list(votes.names)} if isinstance(votes, Votes) else None,
         "reranking": votes.facts() if isinstance(votes, WordDecision) else None,

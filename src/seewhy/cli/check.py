@@ -66,7 +66,7 @@ def _labels(session: Session) -> NoReturn:
     samples = session.samples(o.data, group=session.group, split=session.columns.get("split")).labelled()
     others = None if o.against is None else load_pictures(o.against, **session.picture_columns)
     classifier = None if o.model is None else session.saved(o.model)
-    encoder = session.encoder() if classifier is None else classifier.encoder
+    encoder = session.encoder() if classifier is None else classifier.base
     known = None if classifier is None else classifier.classes
     soon = None if o.output is None else o.output / "findings-so-far.csv"
     session.resumes += [] if soon is None else [soon]

@@ -197,7 +197,7 @@ def _adapt_names(session: Session) -> NoReturn:
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}
     recipe = recipe_from(session, o.method, **named)
     old = None if o.model is None else session.saved(o.model)
-    on = session.encoder() if old is None else old.encoder if old.network is None else old.network.base
+    on = session.encoder() if old is None else old.base
     data = AdaptingData(
         session.samples(o.pairs, group=session.group),
         validation=None if o.validation is None else session.samples(o.validation),

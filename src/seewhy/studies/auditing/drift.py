@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,13 +19,13 @@ from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
 from ...evaluation.figures import look_at
 from ...metrics.calibration import accuracy_interval
+from ...pictures.images import pixels_of
 from ...pictures.samples import Sample, some
 from ...progress import Progress
 from ...report.blocks import Block, Document, Facts, Fold, Note, Picture, Pictures, Section, Table, closing, points
 from ...report.page import file_name, render_document
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
-from ..inspection.check import reader
 from ..pages import parted
 from ..study import Findings, beside
 
@@ -138,7 +139,8 @@ class DriftTest:
             "classes": _classes(classifier, decided), "pictures": farthest,
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        return Drift({"sentence": sentence(data), **data}, read=reader(classifier.encoder))
+        read = partial(pixels_of, transform=classifier.encoder.transform)
+        return Drift({"sentence": sentence(data), **data}, read=read)
 
 
 def known_of(classifier: Classifier) -> KnownPictures:

@@ -132,11 +132,6 @@ def digest_of(items: Sequence[Sample]) -> str:
     return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
 
 
-def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
-    """Return a function that loads pictures with the encoder's preprocessing."""
-    return partial(pixels_of, transform=encoder.transform)
-
-
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
     """Read the check in a folder, if it is of these pictures and labels."""
     path = folder / NAME
@@ -232,7 +227,8 @@ class Check:
             told = {f.image for f in findings if f.kind == "contradiction"}
             findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
             findings += _of_strangers(part, scores, self.seed)
-        return Checked(self._told(encoder, samples, n, scores, in_order(findings), progress), read=reader(encoder))
+        read = partial(pixels_of, transform=encoder.transform)
+        return Checked(self._told(encoder, samples, n, scores, in_order(findings), progress), read=read)
 
     def _told(
         self, encoder: Encoder, samples: Samples, n: int, scores: HeldOutScores | None, findings: Sequence[Finding],
