@@ -20,6 +20,7 @@ from side_by_side import cpu_seconds, keep_memory
 
 import seewhy
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import Encoded
 from seewhy.learning.adapt import KEEPS, Adapt
 from seewhy.learning.pooled import PooledPairs
 from seewhy.learning.way import N_CHOSEN_ON
@@ -38,9 +39,10 @@ def looked_at(on: Encoder, n: int, seed: int) -> PooledPairs:
     pairs = torch.stack([torch.arange(n).repeat_interleave(TEXTS), torch.arange(TEXTS * n)], 1)
     names = tuple(map(str, range(n)))
     items = tuple(Sample(f"{name}.jpg") for name in names)
-    return PooledPairs(
-        items, names, torch.rand(n, 1280, generator=draw), tuple(map(str, range(TEXTS * n))), sentences, pairs
-    )
+    pooled = torch.rand(n, 1280, generator=draw)
+    encoded = [Encoded(name, name, one[None]) for name, one in zip(names, pooled, strict=True)]
+    texts = tuple(map(str, range(TEXTS * n)))
+    return PooledPairs(items, encoded, texts=texts, sentences=sentences, pairs=pairs)
 
 
 def timed(call: Callable[[], object]) -> dict[str, float]:

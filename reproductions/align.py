@@ -121,7 +121,7 @@ def size_claims(recalls: dict[tuple[float, float], list[float]]) -> list[Claim]:
         Claim("Twice as many pairs are better, whatever share of them is wrong",
               "shown: half over a quarter and all over half above 0 with their whole intervals, at each share; partly: "
               "all by value", f"R@5, text to picture: {said}",
-              verdict(all(s.above for s in steps), all(s.value > 0 for s in steps)), n, NOISELESS),
+              verdict(all(s.low > 0 for s in steps), all(s.value > 0 for s in steps)), n, NOISELESS),
     ]  # fmt: skip
     return [*found, *(scale_claim(recalls, *one, NOISELESS) for one in AGAINST)]
 
@@ -177,7 +177,7 @@ def extra_claims(
                   f"{cleaned}; as many taken out at random {control}; cleaned over random {over}; R@5 noisy "
                   f"{np.mean(noisy):.3f}, cleaned {np.mean(extra['cleaned']):.3f}, only right pairs "
                   f"{np.mean(extra['only right pairs']):.3f}",
-                  judged(over if cleaned.above else cleaned), n, "filters")
+                  judged(over if cleaned.low > 0 else cleaned), n, "filters")
         )  # fmt: skip
     return found
 

@@ -185,7 +185,7 @@ def corruption_claims(recalls: dict[float, list[float]], chance: float) -> list[
               "shown: R@5 falls from each share to the next with its whole interval, and chance lies in the interval "
               "where all are shuffled; partly: it falls at each by value",
               f"R@5, text to picture, by share of shuffled captions: {said}; chance {chance:.3f}",
-              verdict(all(d.above for d in drops) and last.low <= chance <= last.high,
+              verdict(all(d.low > 0 for d in drops) and last.low <= chance <= last.high,
                       all(d.value > 0 for d in drops)), n, "shuffled captions"),
         Claim("Web captions may be wrong: with 40 % of them shuffled, nine tenths of R@5 are left",
               f"R@5 at 40 % less 0.9 times that at 0 %; {JUDGED}",

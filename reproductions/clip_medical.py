@@ -203,7 +203,7 @@ def judged_of(data: Notes, arm: str, steps: int, seed: int) -> dict[str, list[fl
 def beside(over: Interval, control: Interval) -> Any:
     """By :data:`BOTH`."""
     said = judged(over)
-    return said if said != "shown" or control.above else "too small to tell"
+    return said if said != "shown" or control.low > 0 else "too small to tell"
 
 
 def set_claims(section: str, arms: dict[str, dict[str, list[float]]]) -> list[Claim]:

@@ -327,7 +327,7 @@ def claim(section: str, text: str, ours: list[float], other: list[float], gain: 
         claim=text,
         rule="interval of the difference above 0; partly: the difference is above 0",
         measured=f"{mean_of(ours)} against {mean_of(other)}; difference {gain}",
-        verdict=verdict(gain.above, partly=gain.value > 0),
+        verdict=verdict(gain.low > 0, partly=gain.value > 0),
         n=len(ours),
         section=section,
         interval=gain,

@@ -355,8 +355,8 @@ def completeness(games: dict[str, list[dict[str, Any]]]) -> list[Claim]:
                 measured=f"part covered in the hottest eighth of the picture, of copy 1, copy 2, background: "
                 f"{'; '.join(texts)}; copy 2 gains {second}",
                 verdict=verdict(
-                    second.above and clear.above and mean_of(of(games[name], "copy 2")).value > 0.5,
-                    partly=second.above and clear.above,
+                    second.low > 0 and clear.low > 0 and mean_of(of(games[name], "copy 2")).value > 0.5,
+                    partly=second.low > 0 and clear.low > 0,
                 ),
                 n=len(of(games[name], "copy 2")),
                 section="completeness",
@@ -402,7 +402,7 @@ def complement(games: dict[str, list[dict[str, Any]]], chance: float) -> Claim:
         "does not count.",
         measured=f"accuracy of a fresh classifier: {text}; the game's detector on the soft rest {own}; "
         f"chance {chance:.2f}",
-        verdict=verdict(falls.above and hard.value < chance + 0.1, partly=falls.above),
+        verdict=verdict(falls.low > 0 and hard.value < chance + 0.1, partly=falls.low > 0),
         n=len(of(games["2p"], key)),
         section="complement",
     )
@@ -420,7 +420,7 @@ def prediction(games: dict[str, list[dict[str, Any]]], whole: list[list[float]],
             rule="Interval of the gain above 0; partly: the accuracy is within 0.02 of the plain classifier's.",
             measured=f"gain {gain}: {mean_of(of(runs, 'accuracy'))} against {mean_of(base)}; with binarised masks "
             f"{mean_of(of(runs, 'accuracy, binarised'))}",
-            verdict=verdict(gain.above, partly=gain.value > -0.02),
+            verdict=verdict(gain.low > 0, partly=gain.value > -0.02),
             n=len(base),
             section="accuracy",
             interval=gain,
@@ -430,7 +430,9 @@ def prediction(games: dict[str, list[dict[str, Any]]], whole: list[list[float]],
             rule="With another picture's mask the accuracy falls, interval above 0, and a fresh classifier of masks "
             "alone is less than 0.1 above chance; partly: one of the two.",
             measured=f"another picture's mask costs {loss}; a classifier of masks alone {alone}, chance {chance:.2f}",
-            verdict=verdict(loss.above and alone.value < chance + 0.1, partly=loss.above or alone.value < chance + 0.1),
+            verdict=verdict(
+                loss.low > 0 and alone.value < chance + 0.1, partly=loss.low > 0 or alone.value < chance + 0.1
+            ),
             n=len(base),
             section="leakage",
         ),

@@ -230,7 +230,7 @@ def of_lead(claim: str, measured: Measured, over: str) -> Claim:
     own = next(iter(ARMS))
     found, each = measured.lead(own, over)
     said = f"mIoU {measured.value(own)} and {measured.value(over)}; lead {found}; by seed {', '.join(map(str, each))}"
-    return Claim(claim, AHEAD, said, verdict(found.above and min(each) > 0, found.above), measured.n)
+    return Claim(claim, AHEAD, said, verdict(found.low > 0 and min(each) > 0, found.low > 0), measured.n)
 
 
 def of_target(measured: Measured) -> Claim:
@@ -238,7 +238,7 @@ def of_target(measured: Measured) -> Claim:
     found, each = measured.lead(next(iter(ARMS)), PROBE)
     said = f"lead {found}; by seed {', '.join(map(str, each))}"
     rule = "shown: at least 0.03 in every seed, the mean's interval above 0; partly: the interval above 0; else not"
-    word = verdict(found.above and min(each) >= 0.03, found.above)
+    word = verdict(found.low > 0 and min(each) >= 0.03, found.low > 0)
     return Claim("Trained, it is 3 points of mIoU or more above a linear probe", rule, said, word, measured.n)
 
 

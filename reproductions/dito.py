@@ -434,8 +434,8 @@ def of_words(m: Measured, n: int) -> list[Claim]:
             "shown: novel AP50 at .35 and .65 above .35 and .35, and base AP50 above .65 and .65, with their whole "
             "intervals; not shown: one of them below 0 with its whole interval; too small to tell: else",
             f"novel {names}; base {base}",
-            "shown" if names.found.above and base.found.above
-            else "not shown" if names.found.below or base.found.below else "too small to tell", n,
+            "shown" if names.found.low > 0 and base.found.low > 0
+            else "not shown" if names.found.high < 0 or base.found.high < 0 else "too small to tell", n,
         ),
         m.lead(own, mean).claim(
             "The geometric mean beats the arithmetic one of the same weights", m.both(own, mean), n
@@ -463,7 +463,7 @@ def of_windows(m: Measured, n: int) -> list[Claim]:
             "the whole interval above 0; partly: it falls; not shown: else",
             f"1 - cos: {mean_of(plain)} with windows, {mean_of(shifted)} shifted; fall {found}; a second pass that is "
             f"not shifted {mean_of(twice)}; shifted after a training without {after_}",
-            verdict(found.above and mean_of(shifted).value < mean_of(plain).value / 2, found.value > 0), len(plain),
+            verdict(found.low > 0 and mean_of(shifted).value < mean_of(plain).value / 2, found.value > 0), len(plain),
             interval=found,
         ),
         *(

@@ -22,7 +22,7 @@ from seewhy.progress import Progress
 from seewhy.spelling import nearest
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.study import Findings, beside
-from seewhy.studies.words_compared import WordsCompared
+from seewhy.studies.words_compared import compare_words
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,8 @@ class EditWordsStudy:
         changed, changes = self.edit(Descriptions.of(texts_of(classifier.words)))
         after = reworded(classifier, changed, store)
         looked = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
-        compared = WordsCompared(self.n_draws, self.level, self.seed)(
-            classifier, after, changes, looked.items, looked.pooled
-        )
+        how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
+        compared = compare_words(classifier, after, changes, looked.items, looked.pooled, **how)
         return Findings({**compared, "model": classifier.provenance(), **beside(progress)})
 
 

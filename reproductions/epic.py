@@ -223,7 +223,7 @@ def examine(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
             rule="Interval of the rise over no rotation above 0; partly: the rise is above 0.",
             measured=f"{mean_of(shares['fitted'])}, no rotation {mean_of(shares['none'])}, "
             f"random {mean_of(shares['random'])}; rise {rise}",
-            verdict=verdict(rise.above, partly=rise.value > 0),
+            verdict=verdict(rise.low > 0, partly=rise.value > 0),
             n=len(one.test),
             section=one.name,
         ),
@@ -233,7 +233,7 @@ def examine(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
             "and over a random one above 0; partly: only the latter.",
             measured=f"{mean_of(alike['fitted'])}, no rotation {mean_of(alike['none'])}, random "
             f"{mean_of(alike['random'])}; lead {near} and {nearer}",
-            verdict=verdict(near.above and nearer.above, partly=nearer.above),
+            verdict=verdict(near.low > 0 and nearer.low > 0, partly=nearer.low > 0),
             n=len(alike["fitted"]),
             section=one.name,
         ),
@@ -285,7 +285,7 @@ def hidden(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
         "where their channels bring more (rank correlation above 0.2); partly: one of the two.",
         measured=f"lead falls by {mean_of(fall)}, elsewhere {mean_of(elsewhere)}; difference {more}; rank correlation "
         f"of fall and contribution {order:.2f}",
-        verdict=verdict(more.above and order > 0.2, partly=more.above or order > 0.2),
+        verdict=verdict(more.low > 0 and order > 0.2, partly=more.low > 0 or order > 0.2),
         n=len(fall),
         section=one.name,
     )
@@ -337,7 +337,7 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
         measured=f"{mean_of(purity['ours'])} in {seconds:.0f} s, Adam {mean_of(purity['adam'])} in "
         f"{adam_seconds:.0f} s and {taken} steps{', its whole schedule' if taken < steps else ''}, no rotation "
         f"{mean_of(purity['none'])}; difference {more}",
-        verdict=verdict(more.value >= 0, partly=not more.below),
+        verdict=verdict(more.value >= 0, partly=not more.high < 0),
         n=args.n_channels,
         section="groceries",
     )

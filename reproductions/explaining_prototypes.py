@@ -281,7 +281,7 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
             "planted property first more often than by chance, interval above 1/6, and for at least half of the "
             "prototypes of every property; partly: the interval alone",
             f"first for {mean_of(paper)} of the prototypes, chance {chance:.2f}; by property: {said(by_property)}",
-            verdict(over.above and min(by_property.values()) >= 0.5, partly=over.above),
+            verdict(over.low > 0 and min(by_property.values()) >= 0.5, partly=over.low > 0),
             n,
             interval=mean_of(paper),
         ),
@@ -289,7 +289,7 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
             "The same with strengths calibrated to an equal change of the picture (ours)",
             "as above",
             f"first for {mean_of(equal)}; lead over the paper's strengths {gain}; by property: {said(equal_by)}",
-            verdict(over_equal.above and min(equal_by.values()) >= 0.5, partly=over_equal.above),
+            verdict(over_equal.low > 0 and min(equal_by.values()) >= 0.5, partly=over_equal.low > 0),
             n,
         ),
         Claim(
@@ -297,14 +297,14 @@ def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:
             "share of positive local influences of the planted property above that of the others, interval above 0",
             f"{mean_of([r['positive'] for r in rows])} against {mean_of([r['positive_others'] for r in rows])}, "
             f"difference {sign}",
-            verdict(sign.above, partly=sign.value > 0),
+            verdict(sign.low > 0, partly=sign.value > 0),
             n,
         ),
         Claim(
             "The similarity is to be read again at the same position",
             "rank accuracy at the fixed position above that at the changed picture's own maximum; partly: not below",
             f"{mean_of(paper)} against {mean_of(free)}, difference {fixed}",
-            verdict(fixed.above, partly=not fixed.below),
+            verdict(fixed.low > 0, partly=not fixed.high < 0),
             n,
         ),
         Claim(

@@ -208,17 +208,17 @@ def found_claims(right: dict[str, list[float]], matched: list[float], seeds: int
     return [
         Claim("A picture's matched text is the right one for it",
               "shown: right more often than the chance of 1/3, with its whole interval; partly: more often",
-              f"{np.mean(matched):.3f}; less chance {choice}", verdict(choice.above, choice.value > 0), len(matched)),
+              f"{np.mean(matched):.3f}; less chance {choice}", verdict(choice.low > 0, choice.value > 0), len(matched)),
         Claim("Tuning on matched texts beats tuning on any text of the class and on the class's name",
               "shown: both leads above 0 with their whole intervals; partly: both above 0",
               f"over a random text {over['random text']}; over the name {over['name']}; a random text over the name "
               f"{random_over_name}; the true text over a random one {oracle}; accuracies: {means}",
-              verdict(all(over[a].above for a in ("random text", "name")),
+              verdict(all(over[a].low > 0 for a in ("random text", "name")),
                       all(over[a].value > 0 for a in ("random text", "name"))), n, LAYERS),
         Claim("Tuning on matched texts and then a linear classifier beats the linear classifier alone",
               "shown: lead over frozen features above 0 with its whole interval; partly: above 0",
               f"over frozen {over['frozen']}; over the same layer trained by classes alone {over['supervised']}",
-              verdict(over["frozen"].above, over["frozen"].value > 0), n, LAYERS),
+              verdict(over["frozen"].low > 0, over["frozen"].value > 0), n, LAYERS),
     ]  # fmt: skip
 
 
@@ -234,11 +234,11 @@ def tower_claims(right: dict[str, list[float]], recalls: dict[str, list[list[flo
               "shown: lead above 0 with its whole interval; partly: above 0",
               f"{over['towers, name']}; accuracies {np.mean(tuned):.3f} and {np.mean(right['towers, name']):.3f}; "
               f"part of the training pictures that find their own text {first:.2f} before and {last:.2f} after",
-              verdict(over["towers, name"].above, over["towers, name"].value > 0), n, BOTH),
+              verdict(over["towers, name"].low > 0, over["towers, name"].value > 0), n, BOTH),
         Claim("Tuning on matched texts and then a linear classifier beats the linear classifier alone",
               "shown: lead over frozen features above 0 with its whole interval; partly: above 0",
               f"over frozen {over['frozen']}; names over frozen {name_over_frozen}; over two layers behind frozen "
-              f"towers {over['matched text']}", verdict(over["frozen"].above, over["frozen"].value > 0), n, BOTH,
+              f"towers {over['matched text']}", verdict(over["frozen"].low > 0, over["frozen"].value > 0), n, BOTH,
               interval=over["frozen"]),
     ]  # fmt: skip
 

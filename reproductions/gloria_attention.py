@@ -167,16 +167,16 @@ def claims_of(found: dict[str, dict[str, list[float]]], n: int) -> list[Claim]:
     return [
         Claim("The attention of an encoder trained with words and regions finds the thing asked for better than "
               "Grad-CAM on the same encoder", rule, cam[2],
-              verdict(cam[0].above and cam[1].above, cam[0].above or cam[1].above), n, where, interval=cam[0]),
+              verdict(cam[0].low > 0 and cam[1].low > 0, cam[0].low > 0 or cam[1].low > 0), n, where, interval=cam[0]),
         Claim("It finds it better than Grad-CAM on an encoder trained by whole pictures and captions", rule,
               f"{best_cam[2]}; both things named: {right}",
-              verdict(best_cam[0].above and best_cam[1].above, best_cam[0].above or best_cam[1].above), n, where),
+              verdict(min(c.low for c in best_cam[:2]) > 0, max(c.low for c in best_cam[:2]) > 0), n, where),
         Claim("It is the training with words and regions that makes the attention a where", rule, trained[2],
-              verdict(trained[0].above and trained[1].above, trained[0].above or trained[1].above), n, where),
+              verdict(trained[0].low > 0 and trained[1].low > 0, trained[0].low > 0 or trained[1].low > 0), n, where),
         Claim("It points at the thing asked for and not at whatever is drawn",
               "hits on the thing asked for above hits on the other one with the whole interval",
               f"{mean_of(ours['gloria_attention hit asked'])} against {mean_of(ours['gloria_attention hit other'])}, "
-              f"lead {other}", verdict(other.above), n, where),
+              f"lead {other}", verdict(other.low > 0), n, where),
     ]  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def tells_apart(model: Classifier, photos: list[tuple[Tensor, int]], args: Any) 
             "Guided Backprop is not class-discriminative",
             "its part: interval below 0.55; partly: below Grad-CAM's, in pairs",
             f"{guided}; Grad-CAM {cam}",
-            verdict(guided.high < 0.55, lead(share["grad_cam"], share["guided_backprop"]).above),
+            verdict(guided.high < 0.55, lead(share["grad_cam"], share["guided_backprop"]).low > 0),
             n,
             section,
         ),
@@ -246,7 +246,7 @@ def tells_apart(model: Classifier, photos: list[tuple[Tensor, int]], args: Any) 
             "Guided Grad-CAM is class-discriminative, as Grad-CAM is",
             "its part: interval above 0.60, and above Guided Backprop's in pairs; partly: one of the two",
             f"{both}; more than Guided Backprop by {gain}",
-            verdict(both.low > 0.6 and gain.above, both.low > 0.6 or gain.above),
+            verdict(both.low > 0.6 and gain.low > 0, both.low > 0.6 or gain.low > 0),
             n,
             section,
         ),
@@ -273,7 +273,7 @@ def speaks_against(model: Classifier, photos: list[tuple[Tensor, int]], args: An
         change = {name: by_picture(values, each) for name, values in every.items()}
         for which, sign, word in (("against", 1, "raises"), ("for", -1, "lowers")):
             moved, over = mean_of(change[which]), lead(change[which], change[f"{which}, elsewhere"])
-            clear = [sign * i.value > 0 and (i.above or i.below) for i in (moved, over)]
+            clear = [sign * i.value > 0 and (i.low > 0 or i.high < 0) for i in (moved, over)]
             claims.append(
                 Claim(
                     f"Hiding what speaks {which} the class {word} its score",

@@ -243,7 +243,7 @@ def score_claims(found: dict) -> list[Claim]:
             return Claim(text, JUDGED_RHO, "too few networks above the floor", "too small to tell", 0, "the score")
         rho = Interval(line["rho"], *line["interval"])
         return Claim(
-            text, JUDGED_RHO, f"rho {rho}", verdict(rho.above, rho.value > 0), line["n"], "the score", interval=rho
+            text, JUDGED_RHO, f"rho {rho}", verdict(rho.low > 0, rho.value > 0), line["n"], "the score", interval=rho
         )
 
     claims = [
@@ -266,7 +266,7 @@ def score_claims(found: dict) -> list[Claim]:
                 "Control: the score of random directions does not rise with accuracy",
                 "shown: interval of rho not above 0",
                 f"rho {rho}",
-                verdict(not rho.above),
+                verdict(not rho.low > 0),
                 random["n"],
                 "the score",
             )
@@ -326,7 +326,7 @@ def tuning_claims(found: dict[str, dict[str, list[float]]]) -> list[Claim]:
         ahead = sum(a > b for a, b in zip(found["seeds"][METHOD], found["seeds"][other], strict=True))
         n_seeds = len(found["seeds"][METHOD])
         told = f"{mean_of(own[METHOD])} against {mean_of(own[other])}; difference {gain}, ahead in {ahead} of {n_seeds}"
-        made = judged(gain) if ahead == n_seeds or not gain.above else "partly"
+        made = judged(gain) if ahead == n_seeds or not gain.low > 0 else "partly"
         claims.append(Claim(text, rule, f"{told} seeds", made, n, "fine-tuning"))
     for key, text in (("iis", "It raises the score"), ("area", "It raises the accuracy with few concepts")):
         a, b = found[key][METHOD], found[key][ALONE]

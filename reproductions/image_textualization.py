@@ -279,7 +279,7 @@ def both(found: dict[str, list[float]]) -> Claim:
         measured=f"precision {mean_of(found['precision before'])} to {mean_of(found['precision'])}, up {right}; recall "
         f"{mean_of(found['recall before'])} to {mean_of(found['recall'])}, up {whole}; "
         f"{np.mean(found['words before']):.0f} to {np.mean(found['words']):.0f} words",
-        verdict=verdict(right.above and whole.above, partly=right.above or whole.above),
+        verdict=verdict(right.low > 0 and whole.low > 0, partly=right.low > 0 or whole.low > 0),
         n=len(found["recall"]),
         section="pixels",
         interval=right,
@@ -391,7 +391,7 @@ def first_ten(n: int, seed: int) -> Claim:
         claim="Listing the first ten objects only costs recall where there are more (a pitfall of the code).",
         rule="With 14 objects, recall is higher without the limit, interval above 0.",
         measured=f"recall {mean_of(ten['recall'])} with the limit, {mean_of(whole['recall'])} without; {lost} lost",
-        verdict=verdict(lost.above),
+        verdict=verdict(lost.low > 0),
         n=len(scenes),
         section="limit",
     )

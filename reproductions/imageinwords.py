@@ -187,7 +187,7 @@ def order(ways: dict[str, list[dict[str, float]]]) -> list[Claim]:
                 claim=f"At equal effort, working in turn beats working {name}.",
                 rule="F1 of the facts is higher by 0.01 or more, interval above 0; partly: by less, or precision is.",
                 measured=f"F1 {f1}, precision {right}, recall {gain(ways['in turn'], ways[name], 'recall')} higher",
-                verdict=verdict(f1.above and f1.value >= SMALLEST, partly=f1.above or right.above),
+                verdict=verdict(f1.low > 0 and f1.value >= SMALLEST, partly=f1.low > 0 or right.low > 0),
                 n=len(ways[name]),
                 section="order",
             )
@@ -241,7 +241,7 @@ def rounds_claim(args: Any) -> list[Claim]:
             "partly: one of the two.",
             measured=f"recall by round {said}; precision {precise}; edited facts "
             f"{', '.join(f'{e:.1f}' for e in edits)}; F1 rises by {steps[0]} and {steps[1]}",
-            verdict=verdict(steps[0].above and steps[1].above and falling, steps[0].above or falling),
+            verdict=verdict(steps[0].low > 0 and steps[1].low > 0 and falling, steps[0].low > 0 or falling),
             n=args.n,
             section="rounds",
         )
@@ -274,7 +274,7 @@ def seed_claims(seeds: dict[str, list[dict[str, float]]]) -> list[Claim]:
             rule="Recall is higher with a seed (5 % errors), interval above 0, and precision is not lower by more than "
             "0.01; partly: recall only.",
             measured=f"recall {helped} higher, precision {cost} lower",
-            verdict=verdict(helped.above and cost.value < 0.01, partly=helped.above),
+            verdict=verdict(helped.low > 0 and cost.value < 0.01, partly=helped.low > 0),
             n=len(bare),
             section="seed",
         ),
@@ -288,7 +288,7 @@ def seed_claims(seeds: dict[str, list[dict[str, float]]]) -> list[Claim]:
             + "; F1 gained: "
             + ", ".join(f"{i} at {w}" for w, i in f1.items()),
             verdict=verdict(
-                anchored["5%"].above and anchored["20%"].value > anchored["5%"].value, partly=anchored["20%"].above
+                anchored["5%"].low > 0 and anchored["20%"].value > anchored["5%"].value, partly=anchored["20%"].low > 0
             ),
             n=len(bare),
             section="seed",

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.names import own_vectors
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.learning.api import ByInstructions
 from seewhy.learning.encoders.adapted import Adaptation
-from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
@@ -53,7 +53,8 @@ class Taught:
         how = ByInstructions({a: tuple(said) for a, said in instructions.items()}, seed=seed, **settings)
         names = tuple(str(i) for i in range(len(train.seen)))
         said = {a: tuple((answer,) if answer else () for answer in train.answers[a]) for a in instructions}
-        own = PooledSet(tuple(map(Sample, names)), names, train.seen, said=said)
+        encoded = [Encoded(n, n, one[None]) for n, one in zip(names, train.seen, strict=True)]
+        own = EncodedSet(list(map(Sample, names)), encoded, columns=said)
         self.part, task, data = how.prepared(on, own, Progress())
         fit(task, data, how.training(data, on))
         self.encoder, self.n_through = Adaptation(on, self.part).encoder(), how.n_through

@@ -62,7 +62,7 @@ def planted_claim(kind: str, hits: Columns, energy: Columns) -> Claim:
     """There the truth is known and a perfect score possible, also for a control: the edges of a lone symbol."""
     ours, part = mean_of(hits["grad_cam"]), mean_of(energy["grad_cam"])
     best = max(CONTROLS, key=lambda c: mean_of(energy[c]).value)
-    more = all(lead(energy["grad_cam"], energy[c]).above for c in CONTROLS)
+    more = all(lead(energy["grad_cam"], energy[c]).low > 0 for c in CONTROLS)
     return Claim(
         f"Grad-CAM finds {PLANTED[kind]}",
         "hits (pointing game) in 90 % of the pictures or more, and energy above every control (random, centred, edges, "
@@ -76,7 +76,7 @@ def planted_claim(kind: str, hits: Columns, energy: Columns) -> Claim:
 
 def pointing_claim(section: str, thing: str, hits: Columns, energy: Columns) -> Claim:
     """Grad-CAM against every control, in pairs; the uniform map is the baseline of the thing's area."""
-    clear = [all(lead(t["grad_cam"], t[c]).above for c in CONTROLS) for t in (hits, energy)]
+    clear = [all(lead(t["grad_cam"], t[c]).low > 0 for c in CONTROLS) for t in (hits, energy)]
     best = [max(CONTROLS, key=lambda c, t=t: mean_of(t[c]).value) for t in (hits, energy)]
     said = [
         f"{w} {mean_of(t['grad_cam'])}, best control {c} {mean_of(t[c])}"
@@ -125,7 +125,7 @@ def localised(
             "The box round Grad-CAM's largest piece above 15 % of the maximum finds the object",
             "its overlap (IoU) above every control's, in pairs; partly: above all but one",
             f"IoU {mean_of(overlap['grad_cam'])}, best control {best} {mean_of(overlap[best])}",
-            verdict(all(w.above for w in wins), sum(w.above for w in wins) == len(wins) - 1),
+            verdict(all(w.low > 0 for w in wins), sum(w.low > 0 for w in wins) == len(wins) - 1),
             len(overlap["grad_cam"]),
             section,
         ),

@@ -274,7 +274,7 @@ def of_lead(measured: Measured, section: str, fine: str, claim: str, over: str, 
         f"right with {K} neighbours at 10 % of the labels; {rule()}; partly: above 0, and the coarse classes told more "
         f"than {MATCHED} worse",
         f"{test}; at {others}; lead in the coarse classes {up}",
-        "partly" if test.found.above and up.value < -MATCHED else test.verdict, len(measured.seeds), section,
+        "partly" if test.found.low > 0 and up.value < -MATCHED else test.verdict, len(measured.seeds), section,
         interval=test.found,
     )  # fmt: skip
 
@@ -288,7 +288,7 @@ def of_ks(measured: Measured, section: str, fine: str) -> Claim:
         "The fewer neighbours, the more of the finer classes is kept",
         f"{KS[0]} beside all; {rule()}; partly: above 0, and Kendall's tau of k with what is right above -0.6",
         f"{', '.join(f'{arm} {mean:.3f}' for arm, mean in zip(order, means, strict=True))}; tau {tau:.2f}; {test}",
-        "partly" if test.found.above and tau > -0.6 else test.verdict, len(measured.seeds), section,
+        "partly" if test.found.low > 0 and tau > -0.6 else test.verdict, len(measured.seeds), section,
         interval=test.found,
     )  # fmt: skip
 

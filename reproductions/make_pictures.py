@@ -330,11 +330,11 @@ class MadeSet:
             )
 
     def _made(self, source: Source, row: dict[str, Any], path: Path) -> str:
-        from seewhy.report.page import png_of
+        from seewhy.report.page import encoded
 
         make_folder(path.parent)
         label = None if not self.classes else row["label"]
-        write(path, png_of(source.picture(label, row["prompt"], row["seed"])), force=None)
+        write(path, encoded(source.picture(label, row["prompt"], row["seed"])), force=None)
         return file_sha256(path)
 
 

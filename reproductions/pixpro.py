@@ -276,7 +276,7 @@ def of_leads(section: str, claim: str, measured: Measured, arm: str, over: str) 
     """One arm ahead of another in mIoU, by :data:`RULE`."""
     found, each = measured.lead(arm, over)
     said = f"mIoU {measured.value(arm)} and {measured.value(over)}; lead {found}; by draw {', '.join(map(str, each))}"
-    word = verdict(found.above and min(each) > 0, found.value > 0)
+    word = verdict(found.low > 0 and min(each) > 0, found.value > 0)
     return Claim(claim, RULE, said, word, measured.n * len(measured.seeds), section, interval=found)
 
 
@@ -295,7 +295,7 @@ def of_whole(measured: Measured) -> Claim:
         "shown: ahead of cells alone in whole pictures with the whole interval, and mIoU not behind with its whole "
         "interval; partly: ahead in whole pictures",
         f"right {float(more.values[0]):.3f} and {float(more.values[1]):.3f}; lead {ahead}; lead in mIoU {cells}",
-        verdict(ahead.above and not cells.below, ahead.value > 0), measured.n * len(measured.seeds), SCENES,
+        verdict(ahead.low > 0 and not cells.high < 0, ahead.value > 0), measured.n * len(measured.seeds), SCENES,
     )  # fmt: skip
 
 

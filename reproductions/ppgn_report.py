@@ -64,7 +64,7 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
     noises = {e: (mean_of(found.every(f"eps3 {e:g}", "spread")), mean_of(found.every(f"eps3 {e:g}"))) for e in eps3}
     spread = {e: lead(found.every(f"eps3 {e:g}", "spread"), found.every("eps3 0", "spread")) for e in eps3[1:]}
     price = {e: lead(found.every(f"eps3 {e:g}"), found.every("eps3 0")) for e in eps3[1:]}
-    free = [e for e in eps3[1:] if spread[e].above and price[e].low > -0.1]
+    free = [e for e in eps3[1:] if spread[e].low > 0 and price[e].low > -0.1]
     n = found.each * len(found.every("eps3 0"))
     moves = max(one["released noise"] for one in found.worlds.values())
     return (
@@ -94,7 +94,7 @@ def claims_of(found: Found, eps3: Sequence[float], best: str) -> tuple[Claim, ..
               "shown: at some ε3 they differ more than without, and the judge loses no more than 10 points, intervals "
               "included; partly: they differ more at some ε3",
               "; ".join(f"ε3 {e:g}: differ by {a}, judge right {b}" for e, (a, b) in noises.items()),
-              verdict(bool(free), any(s.above for s in spread.values())), n, "ε3"),
+              verdict(bool(free), any(s.low > 0 for s in spread.values())), n, "ε3"),
         Claim("The released ε3 of 1e-17 with steps of equal length is no noise.",
               "shown: chains from one start end at one code, to the last digit",
               f"largest difference {moves:g}", verdict(moves == 0), len(found.worlds) * 5, "ε3"),

@@ -306,7 +306,7 @@ def _of_samples(n_draws: int, n_steps: int) -> tuple[list[Claim], dict[str, Any]
             "the lead at features disrupted and too strong; shown: falls with every step of the decay by the whole "
             "interval; partly: with the first; not shown: else",
             f"at decays {DECAYS}: {[round(float(one.mean()) / 2, 4) for one in leads]}",
-            verdict(all(one.above for one in falls), falls[0].above), n_draws, LINEAR,
+            verdict(all(one.low > 0 for one in falls), falls[0].low > 0), n_draws, LINEAR,
         )
     )  # fmt: skip
     return claims, numbers

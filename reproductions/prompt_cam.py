@@ -195,7 +195,7 @@ def planted_claims(n: int, seed: int, numbers: dict[str, Any]) -> list[Claim]:
             "token, both intervals above 0; partly: above the wrong prompts' alone",
             measured=f"true prompt {mean_of(true)}, wrong prompts {mean_of(wrong)}, class token {mean_of(token)}, "
             f"chance {chance:.3f}; {np.mean(right):.2f} decided rightly",
-            verdict=verdict(more.above and over_token.above, partly=more.above),
+            verdict=verdict(more.low > 0 and over_token.low > 0, partly=more.low > 0),
             n=len(true),
             section="planted",
         )
@@ -333,7 +333,7 @@ def faithfulness_claims(
     ):
         lower = {m: lead(areas[which, m][0], mine[0], seed) for m in (*rivals, "random map")}
         higher = {m: lead(mine[1], areas[which, m][1], seed) for m in (*rivals, "random map")}
-        kinds = [all(v.above for v in side.values()) for side in (lower, higher)]
+        kinds = [all(v.low > 0 for v in side.values()) for side in (lower, higher)]
         text = "; ".join(f"{m}: deletion lower by {lower[m]}, insertion higher by {higher[m]}" for m in lower)
         place = "the same Prompt-CAM" if which == "shared head" else "a linear probe (as in the paper)"
         found.append(
@@ -381,7 +381,7 @@ def mosaic_claim(model: Classifier, chosen: Sequence[Sample], seed: int, numbers
         "token, both intervals above 0; partly: above the absent class's alone",
         measured=f"true prompt {mean_of(true)}, absent class's prompt {mean_of(wrong)}, class token {mean_of(token)}, "
         "chance 0.250",
-        verdict=verdict(more.above and over_token.above, partly=more.above),
+        verdict=verdict(more.low > 0 and over_token.low > 0, partly=more.low > 0),
         n=len(true),
         section="place",
     )
@@ -429,7 +429,7 @@ def heads_claim(model: Classifier, chosen: Sequence[Sample], seed: int, numbers:
         claim="Flattening the least needed heads by the greedy order keeps the class, so the rest are its traits",
         rule="mean probability over the inner steps above that of a random order, interval above 0",
         measured=f"greedy {mean_of(greedy)}, random {mean_of(by_chance)}, difference {more}",
-        verdict=verdict(more.above, partly=more.value > 0),
+        verdict=verdict(more.low > 0, partly=more.value > 0),
         n=len(greedy),
         section="heads",
     )
@@ -452,7 +452,7 @@ def head_claim(
         "partly: one of the two",
         measured=f"accuracy gained {gain}; correlation of two classes' maps {mean_of(likeness['head per class'])}, "
         f"shared {mean_of(likeness['shared head'])}, difference {less}",
-        verdict=verdict(gain.high >= 0 and less.above, partly=gain.high >= 0 or less.above),
+        verdict=verdict(gain.high >= 0 and less.low > 0, partly=gain.high >= 0 or less.low > 0),
         n=len(chosen),
         section="design",
     )

@@ -150,7 +150,7 @@ def claims_of(found: dict[str, Any]) -> list[Claim]:
                 f"lost, as a part of the lead: {mean_of(column(rows[k], 'fall'))}, elsewhere "
                 f"{mean_of(column(rows[k], 'fall_random'))}, difference {falls[k]}; the four are "
                 f"{mean_of(column(rows[k], 'share'))} of what speaks for the class",
-                verdict(falls[k].above),
+                verdict(falls[k].low > 0),
                 len(rows[k]),
                 "deletion",
             )
@@ -160,7 +160,7 @@ def claims_of(found: dict[str, Any]) -> list[Claim]:
             "Prototypes made with the classifier are more often of the true class than those found afterwards.",
             "shown: the difference is above 0",
             f"ProtoPNet {kin['protopnet']}, EPIC {kin['epic']}, difference {says}; chance {chance:.2f}",
-            verdict(says.above),
+            verdict(says.low > 0),
             len(rows["epic"]),
             "prototypes",
         ),

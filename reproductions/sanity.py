@@ -62,7 +62,7 @@ def sanity_claims(found: dict[str, Columns], n: int) -> list[Claim]:
             "Guided Backprop fails model randomisation",
             "the same: interval above 0.5; partly: above Grad-CAM's, in pairs",
             f"{guided}; more than Grad-CAM by {worse}",
-            verdict(guided.low > 0.5, worse.above),
+            verdict(guided.low > 0.5, worse.low > 0),
             n,
             "sanity",
         ),
@@ -71,7 +71,7 @@ def sanity_claims(found: dict[str, Columns], n: int) -> list[Claim]:
             "rise of the entropy of the map's values when all layers have forgotten: above Guided Backprop's in pairs, "
             "and above 0; partly: one of the two",
             f"Grad-CAM {rise[0]}; Guided Backprop {rise[1]}; difference {more}",
-            verdict(more.above and rise[0].above, more.above or rise[0].above),
+            verdict(more.low > 0 and rise[0].low > 0, more.low > 0 or rise[0].low > 0),
             n,
             "sanity",
         ),
@@ -80,7 +80,7 @@ def sanity_claims(found: dict[str, Columns], n: int) -> list[Claim]:
             "structural similarity of the two maps: Guided Backprop's above Grad-CAM's in pairs, and above 0.5, and "
             "Grad-CAM's below 0.5; partly: the first of these",
             f"Grad-CAM {other[0]}; Guided Backprop {other[1]}; control edges {other[2]}",
-            verdict(less.above and other[1].low > 0.5 and other[0].high < 0.5, less.above),
+            verdict(less.low > 0 and other[1].low > 0.5 and other[0].high < 0.5, less.low > 0),
             n,
             "sanity",
         ),

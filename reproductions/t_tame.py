@@ -330,14 +330,14 @@ def against_perturbation(key: str, sign: int, words: str, section: str, scores: 
     controls = [c for c in (*BESIDE, UNIFORM) if c in columns]
     control = max(controls, key=lambda m: mean_of(columns[m]).value)
     behind = lead(columns[best], columns["t_tame"])
-    beats = {m: lead(columns["t_tame"], columns[m]).above for m in (*controls, "grad_cam")}
+    beats = {m: lead(columns["t_tame"], columns[m]).low > 0 for m in (*controls, "grad_cam")}
     told = ", ".join(f"{m} {mean_of(scores[key][m])}" for m in ("t_tame", best, "grad_cam", control))
     return Claim(
         f"T-TAME's {words} is as {'high' if sign > 0 else 'low'} as perturbation's",
         "not behind the better of Score-CAM and RISE (in pairs, the interval of the difference reaches 0) and ahead "
         "of every control; partly: behind, but ahead of Grad-CAM and of every control",
         f"{told} (control)",
-        verdict(not behind.above and all(beats[c] for c in controls), all(beats.values())),
+        verdict(not behind.low > 0 and all(beats[c] for c in controls), all(beats.values())),
         len(columns["t_tame"]),
         section,
     )

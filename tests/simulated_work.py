@@ -14,7 +14,7 @@ from PIL import Image
 
 from seewhy.errors import ImageError, ModelError
 from seewhy.pictures.images import Picture, read_picture
-from seewhy.scale.work import Opened, Row, Work, arrow
+from seewhy.scale.work import Model, Opened, Row, Work, arrow
 from seewhy.types import Failure, Transform
 
 TRANSFORM = Transform((8, 8), 8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -44,27 +44,21 @@ class Simulated(Work):
         if self.refuses == "kill":
             os.kill(os.getpid(), 9)
         if self.refuses == "differ":
-            return _Opened(replace(self, name=f"simulated-{os.getpid()}"))
+            return replace(self, name=f"simulated-{os.getpid()}")._opened()
         if self.refuses:
             raise ModelError(self.refuses)
-        return _Opened(self)
+        return self._opened()
 
-
-class _Opened(Opened):
-    def __init__(self, work: Simulated) -> None:
-        self.work = work
-        self.identity = {"encoder": work.name}
-        self.transform = TRANSFORM
-
-    def columns(self) -> list[tuple[str, Any]]:
+    def _opened(self) -> Opened:
         pa = arrow()
-        return [("digest", pa.string()), ("embedding", pa.list_(pa.float32(), 4))]
+        columns = (("digest", pa.string()), ("embedding", pa.list_(pa.float32(), 4)))
+        return Opened(Model({"encoder": self.name}, columns), self._results)
 
-    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+    def _results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
         for source in sources:
-            if self.work.dies and self.work.dies in str(source):
+            if self.dies and self.dies in str(source):
                 self._die()
-            time.sleep(self.work.seconds)
+            time.sleep(self.seconds)
             try:
                 seen = source if isinstance(source, Picture) else read_picture(source, TRANSFORM)
             except ImageError as error:
@@ -73,10 +67,10 @@ class _Opened(Opened):
                 yield {"digest": seen.digest, "embedding": vector(seen.digest)}
 
     def _die(self) -> None:
-        if self.work.survived:
-            if Path(self.work.survived).exists():
+        if self.survived:
+            if Path(self.survived).exists():
                 return
-            Path(self.work.survived).touch()
+            Path(self.survived).touch()
         os.kill(os.getpid(), 9)
 
 

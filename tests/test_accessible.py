@@ -186,8 +186,7 @@ def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, s
     """The pages of drift, audits and studies: each study of the behaviour record, a comparison, and a search."""
     from behaviour.record_studies import PARTS
     from studies.test_compare import STUDY, drawn
-    from studies.test_refit import CLASSES, cloud, moved
-    from studies.test_refit import STUDY as REFIT
+    from studies.test_refit import CLASSES, cloud, moved, refitted
     from tiny_words import opened
 
     made: list[Any] = []
@@ -216,7 +215,7 @@ def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, s
     seen("compare")
     features, truth = cloud()
     labels = Labels(moved(truth, 0.4), truth, torch.zeros_like(truth, dtype=torch.bool))
-    REFIT.compare(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
+    refitted(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
     seen("refit")
     patch.undo()
     pages["generate"] = generated(folder / "generated")

@@ -20,7 +20,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import Change, without_names
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
-from seewhy.studies.words_compared import WordsCompared
+from seewhy.studies.words_compared import gap_between
 from tiny import CLASSES, HashedWords, class_folders, colours, tiny_cnn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
@@ -154,7 +154,7 @@ def test_a_group_that_is_not_drawn_is_not_the_worst() -> None:
     small = torch.arange(40) < 3
     right = torch.ones(40, 2, dtype=torch.bool)
     right[:3, 1] = False
-    gap = WordsCompared()._gap(right, torch.stack([~small, small], 1).double())
+    gap = gap_between(right.double(), torch.stack([~small, small], 1).double())
     assert (gap["before"], gap["after"], gap["real"]) == (0.0, 1.0, True)
     assert gap["interval"][0] >= 0
 

@@ -23,7 +23,7 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app, main
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, UnknownNameError
-from seewhy.heads.head import Head
+from seewhy.heads.head import Head, Projected
 from seewhy.heads.normalise import Normalise
 from seewhy.learning.adaptation import fine_tune
 from seewhy.learning.adaptation.fine_tune import FineTune, paired_gain, right_of
@@ -105,9 +105,21 @@ def test_saved_it_is_a_delta_that_another_base_refuses(tuned: seewhy.Classifier,
     assert again.digest == tuned.digest
     with pytest.raises(ModelError, match="with the fingerprint"):
         seewhy.load(folder, encoder=untrained(1))
-    why = again.explain(picture(CLASSES[0], 1), measure=False)
-    assert why.where is not None
-    assert "only before it is trained" in json.dumps(why.to_json())
+    assert again.explain(picture(CLASSES[0], 1), measure=False).where is not None
+
+
+def test_descriptions_are_measured_on_its_held_out_pictures(tuned: seewhy.Classifier, tmp_path: Path) -> None:
+    told = tuned.with_descriptions({"across": "flat lines", "down": "tall lines"})
+    assert told.words_accuracy_on == "16 held-out pictures"
+    assert told.words is not None
+    assert told.held_out is not None
+    cosines = Projected(untrained().text)(told.held_out.pooled) @ told.words.class_weight().T
+    assert told.words_accuracy == pytest.approx(float((cosines.argmax(1) == told.held_out.labels).float().mean()))
+    again = seewhy.load(told.save(tmp_path / "model"), encoder=untrained())
+    for classifier in (told, again):
+        words = classifier.explain(picture(CLASSES[0], 1)).words
+        assert words is not None
+        assert {w.text for w in words.words} == {"flat lines", "tall lines"}
 
 
 def test_without_a_gain_the_frozen_answer_is_kept(tmp_path: Path) -> None:
@@ -193,6 +205,12 @@ def test_tokens_are_tuned(samples: Samples) -> None:
     assert made.measures["first_steps"]["loss"] > 0
 
 
+def test_a_buffer_with_five_axes_is_left_as_it_is(samples: Samples) -> None:
+    encoder = untrained()
+    encoder.trunk.register_buffer("windows", torch.zeros(1, 1, 1, 2, 2))
+    assert FineTune(**{**HOW, "epochs": 1}).fit(encoder, samples).measures["first_steps"]["loss"] > 0
+
+
 def test_a_stopped_training_goes_on_with_the_same_weights(
     samples: Samples, tuned: seewhy.Classifier, tmp_path: Path
 ) -> None:
@@ -249,7 +267,9 @@ def task_of(how: FineTune) -> Any:
 
 
 def test_in_python_by_name(samples: Samples) -> None:
-    made = seewhy.fit(samples, untrained(), method="fine_tune", settings={**HOW, "epochs": 1}, seed=3)
+    how: Any = {"method": "fine_tune", "descriptions": {"across": "flat", "down": "tall"}, "seed": 3}
+    made = seewhy.fit(samples, untrained(), settings={**HOW, "epochs": 1}, **how)
+    assert made.words is not None
     assert made.recipe == "fine_tune"
     assert made.parameters["seed"] == 3
     with pytest.raises(UnknownNameError, match="Did you mean 'epochs'"):

@@ -57,7 +57,7 @@ def of(data: Path, *more: Path) -> Folders:
 def test_pictures_that_came_or_went_are_told(data: Path) -> None:
     watched = of(data)
     assert watched.news() == News()
-    assert watched.news().note == ""
+    assert watched.news().note is None
     (data / "a" / "notes.sqlite").write_bytes(b"")
     (data / "a" / ".hidden.png").write_bytes(b"")
     (data / "loose.png").write_bytes(b"")

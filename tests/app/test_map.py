@@ -29,7 +29,8 @@ Client = Callable[..., TestClient]
 
 
 def test_positions_that_come_while_points_are_sent_are_asked_for_again() -> None:
-    chart = maps.Map(known_rows(), None, None)
+    state: Any = SimpleNamespace(rows=known_rows())
+    chart = maps.Map(state)
     chart.arrangement.start = lambda: None  # type: ignore[method-assign]
 
     class Positions(np.ndarray):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from seewhy.service.app import Settings, make_app
 from seewhy.service.app.job import Job, LastStep
 from seewhy.service.app.next import Next, to_label
 from seewhy.service.app.rows import Rows, with_unlabelled
-from seewhy.studies.what_next import NextStudy
 
 Client = Callable[..., TestClient]
 
@@ -275,13 +275,13 @@ def test_the_study_gets_decided_labels_and_its_places_are_those_of_the_grid(
 ) -> None:
     given: list[list[str]] = []
 
-    def run(_study: NextStudy, _encoder: Any, pooled: Any, labels: list[str], keys: list[str], *_: Any) -> Any:
+    def run(_encoder: Any, pooled: Any, labels: list[str], keys: list[str], *_: Any) -> Any:
         given.append(labels)
         assert len(pooled) == len(labels) == len(set(keys))
         more = {"missing": "not now"}
         return {"more": more, "accuracy": None, "classes": [{"label": "moss", "reasons": [], "wrong": [0, 2]}]}
 
-    monkeypatch.setattr(NextStudy, "run", run)
+    monkeypatch.setattr("seewhy.service.app.next.what_next", run)
     first, second = page.get("/rows").json()["rows"][:2]
     decide(page, [first["index"]], decision="left_out")
     decide(page, [second["index"]], label="rust")
@@ -400,7 +400,8 @@ def test_a_job_that_ends_while_the_page_is_made_is_not_lost(many: Rows) -> None:
             self.result = {"more": {"missing": "few"}, "classes": []}
             return {"running": None, "done": True, "problem": None}
 
-    page = Next(many, None, dict)
+    state: Any = SimpleNamespace(rows=many, corrections=None, decided=dict, bar=dict)
+    page = Next(state)
     page.job = Ending()  # type: ignore[assignment]
     assert json.loads(bytes(page.page("json").body))["more"] == {"missing": "few"}
 

@@ -19,7 +19,6 @@ from seewhy.errors import InputError
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.service.app import Settings, make_app
-from seewhy.studies.what_next import NextStudy
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 TOLD = "document.getElementById('told').value"
@@ -89,7 +88,7 @@ def test_work_is_followed_after_a_reload_and_says_what_went_wrong(
             go.wait(60)
         raise InputError("There is nothing to count. Add pictures.")
 
-    monkeypatch.setattr(NextStudy, "run", run)
+    monkeypatch.setattr("seewhy.service.app.next.what_next", run)
     opened(tab, address)
     said, button = "document.getElementById('refit-told').value", "document.getElementById('refit-start')"
     tab.run(f"{button}.click()")

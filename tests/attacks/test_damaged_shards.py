@@ -8,7 +8,7 @@ import random
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,9 +37,9 @@ class Embedding(Simulated):
     """Says of itself what an encoder's run says."""
 
     def open(self) -> Any:
-        opened: Any = super().open()
-        opened.identity = {"encoder": self.name, "space": "features", "fingerprint": "abc"}
-        return opened
+        opened = super().open()
+        about = {"encoder": self.name, "space": "features", "fingerprint": "abc"}
+        return replace(opened, model=replace(opened.model, identity=about))
 
 
 def added(out: Path) -> list[Any]:

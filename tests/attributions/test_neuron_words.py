@@ -39,11 +39,15 @@ def wide(classifier: nn.Linear | None = None) -> Encoder:
     return build(trunk, GlobalAverage(), Layout(), width=WIDTH, text=tower, classifier=classifier)
 
 
+def at(_picture: int, cell: tuple[int, int]) -> tuple[int, int, int, int]:
+    return (*cell, *cell)
+
+
 def test_a_description_planted_on_a_channel_names_it() -> None:
     encoder = wide()
     texts = {"zebra": ["stripes", "a long neck", "hooves"], "bird": ["feathers", "a beak", "two legs"]}
     bank = WordBank.build(encoder, Descriptions.of(texts), with_names=False)
-    words = dictionary(Model(encoder, torch.zeros(2, WIDTH)), WIDTH, bank)
+    words = dictionary(Model(encoder, torch.zeros(2, WIDTH)), WIDTH, (bank.texts, bank.vectors))
     named = {channel: words.name(channel)[0] for channel in range(WIDTH)}
     assert {word: named[channel] for word, channel in PLANTED.items()} == {word: word for word in PLANTED}
     # One channel in twenty may have a name by chance.
@@ -82,7 +86,7 @@ def test_shares_are_the_formula_and_add_up_to_the_logit() -> None:
     features = torch.rand(2, WIDTH, 4, 4, generator=torch.Generator().manual_seed(3))
     look, target = EncoderOutput(features, features.mean((2, 3))), Target(torch.tensor([2, 0]))
     words = Dictionary.of(["a", "b"], torch.randn(2, WIDTH))
-    found = important_channels(model, look, target, words, n=WIDTH)
+    found = important_channels(model, look, target, words, WIDTH, at)
     for i, k in enumerate((2, 0)):
         products = (weight[k] - weight.mean(0)) * look.pooled[i]
         positive = products.clamp(min=0).sum()
@@ -92,7 +96,8 @@ def test_shares_are_the_formula_and_add_up_to_the_logit() -> None:
         assert sum(got.values()) * float(positive) == pytest.approx(float(lead), abs=1e-4)
         assert [c.share for c in found[i][:5]] == sorted((c.share for c in found[i]), reverse=True)[:5]
         channel = found[i][0]
-        assert features[i, channel.channel, channel.cell[0], channel.cell[1]] == features[i, channel.channel].max()
+        row, column, *_ = channel.box
+        assert features[i, channel.channel, row, column] == features[i, channel.channel].max()
 
 
 def test_another_function_of_the_logits_has_its_gradient() -> None:
@@ -100,8 +105,10 @@ def test_another_function_of_the_logits_has_its_gradient() -> None:
     features = torch.rand(1, WIDTH, 4, 4)
     look = EncoderOutput(features, features.mean((2, 3)))
     words = Dictionary.of(["a", "b"], torch.randn(2, WIDTH))
-    (found,) = important_channels(Model(encoder, weight), look, lambda logits: logits[:, 1], words, n=WIDTH)
-    assert {c.channel: c.weight for c in found} == pytest.approx(dict(enumerate(weight[1].tolist())), abs=1e-5)
+    (found,) = important_channels(Model(encoder, weight), look, lambda logits: logits[:, 1], words, WIDTH, at)
+    products = weight[1] * look.pooled[0]
+    shares = products / products.clamp(min=0).sum()
+    assert {c.channel: c.share for c in found} == pytest.approx(dict(enumerate(shares.tolist())), abs=1e-5)
 
 
 def test_the_card_and_the_json_list_them() -> None:
@@ -127,7 +134,9 @@ def test_where_there_is_nothing_to_name_it_is_said() -> None:
     model = Model(wide(), torch.ones(2, WIDTH))
     look = EncoderOutput(torch.ones(1, WIDTH, 2, 2), torch.ones(1, WIDTH))
     with pytest.raises(InputError, match=r"^The number of neurons must be at least 1, got 0\."):
-        important_channels(model, look, Target(torch.tensor([0])), Dictionary.of(["a", "b"], torch.rand(2, WIDTH)), 0)
+        important_channels(
+            model, look, Target(torch.tensor([0])), Dictionary.of(["a", "b"], torch.rand(2, WIDTH)), 0, at
+        )
     bare = wide()
     bare.classifier = None
     with pytest.raises(ModelError, match=r"has no class names for its neurons\."):

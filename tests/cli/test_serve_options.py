@@ -49,7 +49,7 @@ def test_the_token_is_of_the_file_or_of_the_environment(tmp_path: Path, monkeypa
         file.write_text(text)
         with pytest.raises(InputError, match=said):
             read_token(file)
-    with pytest.raises(InputError, match="cannot be read: no such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         read_token(tmp_path / "none")
 
 

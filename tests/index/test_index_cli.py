@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import seewhy
 from seewhy.cli import app
 from seewhy.cli.index import _entries
 from seewhy.cli.session import Session
+from seewhy.encoders.stream import encode_stream
 from seewhy.errors import DataError, InputError
+from seewhy.heads.head import Head
+from seewhy.heads.normalise import Normalise
+from seewhy.learning.adaptation.backbone import Start, TunedNetwork
+from seewhy.learning.encoders.image_copy import ImageCopy
 from seewhy.retrieval import Entry
 from tiny import CLASSES, class_folders
 
@@ -80,3 +87,22 @@ def test_from_pictures_to_a_page(tmp_path: Path) -> None:
     assert {h["label"] for h in found["hits"]} == {"sky"}
     code, told = ran("index", "-o", index, "--forget", folder / "sky", "--json")
     assert (told["removed"], told["n"]) == (3, 6)
+
+
+def test_the_index_of_a_trained_network_is_searched_with_its_model(tmp_path: Path) -> None:
+    base, folder = seewhy.encoder("lite0"), class_folders(tmp_path / "pictures", 1, side=64)
+    image = ImageCopy.before(base)
+    with torch.no_grad():
+        next(image.trunk.parameters()).mul_(1.1)
+    network = TunedNetwork(base, image, Start())
+    head, own = Head(Normalise(), torch.zeros(3, 1280), torch.zeros(3)), network.encoder()
+    model = seewhy.Classifier("fine_tune", {}, own, CLASSES[:3], head, network=network).save(tmp_path / "model")
+    shown = str(folder / "moss" / "moss_0.png")
+    ran("index", folder, "-m", model, "-o", tmp_path / "index", "--store", "none", "--json")
+    done = runner.invoke(app, ["search", str(tmp_path / "index"), "--encoder", str(model), "--image", shown])
+    assert done.exit_code == 0
+    ran("index", folder, "-m", model, "-o", tmp_path / "run", "--parquet", "--json")
+    rows = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "run").to_pylist()
+    vectors = {row["image"]: torch.tensor(row["embedding"]).float() for row in rows}
+    (encoded,) = encode_stream(seewhy.load(model).encoder, [shown])
+    torch.testing.assert_close(vectors["moss/moss_0.png"], encoded.pooled[0], rtol=0.01, atol=0.01)

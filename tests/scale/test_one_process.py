@@ -45,13 +45,13 @@ def test_what_is_kept_is_the_pooled_vector_or_its_direction_among_words(dtype: A
         assert {row["embedding"].dtype for row in found} == {np.dtype(dtype)}
         np.testing.assert_allclose(np.stack([row["embedding"] for row in found]), expected, atol=2e-3)
         kind = pa.float16() if dtype == "float16" else pa.float32()
-        assert opened.columns() == [("digest", pa.string()), ("embedding", pa.list_(kind, expected.shape[1]))]
+        assert opened.model.columns == (("digest", pa.string()), ("embedding", pa.list_(kind, expected.shape[1])))
     assert named == [(("net",), {"engine": "torch"})] * 2
 
 
 def test_what_rows_hang_on(named: list[Any]) -> None:
     on = tiny_cnn()
-    told = Embed("net", space="words", dtype="float16").open().model().identity
+    told = Embed("net", space="words", dtype="float16").open().model.identity
     assert told == {
         "encoder": "tiny", "fingerprint": on.fingerprint, "precision": on.engine.precision, "space": "words",
         "dtype": "float16",
@@ -100,7 +100,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def job_of(tmp_path: Path) -> tuple[Job, list[Any]]:
     make_pictures(tmp_path / "photos", 4)
     given = find_input(tmp_path / "photos", per_shard=2)
-    job = claim(tmp_path / "out", "embed", Survey.of(given), Simulated().open().model())
+    job = claim(tmp_path / "out", "embed", Survey.of(given), Simulated().open().model)
     return job, list(given.shards())
 
 
@@ -109,7 +109,7 @@ def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: li
     pipe: Any = Pipe((Simulated(), 3), *((job, shard) for shard in shards))
     runs.serve(pipe)
     assert bound == [3]
-    assert pipe.heard[0] == Simulated().open().model()
+    assert pipe.heard[0] == Simulated().open().model
     assert [written.n for written in pipe.heard[1:]] == [2, 2]
     assert len(rows(tmp_path / "out")) == 4
 

@@ -32,7 +32,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 @pytest.fixture
 def job(tmp_path: Path, shards: list[Shard]) -> Job:
     survey = Survey.of(find_input(tmp_path / "photos", per_shard=2))
-    return claim(tmp_path / "out", "embed", survey, WORK.open().model())
+    return claim(tmp_path / "out", "embed", survey, WORK.open().model)
 
 
 class Here:

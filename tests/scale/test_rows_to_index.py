@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,9 +32,9 @@ class Embedding(Simulated):
     space: str = "features"
 
     def open(self) -> Any:
-        opened: Any = super().open()
-        opened.identity = {"encoder": self.name, "space": self.space, "fingerprint": "abc"}
-        return opened
+        opened = super().open()
+        about = {"encoder": self.name, "space": self.space, "fingerprint": "abc"}
+        return replace(opened, model=replace(opened.model, identity=about))
 
 
 def index(fingerprint: str = "abc", parts: str = "none") -> Any:

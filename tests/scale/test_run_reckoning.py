@@ -114,7 +114,7 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
     names = make_pictures(tmp_path / "photos", 4)
     pack(tmp_path / "tars" / "a.tar", tmp_path / "photos", names)
     photos = Survey.of(find_input(tmp_path / "photos"))
-    model = WORK.open().model()
+    model = WORK.open().model
     job = claim(tmp_path / "out", "embed", photos, model)
     assert job.facts["input"]["n_pictures"] == 4
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_shards_that_came_or_went_at_the_end_are_told(tmp_path: Path) -> None:
     make_pictures(tmp_path / "photos", 4)
     given = find_input(tmp_path / "photos", per_shard=2)
     report, survey = runs.Run("out"), Survey.of(given)
-    job = claim(tmp_path / "out", "embed", survey, WORK.open().model())
+    job = claim(tmp_path / "out", "embed", survey, WORK.open().model)
     shutil.copytree(tmp_path / "photos" / "0", tmp_path / "photos" / "9")
     with pytest.raises(InputError, match=r"photos changed while they were read\."):
         list(runs.missing(given, survey, job, runs.WHOLE, report))

@@ -149,13 +149,15 @@ def test_what_the_options_say_is_what_is_run(
 
 
 @pytest.mark.parametrize("reject", [True, False])
-def test_a_picture_is_rejected_only_if_that_is_asked(reject: bool) -> None:
+def test_a_picture_is_rejected_only_if_that_is_asked(reject: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.cli.many._model", lambda *_: None)
+    monkeypatch.setattr("seewhy.cli.many._predict_row", lambda result: result)
     decision: Any = SimpleNamespace(is_unknown=True, probability=None, verdict="unknown")
     found = Prediction("a.png", (Ranked("cat", 0.9),), decision=decision)
     classifier = SimpleNamespace(predict_all=lambda pictures, **_: iter([found, Failure("b.png", "is none")]))
     chosen: Any = SimpleNamespace(classifier=lambda: classifier)
     opened: Any = Predict(chosen, reject=reject).open()
-    first, second = opened.stream(iter(["a.png", "b.png"]))
+    first, second = opened.results(iter(["a.png", "b.png"]))
     assert (first.rejected, second) == (reject, Failure("b.png", "is none"))
 
 

@@ -337,7 +337,7 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
     words = Descriptions({c: (f"{c} one",) for c in CLASSES[:3]})
     assert refused(InputError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
         "The method prompt_cam does not take descriptions, only pictures. Leave descriptions out, or use one of comet, "
-        "discriminative, gist, linear, neighbours, sparse_concepts."
+        "discriminative, fine_tune, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
         "`first`, the first layer with prompts, must be from 0 to 2, got 3."

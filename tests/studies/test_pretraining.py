@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.learning.pretrain import PooledSet, Pretrain
+from seewhy.classifiers.encoded_set import EncodedSet
+from seewhy.encoders.stream import Encoded
+from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Sample, load_pictures
 from seewhy.studies import adapting
 from seewhy.studies.adapting import measure_pretraining, neighbours, probe
@@ -62,11 +64,12 @@ def test_after_is_of_the_encoder_that_is_given_and_before_of_the_start(
 def test_nothing_is_fitted_on_held_out_pictures() -> None:
     """What is learnt says the opposite of what is held out, so whoever learns from that is right."""
 
-    def seen(n: int, begin: float) -> PooledSet:
+    def seen(n: int, begin: float) -> EncodedSet:
         kinds = [i % 2 for i in range(n)]
         items = tuple(Sample(f"{begin} {i}.png", "ab"[kind]) for i, kind in enumerate(kinds))
         places = torch.tensor([[begin + (1 - 2 * begin) * kind, 1.0 + i / 100] for i, kind in enumerate(kinds)])
-        return PooledSet(items, tuple(item.image for item in items), places)
+        encoded = [Encoded(item.image, item.image, one[None]) for item, one in zip(items, places, strict=True)]
+        return EncodedSet(items, encoded)
 
     told = adapting._right(seen(30, 0.0), seen(10, 1.0), ["a", "b"], 0)
     assert len(told) == 2

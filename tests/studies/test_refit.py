@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ import torch
 
 from seewhy.classifiers.certainty import why_unmeasured
 from seewhy.errors import DataError
-from seewhy.studies.refit import Labels, RefitStudy, page, sentence
+from seewhy.studies.refit import Labels, compare_labels, page, sentence
 from seewhy.trust.groups import Grouping, group_by_looks
 from tiny import colours
 
 CLASSES = ("moss", "rust", "sky")
-STUDY = RefitStudy(n_folds=4)
+refitted = partial(compare_labels, n_folds=4)
 
 
 def cloud(n: int = 40, gap: float = 1.2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +35,7 @@ def moved(truth: torch.Tensor, part: float, seed: int = 1) -> torch.Tensor:
 
 def run(features: torch.Tensor, labels: Labels) -> dict[str, Any]:
     names = [f"{i}.png" for i in range(len(features))]
-    return STUDY.compare(colours(), features, labels, CLASSES, names)[0].data
+    return refitted(colours(), features, labels, CLASSES, names)[0].data
 
 
 def none(truth: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,7 @@ def test_a_prediction_is_by_a_fit_without_the_picture_and_those_that_look_alike(
     given = torch.cat([truth, torch.tensor([2, 2])])
     after = given.clone()
     after[1] = (after[1] + 1) % 3
-    tested, _ = STUDY.compare(
+    tested, _ = refitted(
         colours(), everything, Labels(given, after, none(given)), CLASSES, [str(i) for i in range(len(given))]
     )
     assert tested.data["n_groups"] <= len(given) - 2
@@ -99,7 +100,7 @@ def test_the_kept_classifiers_are_those_that_were_tested() -> None:
     wrong = moved(truth, 0.4)
     dropped = none(truth)
     dropped[:6] = True
-    found, fits = STUDY.compare(
+    found, fits = refitted(
         colours(), features, Labels(wrong, truth, dropped), CLASSES, [str(i) for i in range(len(truth))]
     )
     assert found.data["changed"]
@@ -127,7 +128,7 @@ def test_trust_of_each_side_is_measured_on_the_compared_pictures_with_their_labe
     dropped[:6] = True
     before = moved(truth, 0.4)
     names = [f"{i}.png" for i in range(120)]
-    found, fits = STUDY.compare(colours(), features, Labels(before, truth, dropped), CLASSES, names)
+    found, fits = refitted(colours(), features, Labels(before, truth, dropped), CLASSES, names)
     for side, name in enumerate(("before", "after")):
         trust = fits.classifier(side, 50).measured_trust
         assert trust is not None
@@ -138,9 +139,9 @@ def test_trust_of_each_side_is_measured_on_the_compared_pictures_with_their_labe
 
 def test_trust_of_too_few_pictures_is_said_to_be_missing() -> None:
     features, truth = cloud(n=2)
-    fits = STUDY.compare(
-        colours(), features, Labels(moved(truth, 0.2), truth, none(truth)), CLASSES, [*map(str, range(6))]
-    )[1]
+    fits = refitted(colours(), features, Labels(moved(truth, 0.2), truth, none(truth)), CLASSES, [*map(str, range(6))])[
+        1
+    ]
     made = fits.classifier(0, 0)
     assert made.trust is None
     assert str(why_unmeasured(made)).startswith("only 6 pictures are held out")

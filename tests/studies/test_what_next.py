@@ -9,10 +9,11 @@ from torch import Tensor
 from seewhy.progress import Progress
 from seewhy.studies.inspection.faults import HeldOutScores
 from seewhy.studies.scaling import ScalingStudy
-from seewhy.studies.what_next import MOST_WRONG, NextStudy, reasons, sentence, weak_classes
+from seewhy.studies.what_next import MOST_WRONG, reasons, sentence, weak_classes, what_next
 from tiny import tiny_cnn
 
 CLASSES = ("ash", "birch", "cedar", "date")
+SCALING = ScalingStudy(n_sizes=3, n_seeds=2, n_draws=200)
 
 
 def scores(labels: list[int], said: list[int], judged: list[bool] | None = None, n_classes: int = 4) -> HeldOutScores:
@@ -101,8 +102,7 @@ def test_more_is_what_the_study_scaling_answers_and_small_classes_are_left_out()
     pooled, labels, keys = cloud(30, 3, 1.2)
     labels[:2] = ["date", "date"]
     labels[3:] = ["ash" if one == "date" else one for one in labels[3:]]
-    study = NextStudy(scaling=ScalingStudy(n_sizes=3, n_seeds=2, n_draws=200))
-    found = study.run(tiny_cnn(), pooled, labels, keys, Progress())
+    found = what_next(tiny_cnn(), pooled, labels, keys, Progress(), SCALING)
     assert (found["n"], found["n_classes"]) == (90, 4)
     more = found["more"]
     assert more["left_out"] == ["date"]
@@ -112,14 +112,14 @@ def test_more_is_what_the_study_scaling_answers_and_small_classes_are_left_out()
     assert 0.4 < more["accuracy"] <= 1
     low, high = more["predictions"][0]["interval_90"]
     assert low <= more["predictions"][0]["accuracy"] <= high
-    assert found == study.run(tiny_cnn(), pooled, labels, keys), "the same again"
+    assert found == what_next(tiny_cnn(), pooled, labels, keys, scaling=SCALING), "the same again"
 
 
 def test_copies_are_held_out_together() -> None:
     pooled, labels, keys = cloud(12, 2, 0.3)
     labels[0], labels[2] = "cedar", "cedar"
     keys[2], pooled[2] = keys[0], pooled[0]
-    found = NextStudy(scaling=ScalingStudy(n_sizes=3, n_seeds=2, n_draws=200)).run(tiny_cnn(), pooled, labels, keys)
+    found = what_next(tiny_cnn(), pooled, labels, keys, scaling=SCALING)
     (cedar,) = [row for row in found["classes"] if row["label"] == "cedar"]
     assert cedar["tested"] == 0, "both pictures of it are one"
 
@@ -127,6 +127,6 @@ def test_copies_are_held_out_together() -> None:
 def test_no_loss_is_predicted_where_every_held_out_picture_is_right() -> None:
     labels = [CLASSES[i % 3] for i in range(24)]
     pooled = torch.eye(3, 12)[torch.arange(24) % 3] + 0.01 * torch.rand(24, 12)
-    data = NextStudy().run(tiny_cnn(), pooled, labels, [str(i) for i in range(24)], Progress())
+    data = what_next(tiny_cnn(), pooled, labels, [str(i) for i in range(24)], Progress())
     assert data["more"]["missing"].startswith("The gain from more pictures cannot be predicted, because the learning")
     assert "100 % of" in data["more"]["missing"]

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize
 
 from instructed import changed
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.base import Layout
+from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError
 from seewhy.learning.api import ByInstructions, InstructedTask, triplets
 from seewhy.learning.encoders.adapted import Adaptation
 from seewhy.learning.encoders.instructed import Instructed
 from seewhy.learning.objectives.pairs import CLIP, FocalLens
-from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch
@@ -67,7 +68,8 @@ def trained(how: ByInstructions) -> Adaptation:
     said = {name: tuple((pair[i],) for pair in pairs) for i, name in enumerate(ASKED)}
     names = tuple(str(i) for i in range(len(pairs)))
     seen = how.begun(on).below.encode(drawn(pairs, 1)).pooled
-    own = PooledSet(tuple(map(Sample, names)), names, seen, said=said)
+    encoded = [Encoded(n, n, one[None]) for n, one in zip(names, seen, strict=True)]
+    own = EncodedSet(list(map(Sample, names)), encoded, columns=said)
     part, task, data = how.prepared(on, own, Progress())
     done = train(task, data, how.training(data, on))
     return Adaptation(on, part, 1.0, {**how.told(own, data, done), "n_steps": len(done.history)})

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
 import seewhy
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.split import freeze
+from seewhy.encoders.stream import Encoded
 from seewhy.encoders.text_tokens import ClipText
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.api import ByClassesAndCaptions, two_kinds
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
 from seewhy.learning.encoders.towers import PrefixedWords
 from seewhy.learning.objectives.pairs import Prefix
-from seewhy.learning.pooled import PooledSet
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
 from seewhy.training.batches import TrainingData
@@ -100,7 +101,8 @@ def taught(how: ByClassesAndCaptions = HOW) -> Encoder:
     names = [WORDS[k] if i < 32 else "" for i, k in enumerate(which)]
     captions = tuple(() if i < 32 else (WORDS[k - 1],) for i, k in enumerate(which))
     said = {"class": tuple((name,) if name else () for name in names), "caption": captions}
-    own = PooledSet((Sample("x"),) * 64, ("x",) * 64, torch.eye(8)[which] + 0.01, said=said)
+    encoded = [Encoded("x", "x", one[None]) for one in torch.eye(8)[which] + 0.01]
+    own = EncodedSet([Sample("x")] * 64, encoded, columns=said)
     words, task, data = how.prepared(on, own, Progress())
     told = how.told(own, data, train(task, data, how.training(data, on)))
     assert told["n_named"] == told["n_captioned"] == 32

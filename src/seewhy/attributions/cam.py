@@ -64,6 +64,12 @@ class WeightedCAM(CAM):
         """Compute the weights of the activations. The shape is ``(b, c, 1, 1)`` if each channel has one weight."""
 
 
+def stretched(maps: Float[Tensor, ...], over: tuple[int, ...], least: float = 1e-7) -> Float[Tensor, ...]:
+    """Scale maps to 0…1 over some axes; constant maps become 0."""
+    maps = maps - maps.amin(over, keepdim=True)
+    return maps / (maps.amax(over, keepdim=True) + least)
+
+
 def weighted_sum(weights: Cells, activations: Cells) -> Maps:
     if weights.shape[2:] == (1, 1):
         return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)

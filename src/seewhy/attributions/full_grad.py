@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import attributions
 from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, eager_logits
+from .cam import stretched
 
 
 @attributions.register
@@ -53,12 +54,6 @@ def full_gradient(
         gradients = torch.autograd.grad(score(out).sum(), [leaf, *caught.outputs], allow_unused=True)
     factors = [leaf.detach(), *(bias.detach()[:, None, None] for bias in caught.biases)]
     return [factor * slope for factor, slope in zip(factors, gradients, strict=True) if slope is not None]
-
-
-def stretched(maps: Float[Tensor, "b c h w"], over: tuple[int, ...]) -> Float[Tensor, "b c h w"]:
-    """Scale maps to 0…1 over some axes; constant maps become 0."""
-    maps = maps - maps.amin(over, keepdim=True)
-    return maps / (maps.amax(over, keepdim=True) + 1e-7)
 
 
 def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c _h _w"]:

@@ -6,9 +6,8 @@ needs pictures with masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -16,44 +15,13 @@ from torch import Tensor
 
 from ..encoders.base import Encoder, EncoderOutput, TextTower
 from ..errors import InputError, ModelError
+from ..explanation.kinds import Neuron
 from ..heads.head import Target, TargetFunction
+from ..types import PixelBox
 from .base import Explainable, feature_gradient
 
 SURE = 0.95
 """Probability with which the strength of a name must exceed the strength of random directions."""
-
-
-class Bank(Protocol):
-    """Texts and their unit vectors in the shared space."""
-
-    @property
-    def texts(self) -> tuple[str, ...]: ...
-
-    @property
-    def vectors(self) -> Float[Tensor, "n d"]: ...
-
-
-@dataclass(frozen=True)
-class NamedChannel:
-    """A channel of the last feature map, and its role on one picture.
-
-    Attributes:
-        channel: index of the channel.
-        weight: ``v_k``, the derivative of the target with respect to the channel's mean (the paper's α_k times the
-            number of positions).
-        share: ``v_k`` times the channel's mean, divided by the sum of all positive products.
-        name: the word whose score depends most on the channel; ``None`` if the scores of random directions do so as
-            much.
-        strength: how much the word's score depends on the channel, in standard deviations over the channels.
-        cell: row and column of the channel's maximum.
-    """
-
-    channel: int
-    weight: float
-    share: float
-    name: str | None
-    strength: float
-    cell: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +54,12 @@ class Dictionary:
         return self.texts[best] if strength > self.floor else None, strength
 
 
-def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Return the dictionary of the given words, or of the classes of the encoder's classifier."""
+def dictionary(model: Explainable, n_channels: int, given: tuple[Sequence[str], Tensor] | None = None) -> Dictionary:
+    """Return the dictionary of the given texts with unit vectors ``(n, d)``, or of the encoder's classes."""
     encoder = model.encoder
     check_pooling(encoder)
-    if bank is not None:
-        return Dictionary.of(bank.texts, _directions(encoder.text, bank.vectors, n_channels))
+    if given is not None:
+        return Dictionary.of(given[0], _directions(encoder.text, given[1], n_channels))
     layer = encoder.classifier
     if layer is None or not encoder.classes:
         raise ModelError(
@@ -118,9 +86,15 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 
 
 def important_channels(
-    model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
-) -> list[tuple[NamedChannel, ...]]:
-    """Return the ``n`` channels per picture that most raise the target's logit, and the ``n`` that most lower it."""
+    model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int,
+    place: Callable[[int, tuple[int, int]], PixelBox],
+) -> list[tuple[Neuron, ...]]:  # fmt: skip
+    """Return the ``n`` channels per picture that most raise the target's logit, and the ``n`` that most lower it.
+
+    The share of a channel is ``v_k`` times its mean, divided by the sum of all positive products. ``v_k`` is the
+    derivative of the target with respect to the mean (the paper's α_k times the number of positions). ``place`` returns
+    the box of a grid cell ``(row, column)`` on the picture with this index.
+    """
     check_pooling(model.encoder)
     if n < 1:
         raise InputError(f"The number of neurons must be at least 1, got {n}.")
@@ -138,8 +112,7 @@ def important_channels(
         chosen += [c for c in order[i].flip(0)[:n].tolist() if parts[i, c] < 0]
         named = []
         for c in chosen:
-            name, strength = words.name(c)
             cell = divmod(int(grid[i, c].argmax()), grid.shape[3])
-            named.append(NamedChannel(c, float(weights[i, c]), float(parts[i, c]), name, strength, cell))
+            named.append(Neuron(c, float(parts[i, c]), *words.name(c), place(i, cell)))
         found.append(tuple(named))
     return found

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate, normalize
 from ..bounds import Count, Natural
 from . import attributions
 from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction, scores_of_changes
+from .cam import stretched
 
 
 @attributions.register
@@ -71,22 +72,17 @@ def channel_scores(
     scores = []
     for some in chosen.T.split(max(1, batch_size // max(1, len(pixels)))):
         channels = activations[torch.arange(len(pixels)), some]
-        masks = stretched(interpolate(channels, size=pixels.shape[2:], mode="bilinear", align_corners=True))
+        large = interpolate(channels, size=pixels.shape[2:], mode="bilinear", align_corners=True)
+        masks = stretched(large, (2, 3), 1e-8)
         logits = network((pixels * masks[:, :, None]).flatten(0, 1)).unflatten(0, masks.shape[:2])
         scores.append(scores_of_changes(target, logits, "logit"))
     return torch.cat(scores).T.gather(1, owner if n < n_channels else chosen)
 
 
-def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
-    """Scale each map to 0…1; constant maps become 0."""
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    return (maps - low) / (high - low + 1e-8)
-
-
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
     """Return the ``n`` channels with the largest range, and each channel's most similar one among these."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
-    masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
+    masks = normalize(stretched(activations, (1, 2), 1e-8).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)
     owner[chosen] = torch.arange(n)
     return chosen, owner

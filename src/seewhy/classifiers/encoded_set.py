@@ -153,9 +153,21 @@ class EncodedSet:
             columns={name: [texts[i] for i in index] for name, texts in self.columns.items()},
         )
 
-    def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
-        """Split into training and held-out pictures; copies and groups stay together."""
-        own, held = parted(self.items, self.digests, fraction, seed)
+    def first(self, column: str) -> list[str]:
+        """Return the first text of each picture in a column, or an empty string."""
+        return [texts[0] if texts else "" for texts in self.columns[column]]
+
+    def split(self, fraction: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
+        """Split into training and held-out pictures; copies and groups stay together.
+
+        With ``by_class``, the same fraction of every class is held out, if there are classes and no groups.
+        """
+        labels = [item.label for item in self.items]
+        if by_class and all(labels) and not any(item.group for item in self.items):
+            out = split(labels, self.digests, fraction, seed)
+            own, held = ([i for i, flag in enumerate(out) if flag is side] for side in (False, True))
+        else:
+            own, held = parted(self.items, self.digests, fraction, seed)
         return self.subset(own), self.subset(held)
 
     def with_folds(self, n_folds: int, seed: int) -> Self:

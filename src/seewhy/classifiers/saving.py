@@ -19,7 +19,7 @@ from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.engines import PRECISIONS
-from ..encoders.find import encoder_in
+from ..encoders.find import CLASSIFIER, encoder_in
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, WordDecision
@@ -43,7 +43,7 @@ from .known_pictures import KnownPictures
 from .network import Network, ReadsPooled
 
 FORMAT = 2
-CARD = "seewhy.json"
+CARD = CLASSIFIER
 MAX_LOGIT = 60000.0
 """Maximum of half precision, rounded down."""
 ARCHIVE = FolderArchive(

@@ -48,6 +48,7 @@ def index(
 
     if verify is not None or status is not None:
         _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
+    of_model = None if model is None else "@".join(filter(None, (f"adapted:{model}", session.own_encoder)))
     if parquet and not data:
         raise InputError(
             "--parquet requires pictures. Write seewhy index PICTURES -o FOLDER --parquet, or --status FOLDER."
@@ -57,7 +58,7 @@ def index(
         from .many import Spread, into_parquet
 
         spread = session.make(Spread, rest=False)
-        work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
+        work = replace(session.make(Embed), encoder=of_model or session.encoder_name, engine=session.engine)
         into_parquet(session, work, spread)
     if output is None:
         raise InputError("The folder of the index is required. Give it with -o.")
@@ -73,8 +74,7 @@ def index(
     if add or not data:
         opened = Index.open(output, session.own_encoder, engine=session.engine)
     else:
-        encoder = session.encoder() if model is None else session.saved(model).encoder
-        opened = Index.create(output, encoder, settings)
+        opened = Index.create(output, session.encoder(of_model), settings)
     terminal = session.terminal
     removed = opened.remove(forget) if forget else 0
     if forget_missing:

@@ -6,9 +6,8 @@ The output has one row per picture and one file per shard.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +15,7 @@ import typer
 
 from ..bounds import Checked, Count, NotNegative
 from ..errors import InputError
-from ..scale.work import Opened, Row, Work, arrow
+from ..scale.work import Model, Opened, Row, Work, arrow
 from ..threads import n_cores
 from ..types import Failure
 from .predict import rejecting
@@ -63,28 +62,10 @@ class Spread(Checked):
         return find_input(source, per_shard=self.per_shard, column=session.columns.get("image"))
 
 
-@dataclass(frozen=True)
-class _Deciding(Opened):
-    """An opened classifier; ``row`` converts a result to a row."""
-
-    classifier: Classifier
-    decides: dict[str, Any]
-    stream: Callable[[Iterator[Any]], Iterator[Any]]
-    row: Callable[[Any], Row]
-    kinds: list[tuple[str, Any]]
-
-    @property
-    def identity(self) -> dict[str, Any]:  # type: ignore[override]
-        encoder = self.classifier.encoder
-        about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.engine.precision}
-        return {"model": self.classifier.digest, **about, **self.decides}
-
-    def columns(self) -> list[tuple[str, Any]]:
-        return self.kinds
-
-    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
-        for result in self.stream(sources):
-            yield result if isinstance(result, Failure) else self.row(result)
+def _model(classifier: Classifier, decides: dict[str, Any], columns: list[tuple[str, Any]]) -> Model:
+    encoder = classifier.encoder
+    about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.engine.precision}
+    return Model({"model": classifier.digest, **about, **decides}, tuple(columns))
 
 
 @dataclass(frozen=True)
@@ -106,19 +87,21 @@ class Predict(Work):
         classifier, views = self.chosen.classifier(), predict_views(self.crops)
         how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
 
-        def stream(sources: Iterator[Any]) -> Iterator[Any]:
-            results = classifier.predict_all(sources, views=views, **how)
-            return rejecting(results) if self.reject else results
+        def results(sources: Iterator[Any]) -> Iterator[Row | Failure]:
+            predictions = classifier.predict_all(sources, views=views, **how)
+            yield from map(_predict_row, rejecting(predictions) if self.reject else predictions)
 
         decides = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
         pa = arrow()
         ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
         kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
         kinds += [("right", pa.float64()), ("set", pa.list_(pa.string()))]
-        return _Deciding(classifier, decides, stream, _predict_row, kinds)
+        return Opened(_model(classifier, decides, kinds), results)
 
 
-def _predict_row(result: Prediction) -> Row:
+def _predict_row(result: Prediction | Failure) -> Row | Failure:
+    if isinstance(result, Failure):
+        return result
     row = result.to_json()
     judged = row.pop("decision", {})
     row |= {"verdict": judged.get("verdict"), "right": judged.get("probability")}
@@ -151,16 +134,18 @@ class Explain(Work):
 
         text, number = arrow().string(), arrow().float64()
         kinds = [("label", text), ("score", number), *((name, text) for name in EVIDENCE), ("explanation", text)]
-        stream = partial(explain_all, classifier, options=options)
-        return _Deciding(classifier, decides, stream, _explain_row, kinds)
+        model = _model(classifier, decides, kinds)
+        return Opened(model, lambda sources: map(_explain_row, explain_all(classifier, sources, options=options)))
 
 
 EVIDENCE = ("where", "like", "words")
 
 
-def _explain_row(explanation: Explanation) -> Row:
+def _explain_row(explanation: Explanation | Failure) -> Row | Failure:
     from ..explanation.verdict import Missing
 
+    if isinstance(explanation, Failure):
+        return explanation
     record = explanation.to_json()
     del record["image"]
     evidence = ((name, getattr(explanation, name)) for name in EVIDENCE)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attributions.cam import first_component
+from ..attributions.cam import first_component, stretched
 from ..attributions.finer_cam import lead_over
 from ..attributions.layers import Taps, bends_of, layout_of, refuse_windows, run_through
 from ..encoders.base import Layout
@@ -261,10 +261,10 @@ class PeerCAM(ABC):
             for view in views if aug_smooth else (View(),):
                 seen = view.augment_image(pixels.detach().to(device)).contiguous(memory_format=torch.channels_last)
                 layers = [
-                    interpolate(unit(one.relu())[:, None], size=pixels.shape[2:], mode="bilinear")[:, 0]
+                    interpolate(stretched(one.relu(), (1, 2))[:, None], size=pixels.shape[2:], mode="bilinear")[:, 0]
                     for one in self.maps(seen, choose, eigen_smooth)
                 ]
-                shown = unit(torch.stack(layers).relu().mean(0))
+                shown = stretched(torch.stack(layers).relu().mean(0), (1, 2))
                 found.append(view.deaugment_mask(shown[:, None])[:, 0])
         finally:
             for part, mode in modes:
@@ -316,12 +316,6 @@ class PeerCAM(ABC):
 
     def __exit__(self, *_: object) -> None:  # noqa: B027
         """Do nothing; no hooks remain in the model."""
-
-
-def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """Scale each map to 0…1 as pytorch-grad-cam does; a constant map becomes 0."""
-    maps = maps - maps.amin((1, 2), keepdim=True)
-    return maps / (1e-7 + maps.amax((1, 2), keepdim=True))
 
 
 def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:

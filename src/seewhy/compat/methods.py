@@ -17,13 +17,12 @@ from torch.utils._pytree import tree_map_only
 
 from ..attributions import attributions
 from ..attributions.ablation_cam import drops, silence
-from ..attributions.cam import WeightedCAM, first_component
+from ..attributions.cam import WeightedCAM, first_component, stretched
 from ..attributions.finer_cam import likest
-from ..attributions.full_grad import enlarged, full_gradient, stretched
+from ..attributions.full_grad import enlarged, full_gradient
 from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlusRule
 from ..attributions.kpca_cam import KPCACAM, kernel_component
 from ..attributions.score_cam import channel_scores
-from ..attributions.score_cam import stretched as scaled
 from ..encoders.split import cut_by_graph
 from ..errors import InputError
 from .base import Choose, FinerWeightedTarget, PeerCAM, Reshape, Targets, highest, layout, scores, summed
@@ -321,8 +320,8 @@ class AblationCAM(PeerCAM):
         n_channels = grid.shape[1]
         if self.ratio_channels_to_ablate == 1:
             return torch.arange(n_channels, device=grid.device).expand(len(grid), -1)
-        varied = scaled(first_component(grid, grid.abs().mean(1)).abs()[:, None]) > 0.01
-        shape = scaled(grid.abs())
+        varied = stretched(first_component(grid, grid.abs().mean(1)).abs()[:, None], (2, 3), 1e-8) > 0.01
+        shape = stretched(grid.abs(), (2, 3), 1e-8)
         order = ((varied * shape).sum((2, 3)) / shape.sum((2, 3))).nan_to_num(0).argsort(1)
         n = max(1, int(n_channels * self.ratio_channels_to_ablate))
         return torch.cat([order.flip(1)[:, :n], order[:, :n]], 1)

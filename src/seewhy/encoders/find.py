@@ -17,7 +17,8 @@ from ..threads import import_libraries
 from .base import Encoder
 
 ADAPTED = "encoder.json"
-"""Name of the file that marks a folder made by ``seewhy adapt``."""
+"""Name of the file that marks a folder made by ``seewhy adapt``; ``CLASSIFIER``: made by ``seewhy fit``."""
+CLASSIFIER = "seewhy.json"
 EMBEDDED = ("lite0", "lite1", "lite2")
 BEGINNINGS = ("new:resnet", "new:vit", "new:vit_swl")
 """Encoders with random weights, which read no files."""
@@ -56,7 +57,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     Args:
         name: one of
                 - an embedded encoder, ``"lite0"``, ``"lite1"`` or ``"lite2"``;
-                - the folder of an encoder that ``seewhy adapt`` wrote;
+                - the folder of an encoder that ``seewhy adapt`` wrote, or of a classifier, for its encoder;
                 - ``"timm:NAME"``, ``"torchvision:NAME"``, ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"`` or
                     ``"file:PATH.safetensors"``, or a local folder after the colon;
                 - ``"mllm:FOLDER"`` or ``"diffusion:FOLDER"``;
@@ -76,7 +77,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     scheme, colon, rest = name.partition(":")
     if name in EMBEDDED:
         module, rest = importlib.import_module(".embedded", __package__), name
-    elif (Path(name.partition("@")[0]) / ADAPTED).is_file():
+    elif any((Path(name.partition("@")[0]) / card).is_file() for card in (ADAPTED, CLASSIFIER)):
         module, rest = importlib.import_module(schemes()["adapted"]), name
     elif not colon or scheme not in schemes():
         raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in schemes())])

@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level, decide, trust_inputs
+from ..classifiers.encoded_set import EncodedSet
 from ..classifiers.known_pictures import too_high
 from ..classifiers.words import texts_of, words_alone
 from ..clusters import numbered
@@ -45,44 +46,32 @@ N_FEWEST = 10
 N_NOISE = 7
 
 
-class Judged(NamedTuple):
-    """Name, SHA-256 digest and thumbnail of a picture."""
-
-    image: str
-    digest: str
-    miniature: UInt8[Tensor, " w"]
-
-
 def _encoded(
     classifier: Classifier, items: Sequence[Any], sources: Sequence[Any], store: FeatureStore | None,
     request: EncodeRequest, progress: Progress, what: str,
 ) -> Iterator[tuple[Any, Encoded, Tensor]]:  # fmt: skip
-    """Yield each readable item with its encoding and its logits, averaged over views."""
+    """Yield each readable item with the encoding of its first view, and its logits, averaged over all views."""
     stream = encode_stream(classifier.encoder, sources, store=store, request=request)
     for item, encoded in progress.results(items, stream, what):
         with beside(classifier.encoder.engine.name), torch.no_grad():
             logits = classifier.head(encoded.pooled).mean(0)
-        yield item, encoded, logits
+        yield item, replace(encoded, pooled=encoded.pooled[:1]), logits
 
 
 def look_at(
     classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
-) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
-    """Return the readable samples with their logits, pooled features and identity."""
+) -> tuple[EncodedSet, Float[Tensor, "n k"]]:
+    """Return the readable samples and their logits."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
-    kept, logits, pooled, files = [], [], [], []
     sources = [s.source for s in items]
-    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking at pictures"):
-        assert encoded.miniature is not None
-        kept.append(sample)
-        logits.append(own)
-        files.append(Judged(sample.image, encoded.digest, encoded.miniature))
-        pooled.append(encoded.pooled[0])
-    if not kept:
+    rows = list(_encoded(classifier, items, sources, store, request, progress, "Looking at pictures"))
+    if not rows:
         raise DataError(
             f"None of the {len(items)} pictures can be read. The first error: {progress.failures[0].error}."
         )
-    return kept, torch.stack(logits), torch.stack(pooled), files
+    kept, encoded, logits = zip(*rows, strict=True)
+    seen = EncodedSet(kept, encoded, classifier.classes, encoder=classifier.encoder.fingerprint)
+    return seen, torch.stack(logits)
 
 
 def look_at_unknown(
@@ -117,19 +106,17 @@ def explained_of(
     return [card for card in made if isinstance(card, Explanation)]
 
 
-def find_copies(
-    classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
-) -> dict[str, Any] | None:
+def find_copies(classifier: Classifier, seen: EncodedSet, right: Bool[Tensor, " n"]) -> dict[str, Any] | None:
     """Return the evaluated pictures that the classifier was fitted on; ``None`` if these are unknown."""
     known = classifier.known
     if known is None:
         return None
-    features = pooled if known.encoder == classifier.encoder.fingerprint else None
-    twins = known.twins([file.digest for file in files], [file.miniature for file in files], features)
+    features = seen.pooled if known.encoder == classifier.encoder.fingerprint else None
+    twins = known.twins(seen.digests, [one.miniature for one in seen.encoded], features)
     rows = [
-        {"image": file.image, "fitted_on": twin[0], "same_bytes": twin[1] is None,
+        {"image": item.image, "fitted_on": twin[0], "same_bytes": twin[1] is None,
          "agreement": None if twin[1] is None else round(twin[1], 4)}
-        for file, twin in zip(files, twins, strict=True) if twin is not None
+        for item, twin in zip(seen.items, twins, strict=True) if twin is not None
     ]  # fmt: skip
     fresh = right[[i for i, twin in enumerate(twins) if twin is None]]
     n_same = sum(bool(row["same_bytes"]) for row in rows)

@@ -104,12 +104,12 @@ def evaluate(
     data = samples if isinstance(samples, Samples) else load_samples(samples)
     items, strange = data.of(classifier.classes)
     progress.note_all((*data.notes, *strange))
-    kept, logits, pooled, files = figures.look_at(classifier, items, store, views, progress)
-    labels = torch.tensor([classifier.index_of(s.label) for s in kept])
+    seen, logits = figures.look_at(classifier, items, store, views, progress)
+    kept, pooled, labels = seen.items, seen.pooled, seen.labels
     strangers = None if unknown is None else figures.look_at_unknown(classifier, unknown, store, views, progress)
     confidence, predicted = logits.softmax(1).max(1)
     right = predicted == labels
-    copies = figures.find_copies(classifier, files, pooled, right)
+    copies = figures.find_copies(classifier, seen, right)
     if note := figures.say(copies, classifier.measures.get("held_out_accuracy")):
         progress.note(note)
     bins = reliability(confidence, right)

@@ -22,6 +22,7 @@ from ..explanation.base import Explanation
 from ..pictures.sources import SUFFIXES
 from ..prototypes.find import files_of
 from ..report import IndexEntry, check_card, index_entry, render_index
+from ..results import restore
 from ..storage.features import FeatureStore
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
@@ -62,9 +63,7 @@ class CardFolder:
                 self._take(line)
         for taken in (INDEX, RECORDS):
             there = path / taken
-            # Earlier versions did not write these two to the journal.
-            own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
-            if os.path.lexists(there) and not own:
+            if os.path.lexists(there) and not self._still_own(taken):
                 raise ForeignFileError(
                     f"{there} already exists and was not written by seewhy explain. Give another folder with -o."
                 )
@@ -245,9 +244,7 @@ def streamed(
 
 
 def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntry]:
-    data = line["entry"]
-    second = tuple(data["second"]) if data["second"] else None
-    entry = IndexEntry(**{**data, "second": second, "levels": tuple(data["levels"])})
+    entry = restore(IndexEntry, line["entry"], str(folder.path / PROGRESS))
     return Done({**line["record"], "card": str(folder.path / entry.href)}, None), entry
 
 

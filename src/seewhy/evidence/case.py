@@ -23,6 +23,7 @@ from ..explanation.prediction import Prediction
 from ..heads.head import Head, Projected, Target, TargetFunction
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
+from ..types import PixelBox
 from .words import WordScores, word_scores, words_heat
 
 if TYPE_CHECKING:
@@ -318,15 +319,14 @@ def important_neurons(
     if n == 0:
         return [()] * len(look)
     bank = classifier.words if classifier.encoder.classifier is None else None
-    words = dictionary(classifier, look.features.shape[1], bank)
+    given = None if bank is None else (bank.texts, bank.vectors)
+    words = dictionary(classifier, look.features.shape[1], given)
     grid = (look.features.shape[2], look.features.shape[3])
-    return [
-        tuple(
-            Neuron(c.channel, c.share, c.name, c.strength, picture.to_original(cell_box(c.cell, grid)))
-            for c in channels
-        )
-        for picture, channels in zip(pictures, important_channels(question.subject, look, goal, words, n), strict=True)
-    ]
+
+    def place(i: int, cell: tuple[int, int]) -> PixelBox:
+        return pictures[i].to_original(cell_box(cell, grid))
+
+    return important_channels(question.subject, look, goal, words, n, place)
 
 
 def runner_up(probabilities: Float[Tensor, " k"], target: int) -> int:

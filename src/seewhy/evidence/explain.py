@@ -198,19 +198,14 @@ def show_where(case: Case) -> Where:
         return found(Verdict("not measured", "The effect of hiding these places was not measured.", RULE))
     rival = None if watched.rival is None else partial(case.heat_of, watched.rival)
     measured = measure(watched, heat, case.pixels, case.options.seed, rival)
-    (deleted, deleted_random), (inserted, inserted_random) = measured.deleted, measured.inserted
+    areas: dict[str, Any] = {"steps": tuple(measured.deleted[0].parts["steps"])}
+    for key, pair in (("deletion", measured.deleted), ("insertion", measured.inserted)):
+        for name, score in zip((key, f"{key}_random"), pair, strict=True):
+            areas |= {name: round(score.value, 4), f"{name}_curve": tuple(score.parts["values"])}
     has_rival = measured.lead is not None and watched.rival is not None
     return found(
         judge(measured, watched),
-        steps=tuple(deleted.parts["steps"]),
-        deletion_curve=tuple(deleted.parts["values"]),
-        insertion_curve=tuple(inserted.parts["values"]),
-        deletion_random_curve=tuple(deleted_random.parts["values"]),
-        insertion_random_curve=tuple(inserted_random.parts["values"]),
-        deletion=round(deleted.value, 4),
-        insertion=round(inserted.value, 4),
-        deletion_random=round(deleted_random.value, 4),
-        insertion_random=round(inserted_random.value, 4),
+        **areas,
         match=round(measured.match.value, 4),
         match_centre=round(measured.match.centre, 4),
         rival=watched.name_of(watched.rival) if has_rival and watched.rival is not None else None,

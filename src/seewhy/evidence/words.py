@@ -121,9 +121,10 @@ def show_words(
     if classifier.decided_by_words and isinstance(votes, KeptConcepts):
         return _kept(pair, votes, pooled)
     if found is None or classifier.words is None:
-        if classifier.network is not None and classifier.network.base.has_text:
-            return Missing("The encoder's texts match its pictures only before it is trained.", "Use --method linear.")
         if not classifier.encoder.has_text:
+            if classifier.network is not None and classifier.network.base.has_text:
+                reason = "The encoder's texts match its pictures only before it is trained."
+                return Missing(reason, "Use --method linear or fine_tune.")
             reason = f"The encoder {classifier.encoder.name} reads no text."
             cure = "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP model, hf:ORG/NAME."
             return Missing(reason, cure)
@@ -215,10 +216,6 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
-def _strongest(n: int) -> str:
-    return "the concept that adds most" if n == 1 else f"the {n} concepts that add most"
-
-
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
@@ -226,9 +223,10 @@ def _taken_out(
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
+    strongest = "concept that adds most" if decides.n_out == 1 else f"{decides.n_out} concepts that add most"
     text = (
-        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without {_strongest(decides.n_out)}, the "
-        f"decision would be {stays}."
+        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without the {strongest}, the decision "
+        f"would be {stays}."
     )
     if held is None:
         return text

@@ -232,12 +232,12 @@ def check_place(folder: Path) -> None:
 
 def save(made: Made, folder: Path) -> Path:
     """Write the page, its JSON and the final pictures, and return the page's path."""
-    from ..report.page import png_of
+    from ..report.page import encoded
     from ..storage.output import output_folder, write
 
     output_folder(folder)
     for name, pixels in made.files.items():
-        write(folder / name, png_of(pixels))
+        write(folder / name, encoded(pixels))
     made.save(folder / "generate.json")
     return made.save(folder / "generate.html")
 

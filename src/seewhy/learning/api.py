@@ -15,6 +15,7 @@ from ..api import encoder_of
 from ..arguments import checked
 from ..bounds import Bound, Count
 from ..classifiers.base import Classifier
+from ..classifiers.encoded_set import EncodedSet
 from ..classifiers.fitting import PictureRecipe
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.names import filled, own_vectors
@@ -34,7 +35,6 @@ from .encoders.towers import SOURCES, PrefixedWords, trainable
 from .from_columns import Columns, FromColumns, Measures, Taught
 from .objectives.contrastive import Contrastive
 from .objectives.pairs import FocalLens, Prefix
-from .pooled import PooledSet
 from .pretrain import Pretrain, Pretrained, is_of_pictures
 from .way import Way
 
@@ -154,10 +154,10 @@ class ByInstructions(FromColumns):
         with seeded(self.seed):
             return Instructed.before(on, [*self.instructions.values()], rank=self.rank, n_layers=self.n_layers)
 
-    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> PooledSet:
+    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> EncodedSet:
         return super().look(self.begun(on).below, read, store, progress)
 
-    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[Instructed, Task, TrainingData]:
+    def prepared(self, on: Encoder, own: EncodedSet, progress: Progress) -> tuple[Instructed, Task, TrainingData]:
         part = self.begun(on)
         questions = [(list(said), own.first(column)) for column, said in self.instructions.items()]
         rows, asked = triplets(on, part, questions, self.n_asked)
@@ -171,7 +171,7 @@ class ByInstructions(FromColumns):
     def training(self, data: TrainingData, on: Encoder) -> Training:
         return Training.cosine(self, data, self.lr, micro_batch=min(self.batch_size, data.n_samples))
 
-    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+    def counts(self, own: EncodedSet, data: TrainingData) -> dict[str, Any]:
         said = {"instructions": [list(wordings) for wordings in self.instructions.values()]}
         n = sum(map(len, data.columns["asked"].known))
         return {**said, "n_triplets": n, "columns": list(self.instructions)}
@@ -267,8 +267,8 @@ class ByClassesAndCaptions(FromColumns):
         words.words.requires_grad_(self.learn == "words")
         return words, Contrast(nn.Identity(), words, self.objective, column="image", labels=True)
 
-    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
-        data = two_kinds(on, own.pooled, own.first("class"), own.said["caption"], self.objective)
+    def prepared(self, on: Encoder, own: EncodedSet, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
+        data = two_kinds(on, own.pooled, own.first("class"), own.columns["caption"], self.objective)
         return *self.task(on), data
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
@@ -276,7 +276,7 @@ class ByClassesAndCaptions(FromColumns):
         lr = self.lr or trainable(on).tuning_lr
         return Training.cosine(self, data, lr, micro_batch=self.micro_batch, **prefix)
 
-    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+    def counts(self, own: EncodedSet, data: TrainingData) -> dict[str, Any]:
         n_named = sum(bool(name.strip()) for name in own.first("class"))
         captions = [self.text] if isinstance(self.text, str) else list(self.text or ())
         return {"n_named": n_named, "n_captioned": data.n_samples - n_named, "columns": [self.label, *captions]}

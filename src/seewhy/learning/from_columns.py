@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..bounds import check_fields
+from ..classifiers.encoded_set import EncodedSet
 from ..encoders.base import Encoder
 from ..encoders.names import filled, names_of, own_sentences
 from ..errors import DataError, InputError
@@ -29,7 +30,7 @@ from ..training.loop import Trained
 from .encoders.adapted import Adaptation, Keep, Named
 from .encoders.heads import place
 from .objectives.contrastive import Contrastive
-from .pooled import PooledSet, Texts, encode_pictures, rows_of
+from .pooled import Texts
 from .way import AGREES, Finished, Way
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
@@ -48,10 +49,13 @@ class Columns:
     """Pictures with the texts of each column."""
 
     items: tuple[Sample, ...]
-    said: Mapping[str, tuple[Texts, ...]]
+    columns: Mapping[str, Sequence[Texts]]
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def rows(self, index: Sequence[int]) -> dict[str, list[Texts]]:
+        return {name: [texts[i] for i in index] for name, texts in self.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,12 @@ class Judged:
         return torch.stack([hits, torch.ones_like(hits)], 1)
 
 
-class Taught(Finished[PooledSet, Right]):
+class Taught(Finished[EncodedSet, Right]):
     """The result of a training on table columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromColumns(Way[PooledSet, Right]):
+class FromColumns(Way[EncodedSet, Right]):
     """Training of an encoder on table columns.
 
     Args:
@@ -125,43 +129,43 @@ class FromColumns(Way[PooledSet, Right]):
         """Return the column, encoder and text templates of each metric."""
 
     @abstractmethod
-    def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
+    def counts(self, own: EncodedSet, data: TrainingData) -> dict[str, Any]:
         """Return entries about the columns for the training record."""
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Columns:
         return read_columns(source, self.columns_read(), columns.get("image"), columns.get("group"), progress)
 
-    def n_texts(self, read: Columns | PooledSet) -> int:
-        return len({text for several in read.said.values() for texts in several for text in texts})
+    def n_texts(self, read: Columns | EncodedSet) -> int:
+        return len({text for several in read.columns.values() for texts in several for text in texts})
 
     def some(self, read: Columns, n: int) -> Columns:
         rows: set[int] = set()
-        for several in read.said.values():  # each column says something of some
+        for several in read.columns.values():  # each column says something of some
             known = [i for i, texts in enumerate(several) if texts]
-            part = max(2, n // len(read.said))
+            part = max(2, n // len(read.columns))
             rows |= set(known[:: max(1, len(known) // part)][:part])
-        return Columns(tuple(read.items[i] for i in sorted(rows)), rows_of(read.said, sorted(rows)))
+        return Columns(tuple(read.items[i] for i in sorted(rows)), read.rows(sorted(rows)))
 
-    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> PooledSet:
-        pictures = encode_pictures(on, read.items, store, progress)
+    def look(self, on: Encoder, read: Columns, store: FeatureStore | None, progress: Progress) -> EncodedSet:
+        pictures = EncodedSet.of(on, read.items, store=store, progress=progress)
         number = {item.image: i for i, item in enumerate(read.items)}
-        return replace(pictures, said=rows_of(read.said, [number[item.image] for item in pictures.items]))
+        return replace(pictures, columns=read.rows([number[item.image] for item in pictures.items]))
 
-    def check(self, own: PooledSet, progress: Progress) -> None:
-        for name in own.said:
+    def check(self, own: EncodedSet, progress: Progress) -> None:
+        for name in own.columns:
             check_values(name, own, name in self.names(), progress)
 
     def settings(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name not in OF_THE_WAY}
 
-    def seal(self, own: PooledSet) -> list[Any]:
-        return [self.settings(), dict(self.columns_read()), dict(own.said)]
+    def seal(self, own: EncodedSet) -> list[Any]:
+        return [self.settings(), dict(self.columns_read()), dict(own.columns)]
 
     def keeps(self) -> Sequence[float]:
         return KEEPS
 
     def measured(
-        self, on: Encoder, part: Any, own: PooledSet, chosen_on: PooledSet, held: PooledSet, progress: Progress
+        self, on: Encoder, part: Any, own: EncodedSet, chosen_on: EncodedSet, held: EncodedSet, progress: Progress
     ) -> Callable[[float], Right]:
         def measured(keep: float) -> Right:
             judged = self.judge(on, part, keep, own, held, chosen_on)
@@ -170,13 +174,13 @@ class FromColumns(Way[PooledSet, Right]):
 
         return measured
 
-    def told(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+    def told(self, own: EncodedSet, data: TrainingData, done: Trained) -> dict[str, Any]:
         sizes = {"n_pictures": len(own), "n_texts": self.n_texts(own), "loss": round(done.history[-1]["loss"], 4)}
         given = {**self.settings(), "objective": self.objective.name, "train": self.form}
         return {**given, **self.counts(own, data), **sizes}
 
     def judge(
-        self, on: Encoder, part: Any, keep: float, own: PooledSet, chosen_on: PooledSet, held: PooledSet
+        self, on: Encoder, part: Any, keep: float, own: EncodedSet, chosen_on: EncodedSet, held: EncodedSet
     ) -> dict[str, Judged]:
         """Return the metrics on held-out pictures, before and after training."""
         after, found = Adaptation(on, part, keep).encoder(), {}
@@ -190,7 +194,7 @@ class FromColumns(Way[PooledSet, Right]):
                 before = cosines(on, plain[rows], words, on.text.templates)
                 now = cosines(encoder, pooled, words, templates) if keep else before
                 found[measure] = Judged(tuple(held.items[i] for i in rows), tuple(words), right, before, now)
-        if (own_classes := agreement(on, after, replace(held, pooled=plain))) is not None:
+        if (own_classes := agreement(on, after, held.items, plain)) is not None:
             found[AGREES] = own_classes
         return found
 
@@ -219,7 +223,7 @@ def read_columns(
     return Columns(tuple(items.values()), said)
 
 
-def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress) -> None:
+def check_values(name: str, own: EncodedSet, are_names: bool, progress: Progress) -> None:
     """Check that a column has at least two values, and warn if a column of names seems to hold captions."""
     values = own.first(name)
     different = sorted({*values} - {""})
@@ -263,16 +267,16 @@ def needs(objective: type[Contrastive]) -> str:
 
 
 @torch.no_grad()
-def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
+def agreement(on: Encoder, after: Encoder, items: Sequence[Sample], pooled: Float[Tensor, "n p"]) -> Judged | None:
     """Return, for each picture, whether the nearest class name is the prediction; ``None`` without class names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
-    own, names = on.classifier(held.pooled).argmax(1), names_of(on)
+    own, names = on.classifier(pooled).argmax(1), names_of(on)
 
     def scores(encoder: Encoder) -> Tensor:
         tower = encoder.text
         text = place(on.text, own_sentences(on.text, names)) if tower is on.text else tower.encode_text(names)
-        return normalize(tower.project(held.pooled), dim=1) @ text.T
+        return normalize(tower.project(pooled), dim=1) @ text.T
 
     before = scores(on)
-    return Judged(held.items, tuple(names), own, before, before if after.text is on.text else scores(after))
+    return Judged(tuple(items), tuple(names), own, before, before if after.text is on.text else scores(after))

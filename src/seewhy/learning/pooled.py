@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.encoded_set import EncodedSet, parted
+from ..classifiers.encoded_set import EncodedSet
 from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.names import own_vectors, sentence_fingerprint
-from ..pictures.samples import Sample, split
+from ..pictures.samples import Sample
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
 from .encoders.heads import place
@@ -30,56 +30,12 @@ _ORDINAL = re.compile(r"\W*\d*\W*")
 
 
 @dataclass(frozen=True, eq=False)
-class PooledSet:
-    """Pooled vectors of pictures."""
+class PooledPairs(EncodedSet):
+    """Encoded pictures, and vectors of their texts."""
 
-    items: tuple[Sample, ...]
-    digests: Texts
-    pooled: Float[Tensor, "p d"]
-    said: Mapping[str, tuple[Texts, ...]] = field(default_factory=dict, kw_only=True)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def classes(self) -> Texts:
-        """Distinct class names; empty if any picture has none."""
-        labels = {item.label for item in self.items}
-        return () if "" in labels else tuple(sorted(labels))
-
-    def first(self, column: str) -> list[str]:
-        """Return the first text of each picture in a column, or an empty string."""
-        return [texts[0] if texts else "" for texts in self.said[column]]
-
-    def only(self, rows: Sequence[int]) -> Self:
-        own: dict[str, Any] = {"pooled": self.pooled[list(rows)], "said": rows_of(self.said, rows)}
-        own |= {name: tuple(getattr(self, name)[i] for i in rows) for name in ("items", "digests")}
-        return replace(self, **own, **self._texts_of(rows))
-
-    def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Return further fields of a subset."""
-        return {}
-
-    def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
-        """Split into training and held-out pictures, keeping copies and groups together.
-
-        With ``by_class``, the same fraction of every class is held out, if there are classes and no groups.
-        """
-        if by_class and self.classes and not any(item.group for item in self.items):
-            out = split([item.label for item in self.items], self.digests, held_out, seed)
-            own, held = ([i for i, flag in enumerate(out) if flag is side] for side in (False, True))
-        else:
-            own, held = parted(self.items, self.digests, held_out, seed)
-        return self.only(own), self.only(held)
-
-
-@dataclass(frozen=True, eq=False)
-class PooledPairs(PooledSet):
-    """Pooled vectors of pictures, and vectors of their texts."""
-
-    texts: Texts
-    sentences: Float[Tensor, "m e"]
-    pairs: Int[Tensor, "k 2"]
+    texts: Texts = ()
+    sentences: Float[Tensor, "m e"] = None  # type: ignore[assignment]
+    pairs: Int[Tensor, "k 2"] = None  # type: ignore[assignment]
 
     @property
     def owner(self) -> Int[Tensor, " k"]:
@@ -93,37 +49,28 @@ class PooledPairs(PooledSet):
             found[picture].append(text)
         return found
 
-    def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
+    def subset(self, index: Sequence[int]) -> Self:
         place = torch.full((len(self),), -1)
-        place[list(rows)] = torch.arange(len(rows))
+        place[list(index)] = torch.arange(len(index))
         pairs = torch.stack([place[self.pairs[:, 0]], self.pairs[:, 1]], 1)
         pairs = pairs[pairs[:, 0] >= 0]
         used, text = pairs[:, 1].unique(return_inverse=True)
         order = pairs[:, 0].argsort(stable=True)
-        return {
-            "texts": tuple(self.texts[i] for i in used.tolist()),
-            "sentences": self.sentences[used],
-            "pairs": torch.stack([pairs[:, 0], text], 1)[order],
-        }
+        texts, pairs = tuple(self.texts[i] for i in used.tolist()), torch.stack([pairs[:, 0], text], 1)[order]
+        return replace(super().subset(index), texts=texts, sentences=self.sentences[used], pairs=pairs)
 
 
-def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[str, tuple[Texts, ...]]:
-    return {name: tuple(texts[i] for i in rows) for name, texts in said.items()}
-
-
-def encode_pictures(
-    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
-) -> PooledSet:
-    """Encode all readable pictures, and report unreadable pictures."""
-    read = EncodedSet.of(encoder, items, store=store, progress=progress)
-    return PooledSet(tuple(read.items), read.digests, read.pooled)
+def classes_of(items: Sequence[Sample]) -> tuple[str, ...]:
+    """Return the distinct class names; empty if any picture has none."""
+    labels = {item.label for item in items}
+    return () if "" in labels else tuple(sorted(labels))
 
 
 def encode_pairs(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
     """Encode all readable pictures and their texts, and report unreadable pictures."""
-    pictures = encode_pictures(encoder, items, store, progress)
+    pictures = PooledPairs.of(encoder, items, classes_of(items), store, progress)
     if isinstance(tower := encoder.text, TrainableText):
         long = [(item.image, text) for item in pictures.items for text in item.texts if len(text) > LONG]
         cut = [image for image, text in long if tower.n_cut([text])]
@@ -131,17 +78,17 @@ def encode_pairs(
             progress.note(
                 f"{len(cut)} text(s) are too long for the text encoder and are cut, for example the text of {cut[0]}"
             )
-    texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)
-    return PooledPairs(pictures.items, pictures.digests, pictures.pooled, *texts)
+    return _saying(pictures, [item.texts for item in pictures.items], encoder, store, progress)
 
 
-def _texts(
-    encoder: Encoder, said: Sequence[Texts], store: FeatureStore | None, progress: Progress
-) -> tuple[Texts, Tensor, Tensor]:
-    """Return distinct texts, their vectors, and (picture, text) index pairs."""
+def _saying(
+    pictures: PooledPairs, said: Sequence[Texts], encoder: Encoder, store: FeatureStore | None, progress: Progress
+) -> PooledPairs:
+    """Return the pictures with these texts, encoded."""
     numbers: dict[str, int] = {}
     pairs = [(i, numbers.setdefault(text, len(numbers))) for i, texts in enumerate(said) for text in texts]
-    return tuple(numbers), read_texts(encoder.text, list(numbers), store, progress), torch.tensor(pairs)
+    vectors = read_texts(encoder.text, list(numbers), store, progress)
+    return replace(pictures, texts=tuple(numbers), sentences=vectors, pairs=torch.tensor(pairs))
 
 
 def read_texts(
@@ -187,11 +134,10 @@ def spanned(
     if of == "text":
         return encoded
     said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]
-    texts, sentences, pairs = _texts(encoder, said, store, progress)
-    return replace(encoded, texts=texts, sentences=sentences, pairs=pairs)
+    return _saying(encoded, said, encoder, store, progress)
 
 
-def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
+def findings(encoded: EncodedSet) -> Float[Tensor, "p f"] | None:
     """Return a 0/1 matrix of findings from labels such as ``"a|b"``; ``None`` if a label is missing."""
     found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
     if not all(found):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..bounds import Bound, Count, check_fields
+from ..classifiers.encoded_set import EncodedSet
 from ..encoders.base import Encoder, GlobalAverage, Layout, TrainableText
 from ..encoders.split import example_pixels
 from ..errors import DataError, InputError, UnknownNameError
@@ -33,19 +34,19 @@ from .encoders.projection import Form, Projection
 from .encoders.pyramid import Pyramid
 from .objectives import objectives
 from .objectives.pictures import Dense, PictureObjective, Vectors
-from .pooled import PooledSet, encode_pictures
+from .pooled import classes_of
 from .way import Finished, Way, noted
 
 TUNING_LR = 1e-4
 """Default learning rate of encoders without one of their own."""
 
 
-class Pretrained(Finished[PooledSet, Any]):
+class Pretrained(Finished[EncodedSet, Any]):
     """The result of :func:`seewhy.pretrain`: an encoder trained on pictures without texts."""
 
 
 @dataclass(frozen=True)
-class Pretrain(Way[PooledSet, Any]):
+class Pretrain(Way[EncodedSet, Any]):
     """Training of an encoder on pictures, with or without classes.
 
     Args:
@@ -107,13 +108,13 @@ class Pretrain(Way[PooledSet, Any]):
     def n_texts(self, read: Sequence[Sample]) -> int:
         return 0
 
-    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> PooledSet:
-        return encode_pictures(on, read, store, progress)
+    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> EncodedSet:
+        return EncodedSet.of(on, read, classes_of(read), store, progress)
 
     def refuse(self, on: Encoder, read: Sequence[Sample]) -> None:
         check_classes(self.made(), read)
 
-    def check(self, own: PooledSet, progress: Progress) -> None:
+    def check(self, own: EncodedSet, progress: Progress) -> None:
         check_classes(self.made(), own.items)
         twice = under_two_classes([item.label for item in own.items], own.digests)
         names = [item.image for item, both in zip(own.items, twice, strict=True) if both]
@@ -147,17 +148,16 @@ class Pretrain(Way[PooledSet, Any]):
         own = on.text.tuning_lr if on.has_text and isinstance(on.text, TrainableText) else TUNING_LR
         return Training.cosine(self, data, self.lr or own, micro_batch=self.micro_batch)
 
-    def seal(self, own: PooledSet) -> list[Any]:
+    def seal(self, own: EncodedSet) -> list[Any]:
         return [self.facts(), [item.label for item in own.items] if own.classes else []]
 
-    def prepared(self, on: Encoder, own: PooledSet, progress: Progress) -> tuple[ImageCopy, Task, TrainingData]:
+    def prepared(self, on: Encoder, own: EncodedSet, progress: Progress) -> tuple[ImageCopy, Task, TrainingData]:
         objective, sources = self.made(), [item.source for item in own.items]
         pictures = TrainingPictures(on, sources, None, progress, n_views=objective.n_views, augmentation=self.views())
         columns: dict[str, Any] = {"pixels": pictures}
         classes = own.classes if objective.needs_labels else ()
         if classes:
-            number = {name: i for i, name in enumerate(classes)}
-            columns["labels"] = torch.tensor([number[item.label] for item in own.items])
+            columns["labels"] = own.labels
         data, width = TrainingData(len(own), columns), own.pooled.shape[1]
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):
@@ -178,7 +178,7 @@ class Pretrain(Way[PooledSet, Any]):
         plain = asdict(replace(self, objective=objective.name, settings={}, augmentation=self.views()))
         return {**plain, "settings": {"n_views": objective.n_views, **asdict(cast(Any, objective))}}
 
-    def told(self, own: PooledSet, data: TrainingData, done: Trained) -> dict[str, Any]:
+    def told(self, own: EncodedSet, data: TrainingData, done: Trained) -> dict[str, Any]:
         sizes = {"n_pictures": len(own), "n_classes": len(own.classes)}
         return {**self.facts(), "train": "pictures", **sizes, "loss": done.loss}
 

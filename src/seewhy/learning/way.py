@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, ca
 import torch
 
 from ..bounds import Bound, InnerPart, Part
+from ..classifiers.encoded_set import EncodedSet
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
@@ -23,7 +24,6 @@ from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .encoders.adapted import Adaptation
-from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
 """Maximum number of held-out pictures on which ``keep`` is chosen."""
@@ -38,7 +38,7 @@ N_LOOKED_AT = 32
 N_STEPS = 3
 """Pictures to encode and steps to train for the cost estimate."""
 
-S = TypeVar("S", bound=PooledSet)
+S = TypeVar("S", bound=EncodedSet)
 
 
 T = TypeVar("T", bound=Any)
@@ -235,7 +235,7 @@ def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
 
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
     """Split held-out pictures into one half for the choice of ``keep`` and one for the evaluation."""
-    held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
+    held = held.subset(range(min(len(held), 2 * N_CHOSEN_ON)))
     if keep is not None:
         return held, held
     if len(held) < N_APART:

@@ -279,7 +279,6 @@ class Columns:
 class Section:
     title: str
     blocks: Sequence[Block]
-    key: str = ""
     kind: Literal["", "failed", "provenance"] = ""
 
 

@@ -104,10 +104,7 @@ def percent(value: float, space: str = NARROW_SPACE) -> str:
 
 def figure(value: float | None) -> str:
     """Format a number with two decimals; a dash for ``None``."""
-    if value is None or value != value:
-        return "–"
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")
+    return "–" if value is None or value != value else f"{value:z.2f}".replace("-", "−")
 
 
 def file_name(path: str) -> str:
@@ -122,24 +119,20 @@ def method_name(name: str) -> str:
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:
-    return _uri(pixels, "image/jpeg", format="JPEG", quality=quality, optimize=True)
+    return _uri(encoded(pixels, "JPEG", quality=quality, optimize=True), "image/jpeg")
 
 
 def layer_uri(pixels: np.ndarray) -> str:
-    return _uri(pixels, "image/png", format="PNG")
+    return _uri(encoded(pixels), "image/png")
 
 
-def png_of(pixels: np.ndarray) -> bytes:
-    return _encoded(pixels, format="PNG")
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
-    return f"data:{kind};base64,{base64.b64encode(_encoded(pixels, **options)).decode('ascii')}"
-
-
-def _encoded(pixels: np.ndarray, **options: Any) -> bytes:
+def encoded(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, **options)
+    Image.fromarray(pixels).save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -198,7 +191,7 @@ def _picture_uri(pixels: np.ndarray | bytes | str) -> str:
     if isinstance(pixels, str):
         return pixels
     if isinstance(pixels, bytes):
-        return f"data:image/jpeg;base64,{base64.b64encode(pixels).decode('ascii')}"
+        return _uri(pixels, "image/jpeg")
     small = max(pixels.shape[:2]) <= SMALL
     return layer_uri(pixels) if small else photo_uri(pixels)
 

@@ -11,7 +11,7 @@ from colorsys import hls_to_rgb
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 Colour = tuple[int, int, int]
 N_COLOURS = 256
@@ -55,9 +55,7 @@ STOPS = (0, 26, 50, 76, 100)
 
 
 def rgb(colour: str) -> Colour:
-    digits = colour.lstrip("#")
-    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
-    red, green, blue = bytes.fromhex(digits)
+    red, green, blue, *_ = ImageColor.getrgb(colour)
     return red, green, blue
 
 

@@ -32,7 +32,7 @@ from ..undisturbed import undisturbed
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .search import One, Query, Results, Searching
 from .settings import Settings
-from .vectors import Column, Nearest, Snapshot, Whitening, check_names, columns_of
+from .vectors import Column, Nearest, Snapshot, Whitening, columns_of
 from .writing import Adding, Change, Entry, append, tidy
 
 SHOWN = 5
@@ -158,7 +158,7 @@ class Index:
                 f"The index format of {folder} must be {FORMAT}, got {written!r}. Update SeeWhy (pip install -U "
                 "seewhy), or make the index again."
             )
-        check_names(catalogue)
+        _ = catalogue.get("columns"), catalogue.get("whitening")  # checks what names of files are made of
         return cls(folder, catalogue, encoder, engine)
 
     @cached_property

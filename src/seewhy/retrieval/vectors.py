@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from ..errors import DataError, InputError
 from ..heads.normalise import signed_power
 from ..storage.archive import TensorArchive
-from ..storage.folders import inside, remove_inside, write_at
+from ..storage.folders import remove_inside, write_at
 from ..storage.parts import check_finite, rebuilt
 from ..storage.reading import UnreadableError, open_regular, reason
 from ..undisturbed import undisturbed
@@ -30,7 +30,7 @@ BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Column:
-    """A file of vectors with one row per picture."""
+    """A file of vectors with one row per picture; the catalogue checks what its name is made of."""
 
     folder: Path
     name: str
@@ -39,11 +39,11 @@ class Column:
 
     @property
     def path(self) -> Path:
-        return inside(self.folder, f"{self.name}-{self.generation:06d}.f32", r"[a-z0-9_]+-[0-9]{6,}\.f32")
+        return self.folder / f"{self.name}-{self.generation:06d}.f32"
 
     @property
     def sums(self) -> Path:
-        return inside(self.folder, self.path.with_suffix(".crc").name, r"[a-z0-9_]+-[0-9]{6,}\.crc")
+        return self.path.with_suffix(".crc")
 
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
         """Write rows to disk from row ``first`` on."""
@@ -156,7 +156,7 @@ def exact_top(
 
 
 N_MOST = 20_000
-"""Largest number of vectors to which whitening is fitted."""
+"""Largest number of vectors to which whitening is fitted, and of those from which a mean is computed."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,6 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
     return replace(whitening, mean=whitening.mean.float(), matrix=whitening.matrix.float())
 
 
-WHITENING = r"whitening-[0-9a-f]+\.safetensors"
-N_MEAN = 20_000
-"""Largest number of stored vectors from which a mean is computed."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A consistent view of the index that later writes do not change.
@@ -261,7 +256,7 @@ class Snapshot:
             matrices[name] = column.rows(n_rows).trust(earlier)
         white = None
         if whitening is not None:
-            path = inside(folder, whitening["file"], WHITENING)
+            path = folder / whitening["file"]
             white = Whitening.load(path)
             if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
                 raise DataError(
@@ -286,11 +281,11 @@ class Snapshot:
 
     def mean(self, column: str) -> Float[Tensor, " d"]:
         """Compute the mean of the stored vectors in a column, over a sample of pictures."""
-        return self.spread(column, N_MEAN).mean(0)
+        return self.spread(column).mean(0)
 
-    def spread(self, column: str, most: int) -> Float[Tensor, "n d"]:
-        """Return up to ``most`` vectors, evenly spread over the index."""
-        some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), most)).astype(np.int64)]
+    def spread(self, column: str) -> Float[Tensor, "n d"]:
+        """Return up to ``N_MOST`` vectors, evenly spread over the index."""
+        some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), N_MOST)).astype(np.int64)]
         return torch.from_numpy(np.array(self.matrices[column][some]))
 
     @undisturbed
@@ -306,11 +301,3 @@ class Snapshot:
 
 def columns_of(catalogue: Catalogue) -> dict[str, Column]:
     return {name: Column(catalogue.folder, name, *shape) for name, shape in catalogue.need("columns").items()}
-
-
-def check_names(catalogue: Catalogue) -> None:
-    """Check that the file names in a catalogue are inside the index's folder."""
-    for column in columns_of(catalogue).values() if catalogue.get("columns") else ():
-        _ = column.path
-    if (entry := catalogue.get("whitening")) is not None:
-        inside(catalogue.folder, entry["file"], WHITENING)

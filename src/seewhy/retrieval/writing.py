@@ -23,13 +23,13 @@ from ..pictures.miniatures import encode_thumbnail
 from ..pictures.sources import is_unicode
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..storage.folders import inside, remove_inside
+from ..storage.folders import remove_inside
 from ..types import Failure
 from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .search import One
 from .settings import Settings
-from .vectors import BLOCK, N_MOST, WHITENING, Column, Snapshot, Whitening, check_names, columns_of
+from .vectors import BLOCK, Column, Snapshot, Whitening, columns_of
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -192,8 +192,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
         return
     first, whitening, rows = catalogue.get("n_rows", 0), catalogue.get("whitening"), dict(vectors)
     if whitening is not None:
-        rows["whitened"] = Whitening.load(inside(catalogue.folder, whitening["file"], WHITENING))(vectors["look"])
-    check_names(catalogue)
+        rows["whitened"] = Whitening.load(catalogue.folder / whitening["file"])(vectors["look"])
     columns = columns_of(catalogue)
     for name, column in columns.items():
         if name not in rows or rows[name].shape[1] != column.width:
@@ -221,7 +220,7 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
     """Fit whitening to the present pictures and rewrite the whitened column."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
-        white = Whitening.fit(now.spread("look", N_MOST), settings.whiten, settings.floor, settings.power)
+        white = Whitening.fit(now.spread("look"), settings.whiten, settings.floor, settings.power)
         before, shapes = catalogue.get("whitening"), catalogue.need("columns")
         generation = shapes["whitened"][1] + 1 if "whitened" in shapes else now.columns["look"].generation
         column = Column(catalogue.folder, "whitened", white.matrix.shape[1], generation)
@@ -229,11 +228,11 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
             block = np.array(now.matrices["look"][start : start + BLOCK])
             column.append(start, white(torch.from_numpy(block)))
         name = f"whitening-{secrets.token_hex(4)}.safetensors"
-        white.save(inside(catalogue.folder, name, WHITENING))
+        white.save(catalogue.folder / name)
         shapes["whitened"] = [column.width, generation]
         catalogue.set(columns=shapes, whitening={"file": name, "n": len(now.rows)})
     if before is not None:
-        remove_inside(inside(catalogue.folder, before["file"], WHITENING))
+        remove_inside(catalogue.folder / before["file"])
         now.columns["whitened"].drop()
 
 

@@ -261,7 +261,7 @@ def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
 
     facts = {MADE_BY: version("seewhy"), "job": digest, "shard": str(shard.index), "input": shard.digest}
     facts["stamp"] = shard.stamp
-    schema = pa.schema(opened.model().fields, metadata=facts)
+    schema = pa.schema(opened.model.fields, metadata=facts)
     n, failed, rows = 0, [], _rows(shard, opened)
     with sealed_writer(part, schema) as writer:
         while batch := list(islice(rows, IN_HAND)):

@@ -44,7 +44,7 @@ class Alone:
         self._opened = work.open()
 
     def model(self) -> Model:
-        return self._opened.model()
+        return self._opened.model
 
     def do(self, job: Job, shard: Shard) -> Written | ShardError:
         try:

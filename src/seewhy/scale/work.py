@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +13,6 @@ from ..types import Failure
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
 
     from ..encoders.base import Encoder
 
@@ -22,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """The identity of an opened model, and the columns of its rows."""
+    """The identity of an opened model, and the columns of its rows except ``image`` and ``error``."""
 
     identity: Mapping[str, Any]
     columns: tuple[tuple[str, Any], ...]
@@ -33,21 +32,12 @@ class Model:
         return [("image", text), *self.columns, ("error", text)]
 
 
-class Opened(ABC):
-    """Work with its model loaded in this process."""
+@dataclass(frozen=True)
+class Opened:
+    """Work with its model loaded in this process; ``results`` yields a row for each picture, in order."""
 
-    identity: Mapping[str, Any]
-
-    def model(self) -> Model:
-        return Model(dict(self.identity), tuple(self.columns()))
-
-    @abstractmethod
-    def columns(self) -> list[tuple[str, pa.DataType]]:
-        """Return names and types of all columns except ``image`` and ``error``."""
-
-    @abstractmethod
-    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
-        """Yield a row for each picture, in order."""
+    model: Model
+    results: Callable[[Iterator[Any]], Iterator[Row | Failure]]
 
 
 class Work(ABC):
@@ -89,42 +79,34 @@ class Embed(Checked, Work):
     verb = "embed"
 
     def open(self) -> Opened:
-        from ..encoders.find import encoder
-
-        return _Embedding(encoder(self.encoder, engine=self.engine), self)
-
-
-class _Embedding(Opened):
-    def __init__(self, encoder: Encoder, work: Embed) -> None:
-        self.encoder, self.work = encoder, work
-        self.identity = {
-            "encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.engine.precision,
-            "space": work.space, "dtype": work.dtype,
-        }  # fmt: skip
         import numpy as np
 
-        blank = np.zeros((8, 8, 3), np.uint8)
-        self._width = len(next(row for row in self.results(iter([blank])) if not isinstance(row, Failure))["embedding"])
-
-    def columns(self) -> list[tuple[str, pa.DataType]]:
-        pa = arrow()
-        number = pa.float16() if self.work.dtype == "float16" else pa.float32()
-        return [("digest", pa.string()), ("embedding", pa.list_(number, self._width))]
-
-    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+        from ..encoders.find import encoder
         from ..encoders.stream import encode_stream
 
-        for seen in encode_stream(self.encoder, sources, batch_size=self.work.batch_size):
-            if isinstance(seen, Failure):
-                yield seen
-            else:
-                yield {"digest": seen.digest, "embedding": self._vector(seen.pooled)}
+        own, pa = encoder(self.encoder, engine=self.engine), arrow()
 
-    def _vector(self, pooled: Any) -> np.ndarray:
-        if self.work.space == "words":
+        def results(sources: Iterator[Any]) -> Iterator[Row | Failure]:
+            for seen in encode_stream(own, sources, batch_size=self.batch_size):
+                if isinstance(seen, Failure):
+                    yield seen
+                else:
+                    yield {"digest": seen.digest, "embedding": self._vector(own, seen.pooled)}
+
+        blank = np.zeros((8, 8, 3), np.uint8)
+        width = len(next(row for row in results(iter([blank])) if not isinstance(row, Failure))["embedding"])
+        identity = {
+            "encoder": own.name, "fingerprint": own.fingerprint, "precision": own.engine.precision,
+            "space": self.space, "dtype": self.dtype,
+        }  # fmt: skip
+        number = pa.float16() if self.dtype == "float16" else pa.float32()
+        return Opened(Model(identity, (("digest", pa.string()), ("embedding", pa.list_(number, width)))), results)
+
+    def _vector(self, encoder: Encoder, pooled: Any) -> np.ndarray:
+        if self.space == "words":
             import torch
             from torch.nn.functional import normalize
 
             with torch.no_grad():
-                pooled = normalize(self.encoder.text.project(pooled), dim=1)
-        return pooled[0].numpy().astype(self.work.dtype)
+                pooled = normalize(encoder.text.project(pooled), dim=1)
+        return pooled[0].numpy().astype(self.dtype)

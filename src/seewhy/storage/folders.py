@@ -21,16 +21,6 @@ from .output import WRITTEN, lock, write_atomic
 T = TypeVar("T")
 
 
-def inside(folder: Path, name: object, pattern: str) -> Path:
-    """Return the path of a file in ``folder``, after a check that the name matches ``pattern``."""
-    if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
-        raise ForeignFileError(
-            f"{folder} refers to a file {name!r}, which must match {pattern}. The folder may have "
-            "been tampered with. Create it again."
-        )
-    return folder / name
-
-
 @contextlib.contextmanager
 def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: False) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to ``folder`` when it is complete, and deleted after an error.

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..classifiers.encoded_set import EncodedSet
 from ..classifiers.linear.choosing import c_path
 from ..classifiers.linear.solvers import fit_linear
 from ..encoders.base import Encoder
@@ -24,8 +25,8 @@ from ..learning.contrast import DEPTHS, Ranks, ranks
 from ..learning.encoders.adapted import DIGITS
 from ..learning.encoders.heads import PairedHeads, place
 from ..learning.from_columns import Judged, Taught
-from ..learning.pooled import PooledPairs, encode_pairs, encode_pictures, joint_vectors
-from ..learning.pretrain import PooledSet, Pretrained
+from ..learning.pooled import PooledPairs, encode_pairs, joint_vectors
+from ..learning.pretrain import Pretrained
 from ..learning.way import AGREES, AGREES_AS_NEW, Finished
 from ..pictures.samples import Sample, Samples, split
 from ..printable import csv_row
@@ -189,7 +190,7 @@ def run_report(
         report = _taught(done, done.adaptation.encoder(name))
     else:
         classes = tuple(sorted({item.label for item in done.held.items} - {""}))
-        held, after = Samples(done.held.items, classes), done.adaptation.encoder(name)
+        held, after = Samples(tuple(done.held.items), classes), done.adaptation.encoder(name)
         report = measure_retrieval(after, held, before=done.adaptation.base, store=store, progress=progress)
         if guarded:  # names of guarded classes stay fixed, so their texts say nothing about other texts
             heads: Any = done.adaptation.trained
@@ -214,7 +215,7 @@ def _taught(done: Taught, encoder: Encoder) -> Findings:
         for measure, j in done.judged.items()
     ]
     said = {measure: j for measure, j in done.judged.items() if measure != AGREES}
-    texts = {text for texts in done.held.said.values() for several in texts for text in several}
+    texts = {text for texts in done.held.columns.values() for several in texts for text in several}
     examples = [e for m, j in said.items() for e in _examples(m, j, max(2, N_EXAMPLES // len(said)))]
     data = {
         "encoder": encoder.describe(), "before": done.adaptation.base.describe(), "n_pictures": len(done.held),
@@ -261,13 +262,13 @@ def measure_pretraining(
     """Measure k-nearest-neighbour and linear-probe accuracy before and after training; empty without classes."""
     progress = progress or Progress()
     rows: list[Row] = []
-    own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))
-    classes = sorted(set(own.classes))
-    held = done.held.only([i for i, item in enumerate(done.held.items) if item.label in classes])
+    own = done.train.subset(range(0, len(done.train), -(-len(done.train) // MOST)))
+    classes = sorted({item.label for item in own.items} if own.classes else ())
+    held = done.held.subset([i for i, item in enumerate(done.held.items) if item.label in classes])
     if len(classes) > 1 and len(held):
         seed = int(done.adaptation.provenance["seed"])
-        again = encode_pictures(encoder, [*own.items, *held.items], store, progress)
-        after = (again.only(range(len(own))), again.only(range(len(own), len(again))))
+        again = EncodedSet.of(encoder, [*own.items, *held.items], store=store, progress=progress)
+        after = (again.subset(range(len(own))), again.subset(range(len(own), len(again))))
         told = [_right(*seen, classes, seed) for seen in ((own, held), after)]
         rows = [measure_row(name, [one[name] for one in told], groups_of(held.items)) for name in told[0]]
     data = {
@@ -277,7 +278,7 @@ def measure_pretraining(
     return Findings(data, pretraining_page)
 
 
-def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
+def _right(own: EncodedSet, held: EncodedSet, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
     """Return hits and tries ``(n, 2)`` per held-out picture for each measure."""
     y, true = (torch.tensor([classes.index(item.label) for item in seen.items]) for seen in (own, held))
     inner = torch.tensor(split([item.label for item in own.items], own.digests, 0.2, seed))

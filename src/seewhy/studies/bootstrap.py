@@ -229,11 +229,10 @@ def one_sided(value: float, error: Error) -> float:
 
 def within(level: float, errors: Sequence[Error]) -> float:
     """Return the half-width of the confidence interval at this level, given the standard errors."""
-    low, high = 0.0, 50 * sum(error.size for error in errors)
-    for _ in range(36 if high > 0 else 0):
-        middle = (low + high) / 2
-        low, high = (middle, high) if beyond(middle, errors) > 1 - level else (low, middle)
-    return (low + high) / 2
+    from scipy.optimize import brentq
+
+    high = 50 * sum(error.size for error in errors)
+    return float(brentq(lambda value: beyond(value, errors) - (1 - level), 0.0, high)) if high > 0 else 0.0
 
 
 @dataclass(frozen=True)

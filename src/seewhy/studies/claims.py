@@ -300,15 +300,12 @@ class ClaimsStudy:
         digest = inputs_digest(inputs)[:16]
         with records_in(folder) as records:
             for claim in material.progress.track(claims, "Measuring claims", len(claims)):
-                if reason := claim.lacks(material.data):
-                    left.append({"name": claim.name, "claim": claim.claim, "reason": reason})
-                    continue
                 try:
                     row = records.row(f"{digest} {claim.name}", partial(_record, claim, material))
                 except SeeWhyError as error:
                     left.append({"name": claim.name, "claim": claim.claim, "reason": str(error)})
-                    continue
-                rows.append(_row(claim, row["values"]))
+                else:
+                    rows.append(_row(claim, row["values"]))
         return rows, left
 
 
@@ -321,6 +318,8 @@ def _seconds(of: Callable[[], T]) -> tuple[float, T]:
 
 
 def _record(claim: PaperClaim, material: ClaimMaterial) -> Row:
+    if reason := claim.lacks(material.data):
+        raise DataError(reason)
     found = claim.measure(material)
     ours = [found.difference.value, found.difference.low, found.difference.high]
     return {"values": {"difference": ours, "told": found.told, "n": found.n}, "cell": {"claim": claim.name}}

@@ -37,6 +37,7 @@ from ..storage.marks import CHECKPOINT
 from ..storage.output import remove, working_folder
 from ..types import Failure
 from .bootstrap import group_sums, paired, ratio
+from .pages import of_difference
 from .study import PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
 
 T = TypeVar("T")
@@ -432,8 +433,8 @@ def _line(row: Row, several: bool) -> list[Any]:
     against = row["against"]
     gap: Any = "recommended"
     if against is not None:
-        colour: Any = "" if not against["real"] else "good" if against["difference"] > 0 else "bad"
-        gap = Cell(points(against["difference"], True), (pair(against["interval"], True),), colour)
+        by, interval = against["difference"], pair(against["interval"], True)
+        gap = of_difference(by, against["real"], points(by, True), interval)
     shares = [row.get(f"believable_{kind}") for kind in KINDS]
     return [
         Cell(method_name(row["method"]), strong=against is None), *((row["encoder"],) if several else ()),

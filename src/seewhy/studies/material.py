@@ -6,8 +6,7 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +16,13 @@ from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
 from ..classifiers.linear.jitter import crops_by_name
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
-from ..encoders.stream import Encoded, EncodeRequest, encode_stream
+from ..encoders.stream import EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..pictures.samples import Samples, check_apart, some
+from ..pictures.samples import Sample, Samples, check_apart, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..types import Crop
 
 LEAST_PER_CLASS = 2
 
@@ -107,35 +107,30 @@ def look_with_each(
 ) -> dict[str, Material]:
     """Encode all pictures with each encoder, with the same test pictures: ``test``, or a part of ``samples``."""
     progress = progress or Progress()
+
+    def crops(sample: Sample) -> list[Crop | None]:
+        return crops_by_name(sample.image, recipe.n_crops, recipe.seed)
+
     if test is not None:
         check_apart(samples, test)
     found: dict[str, Material] = {}
     for name, encoder in encoders.items():
         if not found:
-            pictures = encode_samples(
-                encoder, samples, HoldOut(held_out, seed, test, recipe.split), store=store, progress=progress,
-                views=lambda s: crops_by_name(s.image, recipe.n_crops, recipe.seed),
-            )  # fmt: skip
+            how = HoldOut(held_out, seed, test, recipe.split)
+            pictures = encode_samples(encoder, samples, how, store=store, progress=progress, views=crops)
             pictures = replace(pictures, validation=False)
         else:  # the same pictures by another encoder
-            items, seen = pictures.items, []
-            names = [s.image for s in items]
-            request = EncodeRequest(views=partial(_views_of, names, recipe))
+            items = pictures.items
+            request = EncodeRequest(views=lambda i, items=items: crops(items[i]))  # type: ignore[misc]
             stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-            for item, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
-                if not isinstance(one, Encoded):
-                    raise DataError(
-                        f"{item.image} can be read by one encoder but not by another: {one.error}. Remove it."
-                    )
-                seen.append(one)
+            seen = [one for _, one in progress.results(items, stream, "Looking at pictures")]
+            if len(seen) < len(items):
+                lost = progress.failures[-1]
+                raise DataError(f"{lost.image} can be read by one encoder but not by another: {lost.error}. Remove it.")
             pictures = replace(pictures, encoded=seen)
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found
-
-
-def _views_of(names: Sequence[str], recipe: Linear, i: int) -> Any:
-    return crops_by_name(names[i], recipe.n_crops, recipe.seed)
 
 
 def classifier_text(recipe: Linear) -> str:

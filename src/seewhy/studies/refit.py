@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bounds import Bound, Checked
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import trust_inputs
 from ..classifiers.encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, evenly
@@ -33,6 +32,10 @@ from .study import Findings, Row, beside
 MOST_SHOWN = 200
 """Maximum number of listed pictures whose prediction changes."""
 N_ALIKE = 5
+N_DRAWS = 2000
+"""Number of bootstrap resamples of the groups of pictures."""
+RECIPE = Linear(n_crops=0)
+"""The classifier to fit; C is chosen on the training folds."""
 AT_ONCE = 4096
 APPLIED = ("changed", "kept")
 SIDES = ("the labels as given", "the labels as people decided")
@@ -93,7 +96,6 @@ class Fits:
 
     encoder: Encoder
     classes: tuple[str, ...]
-    recipe: Linear
     heads: tuple[Mapping[int, Head], ...]
     folds: Int[Tensor, "2 n"]
     learnt: Int[Tensor, "2 n"]
@@ -104,9 +106,7 @@ class Fits:
         n = int(self._seen(side, i).sum())
         about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
         head, trust = self.heads[side][int(self.folds[side, i])], self.trusts[side]
-        classifier = Classifier(
-            self.recipe.name, self.recipe.parameters(), self.encoder, self.classes, head, trained_on=about
-        )
+        classifier = Classifier(RECIPE.name, RECIPE.parameters(), self.encoder, self.classes, head, trained_on=about)
         return replace(classifier, trust=trust) if isinstance(trust, Trust) else replace(classifier, held_out=trust)
 
     def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
@@ -121,117 +121,101 @@ class Fits:
         return (self.learnt[side] >= 0) & (self.folds[side] != self.folds[side, i])
 
 
-@dataclass(frozen=True)
-class RefitStudy(Checked):
-    """A study that fits the linear classifier on the old and on the new labels, and tests both on held-out pictures.
+def compare_labels(
+    encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str], names: Sequence[str],
+    progress: Progress | None = None, n_folds: int = 5,
+) -> tuple[Findings, Fits]:  # fmt: skip
+    """Fit linear classifiers on the old and on the new labels, and test both on held-out pictures.
 
     This is a cross-validation in which similar-looking pictures are in the same fold. One classifier learns from the
     old labels. The other learns from the new labels, without the pictures that people left out. Both classifiers are
-    tested on the new labels.
-
-    Args:
-        n_folds: number of folds.
-        recipe: the classifier to fit; C is chosen on the training folds.
-        n_draws: number of bootstrap resamples of the groups of pictures.
-        seed: seed of the folds and the resampling.
+    tested on the new labels. In the result, ``names`` name the pictures.
     """
+    progress = progress or Progress()
+    if labels.n_changed == 0:
+        raise DataError(
+            "No label was changed and no picture was left out. Change a label, or leave a picture out, and start again."
+        )
+    keep = ((labels.after >= 0) & ~labels.dropped).nonzero()[:, 0]
+    counts = labels.after[keep].bincount(minlength=len(classes))
+    if int((counts >= LEAST_PER_CLASS).sum()) < 2:
+        raise DataError(f"At least two classes must have {LEAST_PER_CLASS} labelled pictures. Add pictures.")
+    grouping = group_by_looks(pooled, labels.after.clamp(min=0), [str(i) for i in range(len(pooled))])
+    sides = [_fitted(encoder, pooled, labels, classes, grouping, side, n_folds, progress) for side in (0, 1)]
+    heads, folds, learnt = zip(*sides, strict=True)
+    tested = [_held_out(pooled, *side).argmax(1) for side in zip(heads, folds, strict=True)]
+    right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
+    data = _findings(tested, right, grouping.groups[keep], keep, labels, classes, names, progress)
+    data["settings"] = {"n_folds": n_folds, "n_draws": N_DRAWS, "seed": 0}
+    some = keep[evenly(torch.ones_like(keep, dtype=torch.bool), MAX_HELD_OUT)]
+    trusts = []
+    for own, fold in zip(heads, folds, strict=True):
+        logits = _held_out(pooled[some], own, fold[some])
+        held = HeldOut(pooled[some], labels.after[some], logits, grouping.groups[some])
+        classifier = Classifier(RECIPE.name, {}, encoder, tuple(classes), next(iter(own.values())))
+        inputs = trust_inputs(classifier, held.pooled, logits)
+        trusts.append(measure_trust(inputs, held.labels, held.groups, progress=progress) or held)
+    fits = Fits(encoder, tuple(classes), heads, torch.stack(folds), torch.stack(learnt), tuple(trusts))
+    return Findings(data, page), fits
 
-    noun = "the comparison"
 
-    n_folds: Annotated[int, Bound(2)] = 5
-    recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
-    n_draws: Annotated[int, Bound(100)] = 2000
-    seed: int = 0
-
-    def compare(
-        self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
-        names: Sequence[str], progress: Progress | None = None,
-    ) -> tuple[Findings, Fits]:  # fmt: skip
-        """Fit and test both classifiers, and return them with the result, in which ``names`` name the pictures."""
-        progress = progress or Progress()
-        if labels.n_changed == 0:
+def _fitted(
+    encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
+    grouping: Grouping, side: int, n_folds: int, progress: Progress,
+) -> tuple[dict[int, Head], Int[Tensor, " n"], Int[Tensor, " n"]]:  # fmt: skip
+    """Return the heads by held-out fold, the fold of each picture, and the training labels."""
+    own = labels.after if side else labels.before
+    learn = (own >= 0) & ~labels.dropped if side else own >= 0
+    items = [Sample(str(i), "") for i in range(len(pooled))]
+    encoded = [Encoded(str(i), str(i), pooled[i : i + 1]) for i in range(len(pooled))]
+    pictures = EncodedSet(items, encoded, tuple(classes), own.clamp(min=0), grouping=grouping)
+    folds = pictures.with_folds(n_folds, 0).folds
+    assert folds is not None
+    material = Material(encoder, pictures, RECIPE)
+    heads: dict[int, Head] = {}
+    what = "Fitting with the decisions" if side else "Fitting without the decisions"
+    for fold in progress.track(sorted(set(folds.tolist())), what, n_folds):
+        chosen = (learn & (folds != fold)).nonzero()[:, 0]
+        if len(own[chosen].unique()) < 2:
             raise DataError(
-                "No label was changed and no picture was left out. Change a label, or leave a picture out, and start "
-                "again."
+                "At least two classes must have pictures of several objects, because similar-looking pictures "
+                "are held out together. Add pictures of other objects."
             )
-        keep = ((labels.after >= 0) & ~labels.dropped).nonzero()[:, 0]
-        counts = labels.after[keep].bincount(minlength=len(classes))
-        if int((counts >= LEAST_PER_CLASS).sum()) < 2:
-            raise DataError(f"At least two classes must have {LEAST_PER_CLASS} labelled pictures. Add pictures.")
-        grouping = group_by_looks(pooled, labels.after.clamp(min=0), [str(i) for i in range(len(pooled))])
-        sides = [self._fitted(encoder, pooled, labels, classes, grouping, side, progress) for side in (0, 1)]
-        heads, folds, learnt = zip(*sides, strict=True)
-        tested = [_held_out(pooled, *side).argmax(1) for side in zip(heads, folds, strict=True)]
-        right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
-        data = self._findings(tested, right, grouping.groups[keep], keep, labels, classes, names, progress)
-        some = keep[evenly(torch.ones_like(keep, dtype=torch.bool), MAX_HELD_OUT)]
-        trusts = []
-        for own, fold in zip(heads, folds, strict=True):
-            logits = _held_out(pooled[some], own, fold[some])
-            held = HeldOut(pooled[some], labels.after[some], logits, grouping.groups[some])
-            classifier = Classifier(self.recipe.name, {}, encoder, tuple(classes), next(iter(own.values())))
-            inputs = trust_inputs(classifier, held.pooled, logits)
-            trusts.append(measure_trust(inputs, held.labels, held.groups, progress=progress) or held)
-        fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt), tuple(trusts))
-        return Findings(data, page), fits
+        heads[fold], _ = material.fitted(material.part(chosen, own[chosen], classes, 0), None)
+    return heads, folds, torch.where(learn, own, -1)
 
-    def _fitted(
-        self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
-        grouping: Grouping, side: int, progress: Progress,
-    ) -> tuple[dict[int, Head], Int[Tensor, " n"], Int[Tensor, " n"]]:  # fmt: skip
-        """Return the heads by held-out fold, the fold of each picture, and the training labels."""
-        own = labels.after if side else labels.before
-        learn = (own >= 0) & ~labels.dropped if side else own >= 0
-        items = [Sample(str(i), "") for i in range(len(pooled))]
-        encoded = [Encoded(str(i), str(i), pooled[i : i + 1]) for i in range(len(pooled))]
-        pictures = EncodedSet(items, encoded, tuple(classes), own.clamp(min=0), grouping=grouping)
-        folds = pictures.with_folds(self.n_folds, self.seed).folds
-        assert folds is not None
-        material = Material(encoder, pictures, replace(self.recipe, seed=self.seed))
-        heads: dict[int, Head] = {}
-        what = "Fitting with the decisions" if side else "Fitting without the decisions"
-        for fold in progress.track(sorted(set(folds.tolist())), what, self.n_folds):
-            chosen = (learn & (folds != fold)).nonzero()[:, 0]
-            if len(own[chosen].unique()) < 2:
-                raise DataError(
-                    "At least two classes must have pictures of several objects, because similar-looking pictures "
-                    "are held out together. Add pictures of other objects."
-                )
-            heads[fold], _ = material.fitted(material.part(chosen, own[chosen], classes, self.seed), None)
-        return heads, folds, torch.where(learn, own, -1)
 
-    def _findings(
-        self, tested: Sequence[Tensor], right: Float[Tensor, "n 2"], groups: Int[Tensor, " n"], keep: Int[Tensor, " n"],
-        labels: Labels, classes: Sequence[str], names: Sequence[str], progress: Progress,
-    ) -> Row:  # fmt: skip
-        sums = group_sums(torch.stack([right, torch.ones_like(right)], 2), groups)
-        resampled = paired(sums, ratio, n_draws=self.n_draws, seed=self.seed)
-        value, interval, real = resampled.difference(1, 0)
-        truth = labels.after[keep]
-        won, lost = ((right[:, 1] > right[:, 0]), (right[:, 1] < right[:, 0]))
-        rows = [
-            {"label": classes[k], "n": int(its.sum()), "before": int(right[its, 0].sum()),
-             "after": int(right[its, 1].sum()), "won": int((won & its).sum()), "lost": int((lost & its).sum())}
-            for k in truth.unique().tolist() for its in [truth == k]
-        ]  # fmt: skip
-        rows = [r for r in rows if r["won"] or r["lost"]]
-        moved = (tested[0] != tested[1])[keep].nonzero()[:, 0].tolist()
-        changed = [
-            {"index": int(keep[i]), "image": names[int(keep[i])], "label": classes[int(truth[i])],
-             "before": classes[int(tested[0][keep[i]])], "after": classes[int(tested[1][keep[i]])],
-             "effect": "won" if bool(won[i]) else "lost" if bool(lost[i]) else "neither"}
-            for i in sorted(moved, key=lambda i: (not bool(lost[i]), not bool(won[i]), i))
-        ]  # fmt: skip
-        data: Row = {
-            "study": "refit", "n": len(keep), "n_groups": len(sums), "n_changed": labels.n_changed,
-            "before": resampled.figure(0), "after": resampled.figure(1),
-            "difference": {"value": round(value, 4), "interval": [round(v, 4) for v in interval], "real": real},
-            "won": int(won.sum()), "lost": int(lost.sum()),
-            "classes": sorted(rows, key=lambda r: (r["lost"] - r["won"], r["label"])),
-            "n_moved": len(changed), "changed": changed[:MOST_SHOWN],
-            "settings": {"n_folds": self.n_folds, "n_draws": self.n_draws, "seed": self.seed}, **beside(progress),
-        }  # fmt: skip
-        return {**data, "sentence": sentence(data)}
+def _findings(
+    tested: Sequence[Tensor], right: Float[Tensor, "n 2"], groups: Int[Tensor, " n"], keep: Int[Tensor, " n"],
+    labels: Labels, classes: Sequence[str], names: Sequence[str], progress: Progress,
+) -> Row:  # fmt: skip
+    sums = group_sums(torch.stack([right, torch.ones_like(right)], 2), groups)
+    resampled = paired(sums, ratio, n_draws=N_DRAWS)
+    value, interval, real = resampled.difference(1, 0)
+    truth = labels.after[keep]
+    won, lost = ((right[:, 1] > right[:, 0]), (right[:, 1] < right[:, 0]))
+    rows = [
+        {"label": classes[k], "n": int(its.sum()), "before": int(right[its, 0].sum()),
+         "after": int(right[its, 1].sum()), "won": int((won & its).sum()), "lost": int((lost & its).sum())}
+        for k in truth.unique().tolist() for its in [truth == k]
+    ]  # fmt: skip
+    rows = [r for r in rows if r["won"] or r["lost"]]
+    moved = (tested[0] != tested[1])[keep].nonzero()[:, 0].tolist()
+    changed = [
+        {"index": int(keep[i]), "image": names[int(keep[i])], "label": classes[int(truth[i])],
+         "before": classes[int(tested[0][keep[i]])], "after": classes[int(tested[1][keep[i]])],
+         "effect": "won" if bool(won[i]) else "lost" if bool(lost[i]) else "neither"}
+        for i in sorted(moved, key=lambda i: (not bool(lost[i]), not bool(won[i]), i))
+    ]  # fmt: skip
+    data: Row = {
+        "study": "refit", "n": len(keep), "n_groups": len(sums), "n_changed": labels.n_changed,
+        "before": resampled.figure(0), "after": resampled.figure(1),
+        "difference": {"value": round(value, 4), "interval": [round(v, 4) for v in interval], "real": real},
+        "won": int(won.sum()), "lost": int(lost.sum()),
+        "classes": sorted(rows, key=lambda r: (r["lost"] - r["won"], r["label"])),
+        "n_moved": len(changed), "changed": changed[:MOST_SHOWN], **beside(progress),
+    }  # fmt: skip
+    return {**data, "sentence": sentence(data)}
 
 
 @torch.no_grad()

@@ -21,16 +21,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def above(self) -> bool:
-        """Whether the whole interval lies above 0."""
-        return self.low > 0
-
-    @property
-    def below(self) -> bool:
-        """Whether the whole interval lies below 0."""
-        return self.high < 0
-
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
@@ -50,7 +40,7 @@ def judged(found: Interval, effect: float = 0.0) -> Verdict:
     >>> judged(Interval(0.1, -0.1, 0.3)), judged(Interval(0.01, -0.01, 0.03), effect=0.05)
     ('too small to tell', 'not shown')
     """
-    return "shown" if found.above else "not shown" if found.high < effect else "too small to tell"
+    return "shown" if found.low > 0 else "not shown" if found.high < effect else "too small to tell"
 
 
 def mean_of(values: Sequence[float], seed: int = 0) -> Interval:

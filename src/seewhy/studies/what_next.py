@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bounds import Bound, Checked
 from ..classifiers.encoded_set import EncodedSet, HoldOut, hold_out
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded
@@ -22,85 +21,74 @@ from .material import LEAST_PER_CLASS, Material
 from .scaling import LEAST_RATIO, ScalingStudy
 from .study import Row
 
+N_LISTED = 10
+"""Maximum number of listed classes."""
 FEW = 0.5
 """Share of the median number of pictures per class below which a class has few pictures."""
 MOST_WRONG = 24
 """Maximum number of listed mistakes per class."""
 
 
-@dataclass(frozen=True)
-class NextStudy(Checked):
-    """A study that tests the linear classifier on held-out pictures of each class, and predicts the gain from more
-    pictures.
+def what_next(
+    encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Sequence[str], keys: Sequence[str],
+    progress: Progress | None = None, scaling: ScalingStudy | None = None,
+) -> Row:  # fmt: skip
+    """Test the linear classifier on held-out pictures of each class, and predict the gain from more pictures.
 
-    The study uses stored features and reads no pictures. Similar-looking pictures are held out together.
-
-    Args:
-        n_listed: maximum number of listed classes.
-        scaling: settings of the learning curve.
-        seed: seed of the held-out pictures.
+    Stored features are used, and no pictures are read. Similar-looking pictures are held out together. Copies of a
+    picture have equal ``keys``. ``scaling`` makes the learning curve.
     """
+    scaling = scaling or ScalingStudy()
+    progress = progress or Progress()
+    items = [Sample(str(i), label) for i, label in enumerate(labels)]
+    encoded = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
+    for _ in progress.track([0], "Finding pictures that look alike", 1):
+        pictures = hold_out(items, encoded, HoldOut(scaling.held_out), progress)
+    groups = pictures.groups.unique(return_inverse=True)[1]
+    for _ in progress.track([0], "Testing on held-out pictures", 1):
+        scores = held_out_scores(encoder, items, encoded, pictures.classes, groups)
+    return {
+        "n": len(labels), "n_classes": len(pictures.classes), "n_judged": int(scores.judged.sum()),
+        "accuracy": round(scores.accuracy, 4) if bool(scores.judged.any()) else None,
+        "more": _more(encoder, pictures, scaling, progress),
+        "classes": weak_classes(scores, pictures.classes, N_LISTED),
+    }  # fmt: skip
 
-    noun = "what to do next"
 
-    n_listed: Annotated[int, Bound(1)] = 10
-    scaling: ScalingStudy = field(default_factory=ScalingStudy)
-    seed: int = 0
-
-    def run(
-        self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Sequence[str], keys: Sequence[str],
-        progress: Progress | None = None,
-    ) -> Row:  # fmt: skip
-        """Run the study; copies of a picture have equal ``keys``."""
-        progress = progress or Progress()
-        items = [Sample(str(i), label) for i, label in enumerate(labels)]
-        encoded = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
-        for _ in progress.track([0], "Finding pictures that look alike", 1):
-            pictures = hold_out(items, encoded, HoldOut(self.scaling.held_out, self.seed), progress)
-        groups = pictures.groups.unique(return_inverse=True)[1]
-        for _ in progress.track([0], "Testing on held-out pictures", 1):
-            scores = held_out_scores(encoder, items, encoded, pictures.classes, groups, self.seed)
+def _more(encoder: Encoder, pictures: EncodedSet, scaling: ScalingStudy, progress: Progress) -> Row:
+    """Return the predicted accuracy with more pictures, or the reason why it cannot be predicted."""
+    n, k = len(pictures.labels), len(pictures.classes)
+    learnt, tests = (pictures.labels[of].bincount(minlength=k) for of in (~pictures.held, pictures.held))
+    enough = (learnt >= LEAST_PER_CLASS) & (tests > 0)
+    chosen, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
+    if len(chosen) < 2 or int(learnt[chosen].sum()) < each * len(chosen):
         return {
-            "n": len(labels), "n_classes": len(pictures.classes), "n_judged": int(scores.judged.sum()),
-            "accuracy": round(scores.accuracy, 4) if bool(scores.judged.any()) else None,
-            "more": self._more(encoder, pictures, progress),
-            "classes": weak_classes(scores, pictures.classes, self.n_listed),
-        }  # fmt: skip
-
-    def _more(self, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Row:
-        """Return the predicted accuracy with more pictures, or the reason why it cannot be predicted."""
-        n, k = len(pictures.labels), len(pictures.classes)
-        learnt, tests = (pictures.labels[of].bincount(minlength=k) for of in (~pictures.held, pictures.held))
-        enough = (learnt >= LEAST_PER_CLASS) & (tests > 0)
-        chosen, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
-        if len(chosen) < 2 or int(learnt[chosen].sum()) < each * len(chosen):
-            return {
-                "missing": f"There are too few pictures to predict the gain from more pictures: {n:,} pictures of "
-                f"{k:,} classes. Give at least {each} pictures per class to learn from, and others of the same "
-                f"class to test on."
-            }
-        number = torch.full((k,), -1).index_put((chosen,), torch.arange(len(chosen)))
-        part = pictures.subset(enough[pictures.labels].nonzero()[:, 0].tolist())
-        part = replace(part, classes=tuple(pictures.classes[i] for i in chosen.tolist()), labels=number[part.labels])
-        material = Material(encoder, part, self.scaling.recipe)
-        findings = self.scaling.on({"model": material}, is_cut=True, progress=progress).data
-        arm = findings["arms"][0]
-        if arm["predictions"][0]["interval_90"][1] < (now := arm["points"][-1]["accuracy"]):
-            return {
-                "missing": f"The gain from more pictures cannot be predicted, because the learning curve does not fit: "
-                f"{100 * now:.0f} % of {findings['n_test']:,} held-out pictures are predicted correctly now. Test on "
-                f"more pictures, or on harder ones."
-            }
-        data = {
-            "learnt_from": findings["tested_range"][1], "n": findings["n"], "n_test": findings["n_test"],
-            "left_out": [pictures.classes[i] for i in (~enough).nonzero()[:, 0].tolist()],
-            "accuracy": arm["points"][-1]["accuracy"], "doubling": arm["slope"],
-            "predictions": [
-                {"times": 2 ** (i + 1), "accuracy": one["accuracy"], "interval_90": one["interval_90"]}
-                for i, one in enumerate(arm["predictions"])
-            ],
-        }  # fmt: skip
-        return {**data, "sentence": sentence(data)}
+            "missing": f"There are too few pictures to predict the gain from more pictures: {n:,} pictures of "
+            f"{k:,} classes. Give at least {each} pictures per class to learn from, and others of the same "
+            f"class to test on."
+        }
+    number = torch.full((k,), -1).index_put((chosen,), torch.arange(len(chosen)))
+    part = pictures.subset(enough[pictures.labels].nonzero()[:, 0].tolist())
+    part = replace(part, classes=tuple(pictures.classes[i] for i in chosen.tolist()), labels=number[part.labels])
+    material = Material(encoder, part, scaling.recipe)
+    findings = scaling.on({"model": material}, is_cut=True, progress=progress).data
+    arm = findings["arms"][0]
+    if arm["predictions"][0]["interval_90"][1] < (now := arm["points"][-1]["accuracy"]):
+        return {
+            "missing": f"The gain from more pictures cannot be predicted, because the learning curve does not fit: "
+            f"{100 * now:.0f} % of {findings['n_test']:,} held-out pictures are predicted correctly now. Test on "
+            f"more pictures, or on harder ones."
+        }
+    data = {
+        "learnt_from": findings["tested_range"][1], "n": findings["n"], "n_test": findings["n_test"],
+        "left_out": [pictures.classes[i] for i in (~enough).nonzero()[:, 0].tolist()],
+        "accuracy": arm["points"][-1]["accuracy"], "doubling": arm["slope"],
+        "predictions": [
+            {"times": 2 ** (i + 1), "accuracy": one["accuracy"], "interval_90": one["interval_90"]}
+            for i, one in enumerate(arm["predictions"])
+        ],
+    }  # fmt: skip
+    return {**data, "sentence": sentence(data)}
 
 
 def sentence(data: Row) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
@@ -15,64 +15,52 @@ from ..classifiers.words import by_words, words_decide
 from ..descriptions.base import Change
 from ..pictures.samples import Sample
 from ..report.blocks import pair
-from .bootstrap import Combine, paired, rounded
+from .bootstrap import Paired, paired, paired_means, rounded
 
 
-@dataclass(frozen=True)
-class WordsCompared:
-    """A comparison of two sets of descriptions on the same pictures.
+def compare_words(
+    before: Classifier, after: Classifier, changes: Sequence[Change], samples: Sequence[Sample],
+    pooled: Float[Tensor, "n d"], *, n_draws: int = 2000, level: float = 0.95, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare two sets of descriptions on the same pictures; the result is described in docs/json.md.
 
     Predictions are compared if the descriptions make the decision (zero_shot, described). Otherwise, the classes that
     the descriptions choose are compared.
     """
+    how = {"n_draws": n_draws, "level": level, "seed": seed}
+    labels = torch.tensor([before.index_of(s.label) for s in samples])
+    old, new = by_words(before, pooled), by_words(after, pooled)
+    right = torch.stack([old == labels, new == labels], 1).double()
+    groups = sorted({s.text for s in samples if s.text is not None})
+    member = torch.tensor([[s.text == g for g in groups] for s in samples])
+    of_groups = [(g, right[mine]) for g, mine in zip(groups, member.unbind(1), strict=True)] if groups else []
+    data = {
+        "study": "edit-words", "decides": words_decide(before), "n": len(samples),
+        "changes": [asdict(c) for c in changes], "accuracy": _told(paired_means(right, **how)),
+        "per_class": _per_class(before.classes, labels, old, new),
+        "groups": [{"group": g, "n": len(own), **_told(paired_means(own, **how))} for g, own in of_groups],
+        "gap": gap_between(right, member.double(), **how) if len(groups) > 1 else None,
+        "flips": _flips(before.classes, samples, old, new), "settings": how,
+    }  # fmt: skip
+    return {**data, "sentence": _sentence(data, changes)}
 
-    n_draws: int = 2000
-    level: float = 0.95
-    seed: int = 0
 
-    def __call__(
-        self,
-        before: Classifier,
-        after: Classifier,
-        changes: Sequence[Change],
-        samples: Sequence[Sample],
-        pooled: Float[Tensor, "n d"],
-    ) -> dict[str, Any]:
-        """Return the JSON object of the comparison (docs/json.md)."""
-        labels = torch.tensor([before.index_of(s.label) for s in samples])
-        old, new = by_words(before, pooled), by_words(after, pooled)
-        right = torch.stack([old == labels, new == labels], 1)
-        groups = sorted({s.text for s in samples if s.text is not None})
-        member = torch.tensor([[s.text == g for g in groups] for s in samples])
-        of_groups = [(g, mine) for g, mine in zip(groups, member.unbind(1), strict=True)] if groups else []
-        data = {
-            "study": "edit-words", "decides": words_decide(before), "n": len(samples),
-            "changes": [asdict(c) for c in changes], "accuracy": self._difference(right),
-            "per_class": _per_class(before.classes, labels, old, new),
-            "groups": [{"group": g, "n": int(mine.sum()), **self._difference(right[mine])} for g, mine in of_groups],
-            "gap": self._gap(right, member.double()) if len(groups) > 1 else None,
-            "flips": _flips(before.classes, samples, old, new), "settings": asdict(self),
-        }  # fmt: skip
-        return {**data, "sentence": _sentence(data, changes)}
+def _told(found: Paired) -> dict[str, Any]:
+    before, after = rounded(found.values.tolist())
+    return {"before": before, "after": after, **found.change(1, 0)}
 
-    def _told(self, sums: Float[Tensor, "n 2 v"], combine: Combine, strata: Tensor | None = None) -> dict[str, Any]:
-        found = paired(sums, combine, strata=strata, **asdict(self))
-        before, after = rounded(found.values.tolist())
-        return {"before": before, "after": after, **found.change(1, 0)}
 
-    def _difference(self, right: Bool[Tensor, "n 2"]) -> dict[str, Any]:
-        return self._told(right.double()[..., None], lambda m: m[..., 0])
+def gap_between(right: Float[Tensor, "n 2"], member: Float[Tensor, "n g"], **how: Any) -> dict[str, Any]:
+    """Return the change of the gap between the groups with the highest and the lowest accuracy."""
+    n_groups = member.shape[1]
+    hit = member[:, None] * right[..., None]
 
-    def _gap(self, right: Bool[Tensor, "n 2"], member: Float[Tensor, "n g"]) -> dict[str, Any]:
-        n_groups = member.shape[1]
-        hit = member[:, None] * right.double()[..., None]
+    def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+        accuracy = means[..., :n_groups] / means[..., n_groups:]
+        return accuracy.amax(-1) - accuracy.amin(-1)
 
-        def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-            accuracy = means[..., :n_groups] / means[..., n_groups:]
-            return accuracy.amax(-1) - accuracy.amin(-1)
-
-        strata = (member @ torch.arange(1.0, n_groups + 1).double()).long()
-        return self._told(torch.cat([hit, member[:, None].expand_as(hit)], 2), gap, strata)
+    strata = (member @ torch.arange(1.0, n_groups + 1).double()).long()
+    return _told(paired(torch.cat([hit, member[:, None].expand_as(hit)], 2), gap, strata=strata, **how))
 
 
 def _per_class(

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ...classifiers.saving import load as load_classifier
 from ...encoders.base import Encoder
-from ...encoders.find import ADAPTED, encoder_in
+from ...encoders.find import ADAPTED, CLASSIFIER, encoder_in
 from ...errors import InputError
 from ...results import Doc, Share
 from ...storage.archive import FolderArchive
@@ -45,7 +46,7 @@ ARCHIVE = FolderArchive(
     Facts(("format", "seewhy", "adapted", "base")),
     format=FORMAT,
     kind="an adapted encoder",
-    make="Expected a folder that seewhy adapt wrote. Make one with: seewhy adapt PAIRS -o {folder}",
+    make="Expected a folder that seewhy adapt or fit wrote. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
     most=16 << 20,
 )
@@ -117,8 +118,14 @@ def is_adapted(folder: str | Path) -> bool:
 
 
 def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) -> Encoder:
-    """Load an adapted encoder from ``FOLDER`` or ``FOLDER@NAME``, where ``NAME`` is its base encoder."""
+    """Load an adapted encoder from ``FOLDER`` or ``FOLDER@NAME``, where ``NAME`` is its base encoder.
+
+    The folder may also be that of a classifier, whose network may be trained.
+    """
     folder, _, named = name.partition("@")
+    if (Path(folder) / CLASSIFIER).is_file():
+        made = load_classifier(folder, engine=engine, encoder=base or named or None)
+        return made.encoder if made.network is None else made.encoder.but(name=f"adapted:{name}")
     return open_adaptation(folder, engine=engine, base=base or named or None).encoder(f"adapted:{name}")
 
 

@@ -14,7 +14,7 @@ from ...attributions.layers import find_layers, find_place, run_through
 from ...encoders.base import Encoder, GlobalAverage, Layout
 from ...encoders.split import example_pixels, freeze
 from ...errors import ModelError
-from .delta import WITHOUT_WORDS, EncoderCopy, digest_of, halves_of
+from .delta import EncoderCopy, digest_of, halves_of
 from .projection import restored
 from .pyramid import Pyramid, stages_of
 
@@ -89,22 +89,21 @@ class ImageCopy(EncoderCopy):
         return torch.autograd.grad(pooled.sum(), own, allow_unused=True)
 
     def inside(self, on: Encoder, **changes: Any) -> Encoder:
-        """Return the encoder with this network; unless given in ``changes``, it has no classes and no text encoder."""
+        """Return the encoder with this network and its own text encoder, without classes."""
         trunk = self.trunk
         head = self.pool if self.behind is None else nn.Sequential(self.pool, self.behind)
         layout = on.layout if self.pyramid is None else Layout()
         own = {"trunk": lambda: trunk, "module": lambda: nn.Sequential(trunk, head), "head": head, "layout": layout}
-        return on.but(**{**WITHOUT_WORDS, **own, **changes})
+        return on.but(**own, classifier=None, classes=(), **changes)
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         tensors = self.delta(on)
         digest = digest_of(tensors, on, keep, "|pictures")
-        return self.between(on, tensors, keep).inside(on, name=name, fingerprint=digest, base=on)
+        return self.between(on, tensors, keep).inside(on, name=name, fingerprint=digest, base=on, text=None)
 
     def with_text(self, on: Encoder) -> Encoder:
         """Return the encoder with this network and its own text encoder, if it has one."""
-        text = {"text": lambda: on.text} if on.has_text else {}
-        return self.grown(on, on.name, 1.0).but(base=on, **text)
+        return self.inside(on, fingerprint=digest_of(self.delta(on), on, 1.0, "|pictures"), base=on)
 
     def facts(self) -> dict[str, Any]:
         own = {} if self.behind is None else {"head": self.head}

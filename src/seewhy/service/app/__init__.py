@@ -37,4 +37,7 @@ def make_app(
     """
     with needs("app", "The page"):
         from .pages import make
-    return make(classifier, settings or Settings(), data, store, corrections, unlabelled, sources)
+        from .rows import with_unlabelled
+        from .state import State
+    shown = data if data is None or unlabelled is None else with_unlabelled(data, unlabelled)
+    return make(State(classifier, settings or Settings(), shown, store, corrections), sources)

@@ -152,6 +152,7 @@ def _is_data(request: Request) -> bool:
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:
     """Answer HTTP errors, validation errors and SeeWhy's errors by ``refuse``."""
+    known: dict[type[SeeWhyError], int] = {BusyError: 503, **(statuses or {})}
 
     def http(request: Request, error: Any) -> Response:
         response = refuse(request, error.status_code, error.detail)
@@ -162,18 +163,14 @@ def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyErr
         first = error.errors()[0]
         return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}.")
 
-    def busy(request: Request, error: Exception) -> Response:
-        response = refuse(request, 503, str(error))
-        response.headers["retry-after"] = RETRY_AFTER
-        return response
-
     def ours(request: Request, error: Exception) -> Response:
-        status = next((status for kind, status in (statuses or {}).items() if isinstance(error, kind)), 422)
-        return refuse(request, status, str(error))
+        status = next((status for kind, status in known.items() if isinstance(error, kind)), 422)
+        response = refuse(request, status, str(error))
+        response.headers.update({"retry-after": RETRY_AFTER} if status == 503 else {})
+        return response
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(SeeWhyError, ours)
 
 

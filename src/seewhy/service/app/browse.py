@@ -144,7 +144,7 @@ class Browse:
         match = None
         if example is not None or words.strip():
             match = await self._state.compute(lambda: self._match(words if example is None else example), SOON)
-        decided = {} if self._corrections is None else self._corrections.decisions.standing()
+        decided = self._state.decided()
         index = asked.select(self.rows, decided, match)
         rows = self.rows
         data: dict[str, Any] = {
@@ -237,10 +237,9 @@ class Browse:
         """Save the same decision on many pictures. A picture with a newer decision is refused, with the reason.
         `numbers` has the number of the latest decision on each of the others, which a later request gives as its base.
         """
-        assert self._corrections is not None
         rows, refused, numbers = self.rows, [], {}
         rows.check_digest(body.data)
-        standing, done = self._corrections.decisions.standing(), dict[tuple[str, str], int | str]()
+        standing, done = self._state.decided(), dict[tuple[str, str], int | str]()
         for i in self._known(body.places):
             key = rows.key[i].decode()
             about = key, rows.items[i].label if body.decision == "kept" else ""

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...encoders.stream import file_digest
+from ...explanation.result import Result
 from ...language.annotation.labels import KEY
 from ...pictures.sources import is_picture
 from ...storage.output import is_written
@@ -36,7 +36,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class News:
+class News(Result):
     """What has changed since the page was started.
 
     Attributes:
@@ -45,26 +45,24 @@ class News:
         tables: tables of the data that have changed.
     """
 
+    computed = ("note",)
+
     new: int = 0
     classes: tuple[str, ...] = ()
     gone: int = 0
     changed: int = 0
     tables: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("new", "gone", "changed")}
-        return {**own, "classes": list(self.classes), "tables": list(self.tables), "note": self.note or None}
-
     @property
-    def note(self) -> str:
-        """A sentence for the page; empty if nothing has changed."""
+    def note(self) -> str | None:
+        """A sentence for the page; ``None`` if nothing has changed."""
         what = {"new picture": self.new, "new class": len(self.classes), "missing picture": self.gone}
         what |= {"changed picture": self.changed, "changed table": len(self.tables)}
         parts = [
             f"{n:,} {name}{'' if n == 1 else 'es' if name.endswith('s') else 's'}" for name, n in what.items() if n
         ]
         if not parts:
-            return ""
+            return None
         return (
             f"The data have changed since the page was started: {', '.join(parts)}. Start the page again to see the "
             "data as they are now. All decisions are kept."

@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, Response
 from torch.nn.functional import normalize
 
 from ...errors import MissingExtraError, needs
-from ...language.annotation.labels import Corrections
 from ...language.annotation.records import DECISIONS, OPEN
 from ...report.blocks import spoken
 from ...report.palette import MAP
@@ -28,6 +27,7 @@ from ...studies.inspection.check import KINDS
 from .base import Format, add_data, add_file, add_page, answer, render
 from .browse import PACKED
 from .rows import READ, VERDICTS, Rows
+from .state import State
 
 SCRIPTS = ("points.js", "map.js")
 N_COMPONENTS = 50
@@ -273,11 +273,10 @@ def _packed(values: np.ndarray) -> str:
 class Map:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any) -> None:
-        self.rows = rows
-        self.arrangement = Arrangement(rows)
-        self._corrections = corrections
-        self._bar = bar
+    def __init__(self, state: State) -> None:
+        assert state.rows is not None
+        self.rows, self._state = state.rows, state
+        self.arrangement = Arrangement(state.rows)
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/map", self.page)
@@ -289,9 +288,9 @@ class Map:
         computation.
         """
         self.arrangement.start()
-        columns = [name for name in get_args(Column) if name != "decision" or self._corrections is not None]
+        columns = [name for name in get_args(Column) if name != "decision" or self._state.corrections is not None]
         shown = {"n": len(self.rows.items), "columns": {name: TITLES[name] for name in columns}, "palette": MAP}
-        return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._bar("map")))
+        return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._state.bar("map")))
 
     def points(self) -> Response:
         """The position of each picture as 32-bit floats x, y, x, y, …; NaN for pictures that are not encoded yet."""
@@ -302,5 +301,4 @@ class Map:
 
     def column(self, name: Column) -> Response:
         """The colours of the points: a value for each picture, and a legend."""
-        decided = {} if self._corrections is None else self._corrections.decisions.standing()
-        return JSONResponse({"name": name, "title": TITLES[name], **column(self.rows, name, decided)})
+        return JSONResponse({"name": name, "title": TITLES[name], **column(self.rows, name, self._state.decided())})

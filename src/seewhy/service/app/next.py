@@ -9,15 +9,15 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from ...language.annotation.labels import Corrections
 from ...language.annotation.records import OPEN
 from ...progress import Progress
 from ...studies.refit import Labels
 from ...studies.study import Row
-from ...studies.what_next import NextStudy
+from ...studies.what_next import what_next
 from .base import Format, add_page, answer, render
 from .job import Job
 from .rows import READ, UNREADABLE, Rows
+from .state import State
 
 SCRIPT = "next.js"
 N_TO_LABEL = 20
@@ -39,12 +39,10 @@ CLASSES = (
 class Next:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any, study: NextStudy | None = None) -> None:
-        self.rows = rows
-        self._corrections = corrections
-        self._bar = bar
-        self._study = study or NextStudy()
-        self.job = Job(self._work, rows.whole)
+    def __init__(self, state: State) -> None:
+        assert state.rows is not None
+        self.rows, self._state = state.rows, state
+        self.job = Job(self._work, self.rows.whole)
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/next", self.page)
@@ -52,34 +50,26 @@ class Next:
 
     def page(self, format: Format = "html") -> Response:
         """Suggestions of what would help this model most, each with a reason."""
-        decided = self._decided()
+        decided, corrections = self._state.decided(), self._state.corrections
         state = self.job.state()  # first: a job that ends in between is followed by the page
         result = self.job.result or {"more": None, "classes": None}
         data = {**state, **result, "fitted_on": self.rows.fitted_on(), "label": to_label(self.rows, decided)}
         settings = {
-            "decisions": self._corrections is not None,
-            "order": ORDER,
-            "advice": CLASSES,
-            "most": N_SHOWN,
-            "state": state,
-        }
-        if self._corrections is not None:
-            settings["labels"] = self._corrections.decisions.classes
-        return answer(format, lambda: data, lambda: render("next.html", **data, **settings, **self._bar("next")))
-
-    def _decided(self) -> dict[str, dict[str, Any]]:
-        return {} if self._corrections is None else self._corrections.decisions.standing()
+            "decisions": corrections is not None, "order": ORDER, "advice": CLASSES, "most": N_SHOWN, "state": state,
+            "labels": () if corrections is None else corrections.decisions.classes,
+        }  # fmt: skip
+        return answer(format, lambda: data, lambda: render("next.html", **data, **settings, **self._state.bar("next")))
 
     def _work(self, progress: Progress) -> Row:
         """Analyse the stored features of the pictures."""
         rows, index = self.rows, self.rows.whole()
         keys = [rows.key[i].decode() for i in index]
-        labels = Labels.of([rows.items[i].label for i in index], keys, self._decided(), rows.classes)
+        labels = Labels.of([rows.items[i].label for i in index], keys, self._state.decided(), rows.classes)
         keep = ((labels.after >= 0) & ~labels.dropped).nonzero()[:, 0].tolist()
         names = [rows.classes[int(labels.after[i])] for i in keep]
         places = index[keep]
         encoder = rows.classifier.encoder
-        result = self._study.run(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
+        result = what_next(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
         for row in result["classes"]:
             row["wrong"] = [{"index": int(places[i]), "image": rows.names[int(places[i])]} for i in row["wrong"]]
         return result

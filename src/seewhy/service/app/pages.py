@@ -53,12 +53,11 @@ from .deciding import SCRIPT, Deciding
 from .heats import Heats
 from .map import SCRIPTS as MAP
 from .map import Map
-from .mistakes import Listing, Order
+from .mistakes import Listing, Mistakes, Order
 from .next import SCRIPT as NEXT
 from .next import Next
 from .refitting import Refitting
-from .rows import Rows, name_of, with_unlabelled
-from .settings import Settings
+from .rows import Rows, name_of
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 from .tiles import square
 
@@ -115,7 +114,7 @@ class Pages:
         recent = [(shown, await state.explain(shown, reader)) for shown in state.recent(reader)]
         classifier = state.classifier
         about = {"model": classifier.provenance(), "n_classes": len(classifier.classes)}
-        about |= {"words": classifier.words is not None, "browse": state.mistakes is not None}
+        about |= {"words": classifier.words is not None, "browse": state.rows is not None}
 
         def data() -> dict[str, Any]:
             pictures = [{"id": s.id, "card": f"/card/{s.id}", **e.prediction.to_json()} for s, e in recent]
@@ -269,7 +268,7 @@ class Pages:
         format: Format = "html",
     ) -> Response:
         """The mistakes on the pictures of `--data` so far, by pair of classes or picture by picture."""
-        state, found = self.state, self.state.mistakes
+        state, found = self.state, None if self.state.rows is None else Mistakes(self.state.rows)
         listing = Listing(true or None, predicted or None, order or ("surest" if true and predicted else "pairs"), page)
         data = {"n": 0, "confusions": [], "pictures": []} if found is None else found.to_json(listing)
 
@@ -376,15 +375,9 @@ def _read_check(rows: Rows, corrections: Corrections) -> None:
         _logger.warning("The findings of the check in %s are not shown. %s", folder, error)
 
 
-def make(
-    classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any, unlabelled: Any,
-    sources: Sequence[Path] = (),
-) -> FastAPI:  # fmt: skip
+def make(state: State, sources: Sequence[Path]) -> FastAPI:
     """Make the app; see :func:`seewhy.service.app.make_app`."""
-    if data is not None and unlabelled is not None:
-        data = with_unlabelled(data, unlabelled)
-    state = State(classifier, settings, data, store, corrections)
-    chart = None if state.rows is None else Map(state.rows, corrections, state.bar)
+    chart = None if state.rows is None else Map(state)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -396,16 +389,16 @@ def make(
         state.worker.close()
 
     scripts = ("app.js", "card.js", SCRIPT, "heat.js", BROWSE, "refit.js", NEXT, *MAP)
-    app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
+    app = make_base("SeeWhy", state.settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None and chart is not None:
         Browse(state, sources).mount(app)
         Heats(state).mount(app)
         chart.mount(app)
-        Next(state.rows, corrections, state.bar).mount(app)
-    if corrections is not None and state.rows is not None:
-        Deciding(corrections, state.rows.of_key).mount(app)
-        Refitting(state, corrections).mount(app)
-        _read_check(state.rows, corrections)
+        Next(state).mount(app)
+    if state.corrections is not None and state.rows is not None:
+        Deciding(state.corrections, state.rows.of_key).mount(app)
+        Refitting(state).mount(app)
+        _read_check(state.rows, state.corrections)
     app.state.seewhy = state
     return app

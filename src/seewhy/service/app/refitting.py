@@ -13,11 +13,11 @@ from starlette.responses import Response
 from ...encoders.stream import Encoded
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
-from ...language.annotation.labels import NAME, Corrections
+from ...language.annotation.labels import NAME
 from ...progress import Progress
 from ...report.card import card_context
 from ...report.page import document_context
-from ...studies.refit import Fits, Labels, RefitStudy
+from ...studies.refit import Fits, Labels, compare_labels
 from ...studies.study import Findings
 from .base import Format, Index, add_page, answer, render
 from .job import Job
@@ -38,13 +38,9 @@ class Compared:
 class Refitting:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(self, state: State, corrections: Corrections, study: RefitStudy | None = None) -> None:
+    def __init__(self, state: State) -> None:
         assert state.rows is not None
-        self.rows = state.rows
-        self._app = state
-        self._corrections = corrections
-        self._bar = state.bar
-        self._study = study or RefitStudy()
+        self.rows, self._state = state.rows, state
         self.job = Job(self._compare, self.rows.whole)
 
     def mount(self, app: FastAPI) -> None:
@@ -60,13 +56,13 @@ class Refitting:
         def rendered() -> str:
             about = {} if comparison is None else document_context(comparison.findings.document())
             more = {"state": state, "found": comparison is not None, "export": NAME}
-            return render("refit.html", **about, **more, **self._bar("refit"))
+            return render("refit.html", **about, **more, **self._state.bar("refit"))
 
         return answer(format, lambda: data, rendered)
 
     async def cards(self, index: Index, format: Format = "html") -> Response:
         """One picture, predicted before and after the decisions by classifiers that did not learn from it."""
-        comparison, state = self.job.result, self._app
+        comparison, state = self.job.result, self._state
         if comparison is None:
             raise HTTPException(404, "The server has made no comparison since it started. Press Fit and compare first.")
         place = int(np.searchsorted(comparison.index, index))
@@ -88,7 +84,7 @@ class Refitting:
         def rendered() -> str:
             shown = [{**card_context(card), "learnt": learnt} for card, learnt in both]
             terms = {term.key: term for one in shown for term in one["terms"]}.values()
-            return render("refit_cards.html", **about, shown=shown, terms=[*terms], **self._bar("cards"))
+            return render("refit_cards.html", **about, shown=shown, terms=[*terms], **self._state.bar("cards"))
 
         return answer(format, data, rendered)
 
@@ -97,7 +93,7 @@ class Refitting:
     ) -> tuple[Explanation, list[dict[str, Any]]]:
         """The card of a picture before or after the decisions, and the most similar training pictures."""
         rows, fits = self.rows, comparison.fits
-        options = ExplainOptions(measure=self._app.settings.measure)
+        options = ExplainOptions(measure=self._state.settings.measure)
         card = next(explain_seen(fits.classifier(side, place), [encoded], options))
         learnt = []
         for k in fits.alike(side, place, lambda part: rows.pooled(comparison.index[part.numpy()])):
@@ -108,14 +104,14 @@ class Refitting:
         return card.without_folders(), learnt
 
     def _compare(self, progress: Progress) -> Compared:
-        rows, decided = self.rows, self._corrections.decisions.standing()
+        rows, decided = self.rows, self._state.decided()
         index = np.array([i for i in rows.whole() if rows.items[i].label or rows.key[i].decode() in decided], int)
         before = [rows.items[i].label for i in index]
         keys = [rows.key[i].decode() for i in index]
         labels = Labels.of(before, keys, decided, rows.classes)
         names = [rows.names[i] for i in index]
         encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-        findings, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
+        findings, fits = compare_labels(encoder, pooled, labels, rows.classes, names, progress)
         for row in findings.data["changed"]:
             i = row["index"] = int(index[row["index"]])
             row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}

@@ -31,9 +31,8 @@ from ...heads.head import Projected
 from ...language.annotation.labels import Corrections
 from ...pictures.samples import Sample, Samples
 from ...storage.features import FeatureStore
-from ...studies.words_compared import WordsCompared
+from ...studies.words_compared import compare_words
 from ...types import Failure
-from .mistakes import Mistakes
 from .rows import Rows, name_of
 from .settings import Settings
 from .tiles import Tiles
@@ -115,7 +114,6 @@ class State:
         self.rows = None
         if data is not None:
             self.rows = Rows(classifier, data, self.worker, store, Tiles(), self._measure_words)
-        self.mistakes = None if self.rows is None else Mistakes(self.rows)
 
     def _measure_words(self) -> None:
         """Measure the descriptions of a classifier without held-out pictures, on the labelled pictures."""
@@ -253,6 +251,10 @@ class State:
         browse = "" if self.rows is None else self.rows.digest
         return {"here": here, "browse": browse, "corrects": self.corrections is not None}
 
+    def decided(self) -> dict[str, dict[str, Any]]:
+        """Return the current decision on each picture, by key."""
+        return {} if self.corrections is None else self.corrections.decisions.standing()
+
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}
         return {**about, "labelled": shown.label, **e.to_json()}
@@ -349,7 +351,7 @@ def on_pictures(
     # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
     names = {str(i): name_of(sample.image) for i, sample in samples.items()}
-    found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
+    found = compare_words(before, after, changes_between(before, after), numbered, pooled)
     flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
     return {**found, "flips": flips}
 

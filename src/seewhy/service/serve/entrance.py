@@ -125,8 +125,8 @@ def request_id(headers: Headers) -> str:
     return given if fits else uuid.uuid4().hex
 
 
-def refuse(request: Request, status: int, text: str) -> JSONResponse:
-    return JSONResponse({"error": text}, status)
+def refuse(request: Request, status: int, text: str, **headers: str) -> JSONResponse:
+    return JSONResponse({"error": text}, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def wants_page(request: Request) -> bool:
@@ -205,31 +205,22 @@ class Door:
     def _refusal(self, request: Request) -> JSONResponse | None:
         path, settings = request.scope["path"], self.service.settings
         if self.service.draining and path not in WHILE_DRAINING:
-            return _later(
-                refuse(request, 503, "The service is stopping. Try another one, or try again in a few seconds."), 5
-            )
+            text = "The service is stopping. Try another one, or try again in a few seconds."
+            return refuse(request, 503, text, retry_after="5")
         if path in WITHOUT_TOKEN:
             return None
         wait = self.rates.wait(_address(request.scope))
         if wait > 0:
             text = f"This address sent more than the limit of {settings.rate:g} requests per minute. Try again later."
-            return _later(refuse(request, 429, text), math.ceil(wait))
+            return refuse(request, 429, text, retry_after=str(math.ceil(wait)))
         if settings.token is None or (path in WELCOME and wants_page(request)):
             return None
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         is_token = hmac.compare_digest(given.strip().encode("latin-1"), settings.token.encode("ascii"))
         if kind.lower() == "bearer" and is_token:
             return None
-        answer = refuse(
-            request, 401, "The request has no token, or a wrong one. Send the header Authorization: Bearer TOKEN."
-        )
-        answer.headers["www-authenticate"] = "Bearer"
-        return answer
-
-
-def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
-    answer.headers["retry-after"] = str(seconds)
-    return answer
+        text = "The request has no token, or a wrong one. Send the header Authorization: Bearer TOKEN."
+        return refuse(request, 401, text, www_authenticate="Bearer")
 
 
 class Rates:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from ...errors import InputError
 from ...explanation.result import HIDDEN, Result
 from ...results import Count, Doc
-from ...storage.reading import read_text, reason
+from ...storage.reading import read_text, readable
 from ..app.settings import Settings
 
 TOKEN_VARIABLE = "SEEWHY_TOKEN"
@@ -76,15 +76,8 @@ def read_token(file: Path | None) -> str | None:
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _check_token(given.strip())
-    try:
-        text = read_text(file, MOST_TOKEN_BYTES).strip()
-    except OSError as error:
-        why = reason(error)
-        raise InputError(
-            f"The token file {file} cannot be read: {why[:1].lower()}{why[1:]}. Make one with: "
-            "openssl rand -hex 32 > token"
-        ) from error
-    return _check_token(text)
+    with readable(f"The token file {file}", "Make one with: openssl rand -hex 32 > token", InputError):
+        return _check_token(read_text(file, MOST_TOKEN_BYTES).strip())
 
 
 def _check_token(token: str) -> str:

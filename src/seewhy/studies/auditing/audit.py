@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from ...arguments import checked
 from ...bounds import Natural
 from ...classifiers.base import Classifier
-from ...classifiers.known_pictures import KnownPictures
 from ...errors import DataError
 from ...evaluation.figures import look_at
 from ...pictures.object_masks import MaskSource
@@ -172,13 +169,10 @@ def audit(
     progress.note_all(data.notes)
     if train is not None:
         classifier = with_known(classifier, train, store, progress)
-    kept, logits, pooled, files = look_at(classifier, items, store, None, progress)
-    labels = torch.tensor([classifier.index_of(s.label) for s in kept])
-    grouped = group is not None or any(s.group is not None for s in kept)
-    material = Material(
-        classifier, tuple(kept), logits, pooled, labels, tuple(files), grouped, len(items) - len(kept), n_explained,
-        masks, store, seed, progress,
-    )  # fmt: skip
+    seen, logits = look_at(classifier, items, store, None, progress)
+    grouped = group is not None or any(s.group is not None for s in seen.items)
+    n_unreadable = len(items) - len(seen)
+    material = Material(classifier, seen, logits, grouped, n_unreadable, n_explained, masks, store, seed, progress)
     found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
     return Audit(_told(material, contract, found), audit_page)
 
@@ -201,10 +195,8 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
     """Return a copy of the classifier with these training pictures stored in it."""
     data = train if isinstance(train, Samples) else load_samples(train)
-    _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
-    names, digests, small = zip(*files, strict=True)
-    known = KnownPictures.of(names, digests, pooled, classifier.encoder.fingerprint, small)
-    return replace(classifier, known=known)
+    seen, _ = look_at(classifier, data.items, store, None, progress)
+    return replace(classifier, known=seen.known(~seen.held))
 
 
 def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
@@ -212,8 +204,8 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
     details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
     broken = [row for row in rows if row["broken"]]
     return {
-        "audit": "fail" if broken else "pass", "sentence": _sentence(rows, len(material.items)),
-        "n": len(material.items), "figures": rows, "groups": details["group_gap"], "copies": details["copies"],
+        "audit": "fail" if broken else "pass", "sentence": _sentence(rows, len(material.seen)),
+        "n": len(material.seen), "figures": rows, "groups": details["group_gap"], "copies": details["copies"],
         "place": details["one_place"], "contract": contract.source,
         "settings": {"n_explained": material.n_explained, "seed": material.seed},
         "model": material.classifier.provenance(), **beside(material.progress),

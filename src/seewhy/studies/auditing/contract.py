@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...classifiers.base import Classifier
+from ...classifiers.encoded_set import EncodedSet
 from ...errors import DataError
-from ...evaluation.figures import N_FEWEST, Judged, explained_of, find_copies, say
+from ...evaluation.figures import N_FEWEST, explained_of, find_copies, say
 from ...explanation.base import Explanation
 from ...explanation.verdict import Level
 from ...metrics.calibration import accuracy_interval
 from ...pictures.object_masks import MaskSource
-from ...pictures.samples import Sample
 from ...progress import Progress
 from ...spelling import nearest
 from ...storage.features import FeatureStore
@@ -114,11 +114,8 @@ class Material:
     """A classifier and its predictions on labelled test pictures."""
 
     classifier: Classifier
-    items: tuple[Sample, ...]
+    seen: EncodedSet
     logits: Float[Tensor, "n k"]
-    pooled: Float[Tensor, "n d"]
-    labels: Int[Tensor, " n"]
-    files: tuple[Judged, ...]
     grouped: bool
     n_unreadable: int
     n_explained: int
@@ -129,12 +126,12 @@ class Material:
 
     @cached_property
     def right(self) -> Bool[Tensor, " n"]:
-        return self.logits.argmax(1) == self.labels
+        return self.logits.argmax(1) == self.seen.labels
 
     @cached_property
     def copies(self) -> dict[str, Any] | None:
         """The training pictures among these; ``None`` if they are unknown."""
-        return find_copies(self.classifier, self.files, self.pooled, self.right)
+        return find_copies(self.classifier, self.seen, self.right)
 
     @property
     def caveat(self) -> str:
@@ -149,14 +146,14 @@ class Material:
             known = known_of(self.classifier)
         except DataError as error:
             return missing(str(error))
-        if min(len(known.names), len(self.items)) < N_FEWEST:
+        if min(len(known.names), len(self.seen)) < N_FEWEST:
             return missing("At least 10 test pictures and 10 training pictures are needed. Give more.")
-        return DriftTest(seed=self.seed).compare(known, self.pooled)
+        return DriftTest(seed=self.seed).compare(known, self.seen.pooled)
 
     @cached_property
     def explained(self) -> list[Explanation]:
         """Explanations of random pictures."""
-        return explained_of(self.classifier, self.items, self.n_explained, self.seed, self.store, self.progress)
+        return explained_of(self.classifier, self.seen.items, self.n_explained, self.seed, self.store, self.progress)
 
 
 Measure = Callable[[Material, Limit], Figure]

@@ -115,13 +115,14 @@ class DriftTest:
         """Compare new pictures, which need no labels, with the training pictures of a classifier."""
         progress = progress or Progress()
         known = known_of(classifier)
-        items, logits, pooled, files = look_at(classifier, pictures, store, None, progress)
+        seen, logits = look_at(classifier, pictures, store, None, progress)
+        items = seen.items
         if min(len(known.names), len(items)) < 10:
             raise DataError(
                 f"At least 10 new pictures and 10 training pictures are needed, got {len(items)} and "
                 f"{len(known.names)}. For single pictures, use seewhy explain."
             )
-        found, decided = self.compare(known, pooled), logits.argmax(1)
+        found, decided = self.compare(known, seen.pooled), logits.argmax(1)
         farthest = [
             {
                 "image": items[i].image, "label": classifier.classes[int(decided[i])],
@@ -133,7 +134,7 @@ class DriftTest:
         data = {
             "drift": "yes" if found.p < self.alpha else "no",
             "n": len(items), "n_known": len(known.names),
-            "n_fitted_on": sum(file.digest in known.by_digest for file in files),
+            "n_fitted_on": sum(digest in known.by_digest for digest in seen.digests),
             "p": round(found.p, 5), "energy": round(found.energy, 5),
             "far": {**figure(found.far.float().mean(), accuracy_interval(found.far)), "expected": FAR},
             "classes": _classes(classifier, decided), "pictures": farthest,

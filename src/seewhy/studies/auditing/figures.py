@@ -94,9 +94,8 @@ def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Flo
     Limit("at_least", 0.9, "best"), low=0.5, high=0.99,
 )  # fmt: skip
 def coverage(material: Material, limit: Limit) -> Figure:
-    reliability = trust_figures(
-        material.classifier, material.pooled, material.logits, material.labels, level=limit.value
-    )
+    seen = material.seen
+    reliability = trust_figures(material.classifier, seen.pooled, material.logits, seen.labels, level=limit.value)
     low, high = reliability["coverage_interval"]
     by = "from held-out pictures" if reliability["by"] == "held-out pictures" else "from its own probabilities"
     sentence = (
@@ -104,7 +103,7 @@ def coverage(material: Material, limit: Limit) -> Figure:
         f"promised "
         f"{by} is {100 * limit.value:.0f} %. A prediction names {reliability['set_size']:.2f} classes on average."
     )
-    return Figure(reliability["coverage"], (low, high), len(material.labels), sentence)
+    return Figure(reliability["coverage"], (low, high), len(material.seen), sentence)
 
 
 @check(
@@ -148,8 +147,8 @@ def group_gap(material: Material, limit: Limit) -> Figure:
     """
     if not material.grouped:
         return missing("No groups are known. Name their column with --group.")
-    names = [s.group for s in material.items]
-    if empty := [s.image for s in material.items if s.group is None]:
+    names = [s.group for s in material.seen.items]
+    if empty := [s.image for s in material.seen.items if s.group is None]:
         raise DataError(
             f"Every picture must have a group, and {len(empty)} of {len(names)} have none: {some(empty, 3)}. Fill the "
             "column, or leave these pictures out."
@@ -199,7 +198,7 @@ def copies(material: Material, limit: Limit) -> Figure:
     counts = material.copies
     if counts is None:
         return missing("The classifier does not know its training pictures. Give them with --against.")
-    same, near, n = counts["n_same_bytes"], counts["n_near"], len(material.files)
+    same, near, n = counts["n_same_bytes"], counts["n_near"], len(material.seen)
     left = counts["accuracy_without"]
     rest = ""
     if same + near and left is not None:
@@ -249,11 +248,11 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     if classifier.words is None:
         return missing("The classifier has no descriptions. Give some with --descriptions FILE.")
     described = Descriptions(texts_of(classifier.words))
-    joint = Projected(classifier.encoder.text)(material.pooled)
+    joint = Projected(classifier.encoder.text)(material.seen.pooled)
 
     def right(one: Classifier) -> Float[Tensor, " n"]:
         assert one.words is not None
-        return ((joint @ one.words.measured.class_weight().T).argmax(1) == material.labels).float()
+        return ((joint @ one.words.measured.class_weight().T).argmax(1) == material.seen.labels).float()
 
     noise = [random_words(described, material.seed + i) for i in range(N_NOISE)]
     by_noise = torch.stack([right(with_texts(classifier, texts, material.store)) for texts in noise]).mean(0)
@@ -290,7 +289,7 @@ def agreement(material: Material, limit: Limit) -> Figure:
 def background(material: Material, limit: Limit) -> Figure:
     if material.masks is None:
         return missing("The positions of the objects are unknown. Give --masks or --object.")
-    study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
+    study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.seen.items))
     try:
         found = study.run(material.classifier, samples, material.masks, progress=material.progress)
     except DataError as error:
@@ -401,7 +400,7 @@ def drift_p(material: Material, limit: Limit) -> Figure:
     if isinstance(drift, Figure):
         return drift
     said = f"The p value is {drift.p:.3g} (energy distance {drift.energy:.4f})."
-    return Figure(drift.p, None, len(material.items), said)
+    return Figure(drift.p, None, len(material.seen), said)
 
 
 @check(
@@ -414,7 +413,7 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
     found = material.drift
     if isinstance(found, Figure):
         return found
-    first = material.items[int(found.near.argmin())].image
+    first = material.seen.items[int(found.near.argmin())].image
     n = f"{int(found.far.sum())} of {len(found.far)}"
     return share(
         found.far,
@@ -430,5 +429,5 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.0),
 )
 def unreadable(material: Material, limit: Limit) -> Figure:
-    n, failed = len(material.items) + material.n_unreadable, material.n_unreadable
+    n, failed = len(material.seen) + material.n_unreadable, material.n_unreadable
     return Figure(failed / n, None, n, f"{failed} of {n} pictures cannot be read.")

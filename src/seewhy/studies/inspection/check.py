@@ -227,8 +227,8 @@ class Check:
             told = {f.image for f in findings if f.kind == "contradiction"}
             findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
             findings += _of_strangers(part, scores, self.seed)
-        read = partial(pixels_of, transform=encoder.transform)
-        return Checked(self._told(encoder, samples, n, scores, in_order(findings), progress), read=read)
+        data = self._told(encoder, samples, n, scores, in_order(findings), progress)
+        return Checked(data, partial(pixels_of, transform=encoder.transform))
 
     def _told(
         self, encoder: Encoder, samples: Samples, n: int, scores: HeldOutScores | None, findings: Sequence[Finding],
