@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ..bounds import Bound, Checked
 from ..encoders.base import Encoder, can_grow, larger
@@ -238,14 +239,7 @@ class Windows:
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
     """Return the matrix that resizes ``n`` values to ``m``, like ``interpolate(align_corners=False)``."""
-    place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
-    below = place.floor().long()
-    share = place - below
-    matrix = torch.zeros(m, n, dtype=torch.float64)
-    rows = torch.arange(m)
-    matrix[rows, below] += 1 - share
-    matrix[rows, (below + 1).clamp(max=n - 1)] += share
-    return matrix.float()
+    return interpolate(torch.eye(n, dtype=torch.float64)[None], size=m, mode="linear")[0].T.float()
 
 
 def best_classes(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -46,7 +46,7 @@ Form = Literal["image", "towers"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures with their texts."""
+    """Pictures with their texts; ``pairs`` has indices into ``views`` and ``vectors``."""
 
     views: Any
     vectors: Float[Tensor, "m d"]
@@ -226,20 +226,6 @@ class GISTNetwork(Network):
         return cls(base, TunedTowers.restored(base, {"form": form}, tensors))
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """Training data of :meth:`GIST.learn`; ``pairs`` has indices into ``chosen`` and ``texts``."""
-
-    fitting: Fitting
-    pictures: EncodedSet
-    chosen: list[int]
-    texts: tuple[str, ...]
-    vectors: Float[Tensor, "m d"]
-    joint: list[Float[Tensor, "v d"]]
-    pairs: Int[Tensor, "n 2"]
-    checkpoint: tuple[Path, str] | None
-
-
 Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 """The network, its encoder, the pictures encoded with it, and metrics of the tuning."""
 
@@ -321,10 +307,9 @@ class GIST(NetworkRecipe):
         vectors = encode_texts(encoder, list(places), fitting.store)
         with torch.no_grad():
             joint = [encoder.text.project(pictures.encoded[i].pooled) for i in chosen]
-        rows = torch.tensor(pairs)
-        lesson = Lesson(fitting, pictures, chosen, tuple(places), vectors, joint, rows, fitting.sealed(seal))
-        tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
-        network, now, pictures, figures = tuned
+        known = Pairs(joint, vectors, torch.tensor(pairs), pictures.labels[chosen], tuple(places))
+        method = self._tune_layers if self.train == "layers" else self._tune_towers
+        network, now, pictures, figures = method(fitting, pictures, known, fitting.sealed(seal))
         probe = Linear(n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, seed=self.seed)
         # Without folds: the network was tuned on all but those held out.
         found = probe.learn_seen(now, replace(pictures, folds=None))
@@ -353,40 +338,41 @@ class GIST(NetworkRecipe):
         matcher = Matcher(fitting.encoder, fitting.descriptions, Match(self.top), fitting.store)
         return [matcher.match(pictures.items[i], pictures.encoded[i]) for i in chosen]
 
-    def _tune_layers(self, lesson: Lesson) -> Tuned:
-        on, pictures, turns = lesson.fitting.encoder, lesson.pictures, Turns(lesson.vectors.shape[1])
-        pairs = Pairs(lesson.joint, lesson.vectors, lesson.pairs, pictures.labels[lesson.chosen])
+    def _tune_layers(
+        self, fitting: Fitting, pictures: EncodedSet, pairs: Pairs, checkpoint: tuple[Path, str] | None
+    ) -> Tuned:
+        on, turns = fitting.encoder, Turns(pairs.vectors.shape[1])
         before, how = measure(turns, pairs), self._training(64, 3e-4, "one_cycle")
         objective = Objective(on.text.logit_scale, self.same_class)
-        done = tune(turns, pairs, objective, how, lesson.checkpoint, lesson.fitting.progress)
+        done = tune(turns, pairs, objective, how, checkpoint, fitting.progress)
         figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": done.loss}
         with torch.no_grad():
             encoded = [replace(s, pooled=turns.image(on.text.project(s.pooled))) for s in pictures.encoded]
         network = GISTNetwork(on, turns)
         return network, network.encoder(), replace(pictures, encoded=encoded), figures
 
-    def _tune_towers(self, lesson: Lesson, train: Form) -> Tuned:
+    def _tune_towers(
+        self, fitting: Fitting, pictures: EncodedSet, pairs: Pairs, checkpoint: tuple[Path, str] | None
+    ) -> Tuned:
         """Train copies of the encoders, then encode all pictures again."""
-        base, pictures, chosen = lesson.fitting.encoder, lesson.pictures, lesson.chosen
-        store, progress = lesson.fitting.store, lesson.fitting.progress
-        tower, towers = trainable(base), TunedTowers.before(base, train)
-        first = first_texts(lesson.pairs)
-        before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
-        sources = [pictures.items[chosen[place]].source for place in lesson.pairs[:, 0].tolist()]
-        read = TrainingPictures(base, sources, None, progress)
-        pairs = Pairs(read, lesson.vectors, lesson.pairs, pictures.labels[chosen], lesson.texts)
+        base, chosen, store, progress = fitting.encoder, pictures.trained, fitting.store, fitting.progress
+        tower, towers = trainable(base), TunedTowers.before(base, cast(Form, self.train))
+        first = first_texts(pairs.pairs)
+        before = round(recall(torch.cat(pairs.views), pairs.vectors[first]), 4)
+        sources = [pictures.items[chosen[place]].source for place in pairs.pairs[:, 0].tolist()]
+        read = replace(pairs, views=TrainingPictures(base, sources, None, progress))
         how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(
             f"training {n:,} weights needs {16 * n / 1e9:.1f} GB, plus the memory of one batch in the encoder"
         )
-        done = tune_towers(towers, tower, pairs, objective, how, lesson.checkpoint, progress)
+        done = tune_towers(towers, tower, read, objective, how, checkpoint, progress)
         network = GISTNetwork(base, towers)
         now = network.encoder()
         again = self._look_again(now, pictures, store, progress)
         places = [place for place, i in enumerate(chosen) if i in again]
         image = torch.stack([again[chosen[place]].pooled[0] for place in places])
-        after = round(recall(image, encode_texts(now, list(lesson.texts), store)[first[places]]), 4)
+        after = round(recall(image, encode_texts(now, list(pairs.texts), store)[first[places]]), 4)
         figures = {"recall_before": before, "recall": after, "loss": done.loss}
         readable = replace(pictures.subset(list(again)), encoded=list(again.values()))
         return network, now, readable, figures
