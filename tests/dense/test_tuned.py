@@ -93,7 +93,8 @@ def test_what_pools_by_attention_learns_too(data: Path) -> None:
         task, crops, _ = task_of(encoder, data, train="all", attended=attended)
         batch = crops.data().batch(0, 3, 0)
         task.loss(task.features(batch), batch)["scores"].backward()
-        learnt = {name for name, p in task.image.pool.named_parameters() if p.grad is not None and p.grad.any()}
+        slopes = {name: p.grad for name, p in task.image.pool.named_parameters() if p.grad is not None}
+        learnt = {name for name, slope in slopes.items() if slope.abs().max() > 1e-5}  # others are rounding
         assert {"v_proj.weight", "c_proj.weight"} <= learnt
         assert ("q_proj.weight" in learnt) == ("positional_embedding" in learnt) == attended
 
