@@ -114,11 +114,11 @@ class ClassifierChoice:
     labels: str | None
     encoder: str
     engine: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of the columns of ``validation``."""
     descriptions: Path | None = None
     follow_up: Path | None = None
     validation: Path | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Names of the columns of ``validation``."""
 
     def classifier(self, store: FeatureStore | None = None, progress: Progress | None = None) -> Classifier:
         progress = progress or Progress()

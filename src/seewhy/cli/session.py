@@ -185,19 +185,11 @@ class Session:
 
             return load(model, engine=self.engine, encoder=self.own_encoder)
 
-    def choice(
-        self,
-        model: str | None = None,
-        labels: str | None = None,
-        descriptions: Path | None = None,
-        follow_up: Path | None = None,
-        validation: Path | None = None,
-    ) -> ClassifierChoice:
+    def choice(self, model: str | None = None, labels: str | None = None, *others: Any) -> ClassifierChoice:
+        """Return the choice of a classifier; ``others`` are its descriptions, follow-up and validation."""
         from .options import ClassifierChoice
 
-        return ClassifierChoice(
-            model, labels, self.encoder_name, self.engine, descriptions, follow_up, validation, self.picture_columns
-        )
+        return ClassifierChoice(model, labels, self.encoder_name, self.engine, self.picture_columns, *others)
 
     def classifier(self, *chosen: Any) -> Classifier:
         """Open the classifier that the options of :meth:`choice` select."""
