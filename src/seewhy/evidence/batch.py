@@ -128,30 +128,25 @@ class CardFolder:
         self._notes.close()
 
 
+@dataclass(eq=False)
 class Batch:
     """A run that writes the explanations of pictures into a folder with an index, or of one picture into one file.
 
     Existing cards of an earlier run are reused. Other files are not overwritten.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        options: ExplainOptions,
-        output: Path | None,
-        *,
-        png: bool = False,
-        store: FeatureStore | None = None,
-        force: bool = False,
-    ) -> None:
-        self.classifier = classifier
-        self.options = options.opened(classifier)
-        self.output = output
-        self.endings = tuple(FORMS) if png else (".html",)
-        self.store = store
-        self.force = force
-        self.single = output is not None and check_output(output, force=force)
-        self.index = None if output is None or self.single else output / INDEX
+    classifier: Classifier
+    options: ExplainOptions
+    output: Path | None
+    png: bool = False
+    store: FeatureStore | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        self.options = self.options.opened(self.classifier)
+        self.endings = tuple(FORMS) if self.png else (".html",)
+        self.single = self.output is not None and check_output(self.output, force=self.force)
+        self.index = None if self.output is None or self.single else self.output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         """Explain pictures in order and write each card at once; the index is written at the end."""
