@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -37,27 +38,20 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = to = CollectorRegistry()
         ProcessCollector(registry=to)
-        self.requests = Counter("seewhy_requests", "Requests answered.", ("path", "method", "status"), registry=to)
-        self.seconds = Histogram(
-            "seewhy_request_seconds",
-            "Seconds from the request's head to its answer.",
-            ("path",),
-            buckets=SECONDS,
-            registry=to,
-        )
-        self.pictures = Counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"), registry=to)
-        together = "Pictures per batch."
-        self.batch = Histogram("seewhy_batch_pictures", together, ("model",), buckets=SIZES, registry=to)
+        counter, gauge = partial(Counter, registry=to), partial(Gauge, registry=to)
+        histogram = partial(Histogram, registry=to)
+        self.requests = counter("seewhy_requests", "Requests answered.", ("path", "method", "status"))
+        until = "Seconds from the request's head to its answer."
+        self.seconds = histogram("seewhy_request_seconds", until, ("path",), buckets=SECONDS)
+        self.pictures = counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"))
+        self.batch = histogram("seewhy_batch_pictures", "Pictures per batch.", ("model",), buckets=SIZES)
         engine = "Seconds that the engine took for a batch."
-        self.batch_seconds = Histogram("seewhy_batch_seconds", engine, ("model",), buckets=SECONDS, registry=to)
-        self.reloads = Counter("seewhy_reloads", "Models reloaded, by outcome.", ("model", "outcome"), registry=to)
-        self.running = Gauge("seewhy_running", "Requests in progress.", registry=to)
-        unwritten = "Lines of the access log that were dropped."
-        self.lines_dropped = Counter("seewhy_log_lines_dropped", unwritten, registry=to)
-        self.waiting = Gauge("seewhy_waiting", "Waiting pictures and jobs, by model.", ("model",), registry=to)
-        self.stale = Gauge(
-            "seewhy_stale", "1 if the newest saved model could not be loaded, by model.", ("model",), registry=to
-        )
+        self.batch_seconds = histogram("seewhy_batch_seconds", engine, ("model",), buckets=SECONDS)
+        self.reloads = counter("seewhy_reloads", "Models reloaded, by outcome.", ("model", "outcome"))
+        self.running = gauge("seewhy_running", "Requests in progress.")
+        self.lines_dropped = counter("seewhy_log_lines_dropped", "Lines of the access log that were dropped.")
+        self.waiting = gauge("seewhy_waiting", "Waiting pictures and jobs, by model.", ("model",))
+        self.stale = gauge("seewhy_stale", "1 if the newest saved model could not be loaded, by model.", ("model",))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
