@@ -163,7 +163,7 @@ def environment() -> Environment:
         "place": place,
         "anchor": lambda title: "-".join(re.findall(r"\w+", title.lower())),
     }
-    environment.globals |= {"levels": LEVELS, "level_text": level_text, "style": Markup(coloured(_source("card.css")))}
+    environment.globals |= {"levels": LEVELS, "level_text": level_text, "style": Markup(coloured(source("card.css")))}
     return environment
 
 
@@ -216,13 +216,18 @@ def render_document(document: Document) -> str:
 
 
 @cache
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Return the text of a style sheet or script."""
     return (PackageLoader("seewhy.report", "templates").get_source(Environment(autoescape=True), name)[0]).strip()
 
 
+def allowing(script: str) -> str:
+    """Return the part of a content security policy that allows this script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode('utf-8')).digest()).decode('ascii')}'"
+
+
 def render(template: str, script: str | None, **context: Any) -> str:
-    source = _source(script) if script else ""
-    digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
-    allowed = f"'sha256-{digest}'" if script else "'none'"
+    code = source(script) if script else ""
+    allowed = allowing(code) if script else "'none'"
     page = environment().get_template(template)
-    return page.render(script=Markup(source), script_source=Markup(allowed), **context)
+    return page.render(script=Markup(code), script_source=Markup(allowed), **context)

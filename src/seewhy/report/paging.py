@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 from abc import ABC, abstractmethod
@@ -22,24 +20,6 @@ if TYPE_CHECKING:
 ENDINGS = (".html", ".json")
 NOTEBOOK_HEIGHT = 820
 """Height of the frame in pixels, in a notebook without scripts."""
-
-_TELL = (
-    "{const tell=()=>parent.postMessage({seewhyHeight:"
-    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*'),"
-    "dark=[...document.styleSheets].flatMap(s=>[...s.cssRules]).map(r=>r.media)"
-    ".filter(m=>m&&m.mediaText.includes('color-scheme: dark'));"
-    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',e=>{"
-    "if(e.data&&'seewhyDark'in e.data){for(const m of dark)m.mediaText=e.data.seewhyDark?'all':'not all';"
-    "document.documentElement.style.colorScheme=e.data.seewhyDark?'dark':'light'}tell()})}"
-)
-"""Script inside the frame: reports the height of the page, and applies the theme of the notebook."""
-_HEAR = (
-    "const f=this,say=()=>{let n=f,c;while(n&&!c){c=getComputedStyle(n).backgroundColor.match(/[.\\d]+/g);"
-    "c=c&&c[3]!=='0'?c:0;n=n.parentElement}f.contentWindow&&f.contentWindow.postMessage("
-    "c?{seewhyDark:c[0]*.3+c[1]*.6+c[2]*.1<128}:'','*')};"
-    "window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
-    "f.style.height=e.data.seewhyHeight+'px'});new MutationObserver(say).observe(document.body,{attributes:true});say()"
-)
 
 
 @dataclass(frozen=True)
@@ -94,13 +74,15 @@ def frame_of(rows: Any, **how: Any) -> DataFrame:
 
 def framed(page: str, title: str) -> str:
     """Return a page in a sandboxed frame for notebooks."""
-    digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
-    allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
-    allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)
+    from .page import allowing, source
+
+    script, hear = source("frame.js"), html.escape(source("notebook.js"), quote=True)
+    allowed = page.replace("script-src 'none'", "script-src", 1)
+    allowed = allowed.replace("script-src", f"script-src {allowing(script)}", 1)
     body, end, rest = allowed.rpartition("</body>")
-    inner = html.escape(f"{body}<script>{_TELL}</script>{end}{rest}", quote=True)
+    inner = html.escape(f"{body}<script>{script}</script>{end}{rest}", quote=True)
     return (
-        f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" srcdoc="{inner}" onload="{_HEAR}" '
+        f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" srcdoc="{inner}" onload="{hear}" '
         f'style="width:100%;height:{NOTEBOOK_HEIGHT}px;border:0;border-radius:12px;resize:vertical"></iframe>'
     )
 
