@@ -15,7 +15,7 @@ from seewhy.heads.head import Target
 from seewhy.metrics.base import upsampled
 from seewhy.metrics.localisation import positive_share
 from seewhy.metrics.randomised import forget, layers, twin
-from seewhy.studies.background_verdict import moved
+from seewhy.studies.background import moved
 from seewhy.studies.bootstrap import paired_means
 
 

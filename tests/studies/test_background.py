@@ -29,21 +29,17 @@ from seewhy.pictures.images import Picture, read_views
 from seewhy.pictures.object_masks import BoxMasks, MaskFiles, in_view
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
-from seewhy.studies.background import BackgroundStudy, Findings
+from seewhy.studies.background import BackgroundStudy, Findings, alone, filled, lenders, pasted
 from seewhy.studies.background_verdict import (
     ALL,
     ALONE,
     LEAST,
     Answers,
-    alone,
     error_of,
-    filled,
     judged,
-    lenders,
     mask_check,
     one_sided,
     overall,
-    pasted,
 )
 
 STUDY = BackgroundStudy(n_draws=200)

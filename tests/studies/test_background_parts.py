@@ -19,20 +19,8 @@ from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.pictures.images import read_views
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.progress import Progress
-from seewhy.studies.background import BackgroundStudy, Findings, Scenes
-from seewhy.studies.background_verdict import (
-    ALL,
-    ALONE,
-    Answers,
-    alone,
-    error_of,
-    filled,
-    judged,
-    lenders,
-    mask_check,
-    moved,
-    one_sided,
-)
+from seewhy.studies.background import BackgroundStudy, Findings, Scenes, alone, filled, lenders, moved
+from seewhy.studies.background_verdict import ALL, ALONE, Answers, error_of, judged, mask_check, one_sided
 from seewhy.studies.bootstrap import Error
 
 FEW = BackgroundStudy(n_draws=20)

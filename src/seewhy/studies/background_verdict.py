@@ -1,4 +1,4 @@
-"""Versions of a picture with other backgrounds, the model's results on them, and the verdict."""
+"""The results of a model on pictures with other backgrounds, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, ImageFilter
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
 
 from ..evaluation.figures import N_FEWEST
 from ..report.blocks import (
@@ -35,78 +33,8 @@ from .pages import between, parted
 Pixels = UInt8[np.ndarray, "h w 3"]
 Example = tuple[str, str, list[tuple[str, Pixels, str, float]]]
 """A picture of the page and its class, and for each version its name, pixels, prediction and score."""
-MOST_SHIFTS = 64
-"""Number of shifts tried to find a place as large as the object."""
-BLUR = 20
-"""Side of the picture divided by σ of the blur."""
 ALONE = ("original", "blurred", "background alone", "object alone", "object filled", "elsewhere filled")
 """Versions that need no other picture."""
-
-
-def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
-    """Fill a hole smoothly from its surroundings, by a pyramid of local means."""
-    known = (~hole).float()[None, None]
-    values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * known
-    smooth = _spread(values, known)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-    return np.where(hole.numpy()[..., None], smooth, pixels)
-
-
-def _spread(sums: Float[Tensor, "1 c h w"], known: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 c h w"]:
-    """Return the local means where pixels are known, else those of the next coarser level."""
-    means = sums / known.clamp(min=1e-6)
-    h, w = known.shape[2:]
-    if bool((known > 0).all()) or min(h, w) < 2:
-        return means
-    coarse = _spread(avg_pool2d(sums, 2, ceil_mode=True), avg_pool2d(known, 2, ceil_mode=True))
-    return torch.where(known > 0, means, interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False))
-
-
-def pasted(pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels) -> Pixels:
-    return np.where(mask.numpy()[..., None], pixels, ground)
-
-
-def alone(
-    pixels: Pixels, mask: Bool[Tensor, "h w"], ground: Pixels, grey: UInt8[np.ndarray, " 3"], seed: int
-) -> list[Pixels]:
-    side = max(pixels.shape[:2])
-    blurred = np.asarray(Image.fromarray(ground).filter(ImageFilter.GaussianBlur(side / BLUR)))
-    here, there = moved(mask, seed)
-    pieces = [filled(pixels, part) if bool(part.any()) else pixels for part in (here, there)]
-    on_grey = pasted(pixels, mask, np.broadcast_to(grey, pixels.shape))
-    return [pixels, pasted(pixels, mask, blurred), ground, on_grey, *pieces]
-
-
-def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """Return two non-overlapping parts of equal shape: one on the object, and one elsewhere."""
-    h, w = mask.shape
-    drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
-    best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
-    for flat in drawn.tolist():
-        by = divmod(flat, w)
-        there = mask.roll(by, (0, 1))
-        if (shared := int((there & mask).sum())) < least:
-            best, least, shift = there, shared, by
-        if shared == 0:
-            break
-    there = best & ~mask
-    return there.roll((-shift[0], -shift[1]), (0, 1)), there
-
-
-def lenders(labels: Int[Tensor, " n"], n_rounds: int, seed: int) -> Int[Tensor, "n r"]:
-    """Draw the pictures that provide the backgrounds: a column per round of the same class, then of other classes.
-
-    An index is −1 if no picture is left.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    lent = torch.full((len(labels), 2 * n_rounds), -1)
-    for k in labels.unique().tolist():
-        own, rest = (labels == k).nonzero()[:, 0], (labels != k).nonzero()[:, 0]
-        own = own[torch.randperm(len(own), generator=generator)]
-        for r in range(min(n_rounds, len(own) - 1)):
-            drawn = rest[torch.randperm(len(rest), generator=generator)]
-            lent[own, r] = own.roll(-(r + 1))
-            lent[own, n_rounds + r] = drawn[torch.arange(len(own)) % len(drawn)]
-    return lent
 
 
 LEAST = 0.05
