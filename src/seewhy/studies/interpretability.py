@@ -23,19 +23,9 @@ from ..progress import Progress, shown
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import CONTROL, LIBRARIES, HeadTraining, Looked, Parts, measure, standardised
-from .interpretability_findings import (
-    CAVEAT,
-    EncoderRow,
-    LibraryRow,
-    answer,
-    correlations,
-    encoder_rows,
-    interpretability_page,
-    library_rows,
-)
+from .interpretability_findings import EncoderRow, LibraryRow, findings, interpretability_page
 from .study import Findings, Row, StudyRecords, beside, bits, from_bits, inputs_digest, records_in
 
-__all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2
 """Share of all pictures in the test set, and share of the others in the selection set."""
 NEIGHBOURS = 10
@@ -133,7 +123,10 @@ class InterpretabilityStudy:
                 rows.append(self._encoder_row(name, looked, said, records, progress))
         if not any(row.libraries for row in rows):
             raise DataError(f"Nothing was measured. {progress.notes[-1]}")
-        return Findings(self._findings(rows, encoded, parts, progress), interpretability_page)
+        how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
+        settings = {**vars(self), "libraries": list(self.libraries), "training": vars(self.training)}
+        data = {**findings(rows, encoded, parts, **how), "settings": settings, **beside(progress)}
+        return Findings(data, interpretability_page)
 
     def _encoder_row(
         self, name: str, looked: Looked, said: str, records: StudyRecords, progress: Progress
@@ -176,24 +169,6 @@ class InterpretabilityStudy:
             "right": [bits(column) for column in right.T], "kept": kept, "used": used,
             "n_concepts": concepts.scores.shape[1], "words_of": concepts.words_of, "notes": list(concepts.notes),
         }  # fmt: skip
-
-    def _findings(
-        self, found: Sequence[EncoderRow], encoded: EncodedSet, parts: Parts, progress: Progress
-    ) -> dict[str, Any]:
-        n_classes = len(set(encoded.labels.tolist()))
-        # For two classes, twice chance is an accuracy of 1.
-        floor = min(2 / n_classes, (1 + 1 / n_classes) / 2)
-        how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
-        encoders, rows = encoder_rows(found, floor, **how), library_rows(found, **how)
-        data: dict[str, Any] = {
-            "study": "interpretability", "n": int(parts.test.sum()), "n_train": int(parts.train.sum()),
-            "n_selection": int(parts.selection.sum()), "n_classes": n_classes, "chance": round(1 / n_classes, 4),
-            "floor": round(floor, 4), "sparsities": list(SPARSITIES), "encoders": encoders, "rows": rows,
-            "correlations": correlations(encoders, rows, **how),
-            "settings": {**vars(self), "libraries": list(self.libraries), "training": vars(self.training)},
-            **beside(progress),
-        }  # fmt: skip
-        return {"sentence": answer(data), **data}
 
 
 def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..classifiers.encoded_set import EncodedSet
 from ..heads.sparse_concepts import SPARSITIES
 from ..report.blocks import Block, Chart, Curve, Document, Facts, Note, Section, Table, closing, points
 from ..report.charts import colour_of
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
-from .concepts import CONTROL, iis
+from .concepts import CONTROL, Parts, iis
 from .pages import between, of_difference, parted
 from .study import Row, from_bits
 
@@ -65,6 +66,21 @@ class EncoderRow:
     right: Float[Tensor, " t"]
     neighbours: float
     libraries: dict[str, LibraryRow]
+
+
+def findings(found: Sequence[EncoderRow], encoded: EncodedSet, parts: Parts, **how: Any) -> dict[str, Any]:
+    """Return the scores, their correlations with accuracy, and the answer."""
+    n_classes = len(set(encoded.labels.tolist()))
+    # For two classes, twice chance is an accuracy of 1.
+    floor = min(2 / n_classes, (1 + 1 / n_classes) / 2)
+    encoders, rows = encoder_rows(found, floor, **how), library_rows(found, **how)
+    data: dict[str, Any] = {
+        "study": "interpretability", "n": int(parts.test.sum()), "n_train": int(parts.train.sum()),
+        "n_selection": int(parts.selection.sum()), "n_classes": n_classes, "chance": round(1 / n_classes, 4),
+        "floor": round(floor, 4), "sparsities": list(SPARSITIES), "encoders": encoders, "rows": rows,
+        "correlations": correlations(encoders, rows, **how),
+    }  # fmt: skip
+    return {"sentence": answer(data), **data}
 
 
 def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[dict[str, Any]]:
