@@ -22,9 +22,9 @@ from seewhy.learning.way import AGREES, AGREES_AS_NEW
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.report.page import render_document
-from seewhy.studies.adaptation_page import adaptation_page
 from seewhy.studies.adapting import run_report
 from seewhy.studies.forgetting import BESIDE_FIT, AdaptingData, adapt_names
+from seewhy.studies.pages import adaptation_page
 from seewhy.studies.scaling import answered
 from tiny import noise, picture, tiny_cnn
 from tiny_words import opened

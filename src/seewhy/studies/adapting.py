@@ -32,8 +32,8 @@ from ..pictures.samples import Sample, Samples, split
 from ..printable import csv_row
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from .adaptation_page import adaptation_page, pretraining_page
 from .bootstrap import accuracy_sums, measure_row, told_rows
+from .pages import adaptation_page, pretraining_page
 from .study import Findings, Row, beside
 
 N_EXAMPLES = 12

@@ -40,8 +40,7 @@ from ..pictures.sources import Many
 from ..progress import Progress, shown
 from ..storage.output import temporary_folder
 from ..types import Failure
-from . import pages
-from .faithfulness_findings import findings
+from .faithfulness_findings import faithfulness_page, findings
 from .study import Findings, StudyRecords, beside, records_in
 
 DEFAULT_METRICS = (
@@ -197,7 +196,7 @@ class FaithfulnessStudy:
         data = findings(rows, self.metrics, methods, others, **how)
         told = beside(progress)
         data |= {"model": classifier.provenance(), **told, "notes": [*told["notes"], *runner.notes()]}
-        return Findings(data, pages.faithfulness)
+        return Findings(data, faithfulness_page)
 
 
 class _Runner:

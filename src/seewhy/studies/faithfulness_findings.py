@@ -1,4 +1,4 @@
-"""Tables, ranking and summary of a faithfulness study."""
+"""Tables, ranking, summary and page of a faithfulness study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import torch
 from ..clusters import grouped
 from ..evaluation.figures import N_FEWEST
 from ..metrics import Metric
+from ..report.blocks import Block, Cell, Colour, Document, Facts, Fold, Note, Section, Table, closing
+from ..report.page import method_name
 from .bootstrap import Paired, paired
+from .pages import between, parted
 from .study import Row
 
 RANDOM = "random"
@@ -212,3 +215,113 @@ def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) 
         f"{', '.join(distinct[: -N_NAMED - 1 : -1])} lose most. Better than a random map on all of these metrics: "
         f"{', '.join(every) or 'none'}. Better on none of them: {', '.join(never) or 'none'}"
     )
+
+
+FAMILIES = {
+    "faithfulness": "Do the pixels that the map marks matter for the prediction?",
+    "localisation": "Does the map fall on the object?",
+    "randomisation": "Does the map depend on what the model learned?",
+    "robustness": "Does the map stay the same under small changes of the picture?",
+    "complexity": "Is the map compact?",
+}
+"""The question of each family of metrics, in the order of the page."""
+
+
+def faithfulness_page(study: dict[str, Any]) -> Document:
+    level, order = study["settings"]["level"], list(FAMILIES)
+    tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
+    standing = {line["method"]: line for line in study["ranking"]}
+    names = [*standing, *study["controls"]]
+    won = {name: f"{one['won']} · {one['lost']}" for name, one in standing.items()}
+    rows = [[method_name(n), won.get(n, "control"), *(_overview(n, table) for table in tables)] for n in names]
+    columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
+    blocks: list[Block] = [
+        Note(
+            "Methods are ordered by real differences won minus lost, against other methods on metrics of "
+            "faithfulness. Controls, which ignore the class, are below. Green: better than the random map. Red: worse. "
+            "Bold: the best method. A small number is the number of pictures, if the method was measured on fewer "
+            "pictures than others."
+        ),
+        Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
+        *(Note(f"On this model, {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
+    ]
+    sections = [Section("Every method on every metric", blocks)]
+    for family, question in FAMILIES.items():
+        own = [_metric(table, study) for table in tables if table["family"] == family]
+        sections += [Section(question, own)] if own else []
+    if study["fills"]:
+        told = Note(
+            "Kendall's τ compares the orders of the methods by deletion with two fills: 1 for the same order, 0 for "
+            "unrelated orders, −1 for the reverse order. If τ is low, do not rely on a single order."
+        )
+        fills = Table(("fills", "τ"), list(study["fills"].items()))
+        sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
+    first, rest = parted(study["sentence"])
+    real = (
+        f"A difference is real if its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, this holds "
+        f"for 1 in {1 / (1 - level):.0f} comparisons of equal methods."
+    )
+    end = closing(study, "Left out")
+    above = "Study of faithfulness, for the predicted class of each picture"
+    return Document("Which explanations can you believe?", first, [*sections, *end], above, (rest, real))
+
+
+def _plain(table: Mapping[str, Any]) -> str:
+    return str(table["metric"]).replace("_", " ")
+
+
+def _overview(name: str, table: Mapping[str, Any]) -> Any:
+    row = next((r for r in table["rows"] if r["method"] == name), None)
+    if row is None:
+        return None
+    # Values on different pictures cannot be compared.
+    values = [r["value"] for r in table["rows"] if not r["control"] and r["n"] == table["n"]]
+    best = (max if table["higher_is_better"] else min)(values, default=None)
+    judged = next((d for d in table["differences"] if d["a"] == name and d["b"] == "random"), None)
+    colour: Colour = "" if judged is None or not judged["real"] else "good" if judged["better"] == name else "bad"
+    whole = row["n"] == table["n"]
+    low, high = row["interval"]
+    title = f"{name}, {table['metric']}: {row['value']:.4g}, from {low:.4g} to {high:.4g}, on {row['n']} pictures"
+    is_best = not row["control"] and whole and row["value"] == best
+    return Cell(short(row["value"]), () if whole else (str(row["n"]),), colour, strong=is_best, title=title)
+
+
+def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
+    sign = -1 if table["higher_is_better"] else 1
+    rows = sorted(table["rows"], key=lambda r: (r["control"], r["n"] < table["n"], sign * r["value"]))
+    against = {d["a"]: d for d in table["differences"] if d["b"] == "random"}
+    lines = []
+    for row in rows:
+        name, d = row["method"], against.get(row["method"])
+        verdict = (
+            "" if d is None else "no real difference" if not d["real"] else "better" if d["better"] == name else "worse"
+        )
+        mean = f", mean map {row['mean_map']:.2f}" if "mean_map" in row else ""
+        few = f" on {row['n']}" if row["n"] != table["n"] else ""
+        span = f"{short(row['interval'][0])} to {short(row['interval'][1])}"
+        lines.append((f"{method_name(name)}{few}", f"{short(row['value'])}{mean}", span, verdict))
+    differences = [
+        (
+            f"{method_name(d['a'])} − {method_name(d['b'])}", f"{d['difference']:+.3g}", between(d["interval"], "+.3g"),
+            d["n"], method_name(d["better"]) if d["real"] else "no real difference",
+        )
+        for d in table["differences"] if not d["control"]
+    ]  # fmt: skip
+    pairs = Table(("pair", "difference", "interval", "pictures", "better"), differences)
+    good = "high" if table["higher_is_better"] else "low"
+    title = f"{_plain(table)}: {good} is good, {table['n']} pictures, best {method_name(rows[0]['method'])}"
+    shown = Table(("method", "value", "interval", "than a random map"), lines, idle=[row["control"] for row in rows])
+    more = [Fold("Differences between methods", [pairs])] if differences else []
+    is_first = study["metrics"][0]["metric"] == table["metric"]
+    return Fold(title, [shown, *more, Fold("Settings", [Facts(table["settings"])])], is_first)
+
+
+def short(value: float) -> str:
+    """Format a number with three significant digits and a typographic minus sign.
+
+    >>> short(0.12345), short(-0.5), short(87.654), short(8050.0), short(0.00001)
+    ('0.123', '−0.500', '87.7', '8050', '0')
+    """
+    size = abs(value)
+    text = f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    return "0" if text in ("0.000", "-0.000") else text.replace("-", "−")

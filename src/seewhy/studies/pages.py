@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..clusters import grouped
+from ..evaluation.document import small_copies
 from ..report.blocks import (
     Block,
     Cell,
@@ -17,40 +18,25 @@ from ..report.blocks import (
     Facts,
     Fold,
     Note,
+    Picture,
+    Pictures,
     Section,
     Table,
     closing,
     pair,
     points,
 )
-from ..report.page import method_name
 from ..report.page import percent as percents
 
-FAMILIES = {
-    "faithfulness": "Do the pixels that the map marks matter for the prediction?",
-    "localisation": "Does the map fall on the object?",
-    "randomisation": "Does the map depend on what the model learned?",
-    "robustness": "Does the map stay the same under small changes of the picture?",
-    "complexity": "Is the map compact?",
-}
-"""The question of each family of metrics, in the order of the page."""
+HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
+N_POINTS = 200
+"""Largest number of points per curve."""
 
 
 def parted(text: str) -> tuple[str, str]:
     """Split a text into its headline and the rest."""
     first, _, rest = text.rstrip(".").partition(". ")
     return f"{first}.", f"{rest}." if rest else ""
-
-
-def short(value: float) -> str:
-    """Format a number with three significant digits and a typographic minus sign.
-
-    >>> short(0.12345), short(-0.5), short(87.654), short(8050.0), short(0.00001)
-    ('0.123', '−0.500', '87.7', '8050', '0')
-    """
-    size = abs(value)
-    text = f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
-    return "0" if text in ("0.000", "-0.000") else text.replace("-", "−")
 
 
 def between(interval: Sequence[float], form: str = ".3f") -> str:
@@ -61,95 +47,6 @@ def of_difference(value: float, real: bool, text: str, interval: str = "") -> Ce
     """Format a difference, coloured if it is real."""
     colour: Colour = "" if not real else "good" if value > 0 else "bad"
     return Cell(text, [interval] if interval else [], colour=colour)
-
-
-def faithfulness(study: dict[str, Any]) -> Document:
-    level, order = study["settings"]["level"], list(FAMILIES)
-    tables = sorted(study["metrics"], key=lambda t: order.index(t["family"]))
-    standing = {line["method"]: line for line in study["ranking"]}
-    names = [*standing, *study["controls"]]
-    won = {name: f"{one['won']} · {one['lost']}" for name, one in standing.items()}
-    rows = [[method_name(n), won.get(n, "control"), *(_overview(n, table) for table in tables)] for n in names]
-    columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
-    blocks: list[Block] = [
-        Note(
-            "Methods are ordered by real differences won minus lost, against other methods on metrics of "
-            "faithfulness. Controls, which ignore the class, are below. Green: better than the random map. Red: worse. "
-            "Bold: the best method. A small number is the number of pictures, if the method was measured on fewer "
-            "pictures than others."
-        ),
-        Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
-        *(Note(f"On this model, {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
-    ]
-    sections = [Section("Every method on every metric", blocks)]
-    for family, question in FAMILIES.items():
-        own = [_metric(table, study) for table in tables if table["family"] == family]
-        sections += [Section(question, own)] if own else []
-    if study["fills"]:
-        told = Note(
-            "Kendall's τ compares the orders of the methods by deletion with two fills: 1 for the same order, 0 for "
-            "unrelated orders, −1 for the reverse order. If τ is low, do not rely on a single order."
-        )
-        fills = Table(("fills", "τ"), list(study["fills"].items()))
-        sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
-    first, rest = parted(study["sentence"])
-    real = (
-        f"A difference is real if its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, this holds "
-        f"for 1 in {1 / (1 - level):.0f} comparisons of equal methods."
-    )
-    end = closing(study, "Left out")
-    above = "Study of faithfulness, for the predicted class of each picture"
-    return Document("Which explanations can you believe?", first, [*sections, *end], above, (rest, real))
-
-
-def _plain(table: Mapping[str, Any]) -> str:
-    return str(table["metric"]).replace("_", " ")
-
-
-def _overview(name: str, table: Mapping[str, Any]) -> Any:
-    row = next((r for r in table["rows"] if r["method"] == name), None)
-    if row is None:
-        return None
-    # Values on different pictures cannot be compared.
-    values = [r["value"] for r in table["rows"] if not r["control"] and r["n"] == table["n"]]
-    best = (max if table["higher_is_better"] else min)(values, default=None)
-    judged = next((d for d in table["differences"] if d["a"] == name and d["b"] == "random"), None)
-    colour: Colour = "" if judged is None or not judged["real"] else "good" if judged["better"] == name else "bad"
-    whole = row["n"] == table["n"]
-    low, high = row["interval"]
-    title = f"{name}, {table['metric']}: {row['value']:.4g}, from {low:.4g} to {high:.4g}, on {row['n']} pictures"
-    is_best = not row["control"] and whole and row["value"] == best
-    return Cell(short(row["value"]), () if whole else (str(row["n"]),), colour, strong=is_best, title=title)
-
-
-def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
-    sign = -1 if table["higher_is_better"] else 1
-    rows = sorted(table["rows"], key=lambda r: (r["control"], r["n"] < table["n"], sign * r["value"]))
-    against = {d["a"]: d for d in table["differences"] if d["b"] == "random"}
-    lines = []
-    for row in rows:
-        name, d = row["method"], against.get(row["method"])
-        verdict = (
-            "" if d is None else "no real difference" if not d["real"] else "better" if d["better"] == name else "worse"
-        )
-        mean = f", mean map {row['mean_map']:.2f}" if "mean_map" in row else ""
-        few = f" on {row['n']}" if row["n"] != table["n"] else ""
-        span = f"{short(row['interval'][0])} to {short(row['interval'][1])}"
-        lines.append((f"{method_name(name)}{few}", f"{short(row['value'])}{mean}", span, verdict))
-    differences = [
-        (
-            f"{method_name(d['a'])} − {method_name(d['b'])}", f"{d['difference']:+.3g}", between(d["interval"], "+.3g"),
-            d["n"], method_name(d["better"]) if d["real"] else "no real difference",
-        )
-        for d in table["differences"] if not d["control"]
-    ]  # fmt: skip
-    pairs = Table(("pair", "difference", "interval", "pictures", "better"), differences)
-    good = "high" if table["higher_is_better"] else "low"
-    title = f"{_plain(table)}: {good} is good, {table['n']} pictures, best {method_name(rows[0]['method'])}"
-    shown = Table(("method", "value", "interval", "than a random map"), lines, idle=[row["control"] for row in rows])
-    more = [Fold("Differences between methods", [pairs])] if differences else []
-    is_first = study["metrics"][0]["metric"] == table["metric"]
-    return Fold(title, [shown, *more, Fold("Settings", [Facts(table["settings"])])], is_first)
 
 
 def scaling(study: dict[str, Any]) -> Document:
@@ -295,3 +192,149 @@ def claims(study: dict[str, Any]) -> Document:
             "not corrected for the number of claims."
         ],
     )  # fmt: skip
+
+
+def adaptation_page(data: dict[str, Any]) -> Document:
+    run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
+    said = (
+        "Accuracy in per cent: how often the nearest value of the column is the value of the picture. By name: how "
+        "often the nearest class name is the class that the encoder's last layer predicts."
+    )
+    if finds:
+        said = (
+            "All values are in per cent. R@5: how often the correct text or picture is among the first five. By "
+            "name: zero-shot accuracy."
+        )
+        if run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False):
+            said += (
+                " The embeddings of the encoder's class names are fixed, so they cannot show what the encoder "
+                "forgets. The measure “names read as new” encodes each class name as a new name. SeeWhy uses this "
+                "measure to choose how much of the training to keep."
+            )
+    title = "What it gained and forgot" if before else "How often texts and pictures find each other"
+    blocks: list[Block] = [Section(title, [_measures(data["measures"]), Note(said)])]
+    if run is not None:
+        p = run["provenance"]
+        what = p["objective"] + (f", {p['train']}" if p["train"] != p["objective"] else "")
+        told = (
+            f"{what}, {p['n_steps']} steps of {p['batch_size']} pairs on {p['n_pictures']} pictures with "
+            f"{p['n_texts']} texts."
+        )
+        blocks.append(Section("The training", [Note(told), *_curves(run["history"]), *_kept(run)]))
+    shown = f"{'Texts' if finds else 'Values'}, drawn at random, and their nearest pictures"
+    blocks.append(Section(shown, [*_examples(data["examples"], bool(before))]))
+    counted = f"{data['n_pictures']} pictures with {data['n_texts']} texts"
+    return _document("What the training gained and forgot", _headline(data["measures"]), data, blocks, counted)
+
+
+def pretraining_page(data: dict[str, Any]) -> Document:
+    said = (
+        "Accuracy in per cent, on held-out pictures. By neighbours: a vote of the nearest training pictures. By a "
+        "linear probe: logistic regression on the encoder's features of the training pictures."
+    )
+    blocks: list[Block] = []
+    if data["measures"]:
+        blocks.append(Section("What it gained and forgot", [_measures(data["measures"]), Note(said)]))
+    p = data["run"]["provenance"]
+    n_views = p["settings"]["n_views"]
+    told = (
+        f"{p['objective']}, {p['n_steps']} steps of {p['batch_size']} pictures, {n_views or 'each'} "
+        f"view{'s' if n_views != 1 else ''} of each, on {p['n_pictures']} pictures; projection: {p['projection']}"
+        f"{', kept' if p['keep_head'] else ''}."
+    )
+    blocks.append(Section("The training", [Note(told), *_curves(data["run"]["history"])]))
+    classes = f", {len(data['classes'])} classes" if data["classes"] else ""
+    counted = f"{data['n_pictures']} pictures trained on, {data['n_held_out']} held out{classes}"
+    headline = (
+        f"Trained on {data['n_pictures']} pictures. Its accuracy was not measured, because the pictures have no "
+        "classes."
+    )
+    if data["measures"]:
+        headline = _headline(data["measures"])
+    return _document("What the training taught", headline, data, blocks, counted)
+
+
+def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequence[Block], counted: str) -> Document:
+    before = data["before"]
+    above = f"{data['encoder']['encoder']}{', beside ' + before['encoder'] if before else ''} · {counted}"
+    real = (
+        "A difference is real if its 95 % bootstrap interval over pictures excludes 0. By chance, this holds for 1 in "
+        "20 comparisons of equal encoders."
+    )
+    return Document(title, headline, [*blocks, *closing(data, "Notes")], above, (real if before else "",))
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
+    if not any("difference" in row for row in rows):
+        lines = [(row["measure"], points(row["after"]), pair(row["after_interval"]), row["n"]) for row in rows]
+        return Table(("measure", "value", "interval", "pictures"), lines)
+    told = []
+    for row in rows:
+        verdict: tuple[str, Colour] = ("gained", "good") if row["difference"] > 0 else ("forgotten", "bad")
+        verdict = verdict if row["real"] else ("no real difference", "")
+        change = Cell(points(row["difference"], True), [pair(row["difference_interval"], True)])
+        both = points(row["before"]), points(row["after"])
+        told.append((row["measure"], *both, change, Cell(verdict[0], colour=verdict[1]), row["n"]))
+    return Table(("measure", "before", "after", "difference", "real?", "pictures"), told)
+
+
+def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the main result in one sentence.
+
+    >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
+    'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
+    >>> _headline([{"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6, "real": False}])
+    'Neighbours predict 90 of 100 held-out pictures correctly; before, 60: no real difference.'
+    """
+    row = next((r for r in rows if r["measure"] == "text to picture R@5"), rows[0])
+    after, name = f"{100 * row['after']:.0f}", row["measure"]
+    said, to = f"{name}: right for {after} of 100 pictures", "for "
+    if name == "text to picture R@5":
+        said, to = f"Texts find their picture among the first five in {after} of 100 cases", "in "
+    elif name.startswith("class by "):
+        said, to = f"Neighbours predict {after} of 100 held-out pictures correctly", ""
+    if "before" not in row:
+        return f"{said}."
+    return f"{said}; before, {to}{100 * row['before']:.0f}{'' if row.get('real', True) else ': no real difference'}."
+
+
+def _kept(run: Mapping[str, Any]) -> Iterator[Block]:
+    p, first = run["provenance"], run["tried"][0]
+    right = list(first["right"]) if "right" in first else [k for k in first if k not in ("keep", "named")]
+    rows = []
+    for one in run["tried"]:
+        keep, values = one["keep"], one.get("right", one)
+        chosen = "chosen" if p["keep_chosen"] else "as you set it"
+        why = chosen if keep == p["keep"] else "before training" if keep == 0 else ""
+        numbers = (*(values[name] for name in right), one["named"])
+        rows.append((Cell(f"{keep:g}", [why] if why else []), *map(points, numbers)))
+    columns = ("kept", *(HEADINGS.get(name, name) for name in right), run["tried_named"])
+    which = "not those of the table above" if run["tried_apart"] else "those of the table above"
+    yield Table(columns, rows, title="How much to keep")
+    yield Note(f"On {p['n_chosen_on']} held-out pictures, {which}, in per cent.")
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> Iterator[Block]:
+    """Yield a chart for each term of the loss."""
+    for name in history[0] if history else ():
+        values = [step[name] for step in history]
+        size = -(-len(values) // N_POINTS)
+        parts = [values[i : i + size] for i in range(0, len(values), size)]
+        line = [(float(i * size), sum(part) / len(part)) for i, part in enumerate(parts)]
+        title = f"{name.replace('_', ' ')}: {line[0][1]:.3g} at the start, {line[-1][1]:.3g} at the end"
+        yield Chart(title, [Curve(line)], across="steps", plain_x=True, plain_y=True, small=True)
+
+
+def _examples(examples: Sequence[Mapping[str, Any]], compared: bool) -> Iterator[Block]:
+    near = [name for e in examples for when in ("before", "after") if when in e for name in e[when]["nearest"]]
+    views = small_copies(dict.fromkeys([*(e["picture"] for e in examples), *near]))
+    for e in examples:
+        yield Note(f"“{e['text']}”" + (f", {e['measure']}" if "measure" in e else ""))
+        shown = [Picture(views.get(e["picture"]), e["picture"], ("its own",), kind="known")]
+        for when in ("before", "after"):
+            if when in e:
+                caption = f"{when if compared else 'nearest'}, its own picture is number {e[when]['place']}"
+                for i, name in enumerate(e[when]["nearest"]):
+                    own = name in e.get("own", [e["picture"]])
+                    shown.append(Picture(views.get(name), name, ("" if i else caption,), kind="known" if own else ""))
+        yield Pictures(shown, "row")
