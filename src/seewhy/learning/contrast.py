@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
@@ -12,12 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from ..encoders.base import Layout
-from ..encoders.region_heads import RegionHeads
+from ..encoders.base import Encoder, Layout, Tokenised
+from ..encoders.region_heads import HeadSizes, RegionHeads
+from ..encoders.split import example_pixels
 from ..encoders.text_tokens import encode_tokens
+from ..progress import Progress
+from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, gathered, sizes_of
 from ..training.task import Task
+from .encoders.delta import halves_of
+from .encoders.towers import TunedTowers, trainable
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
+from .pooled import PooledPairs, placed
 
 DEPTHS = (1, 5, 10)
 """Values of k in recall@k."""
@@ -250,6 +257,63 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
     sides = smallest + (1 - smallest) * torch.rand(n, 2)
     corner = (1 - sides) * torch.rand(n, 2)
     return torch.cat([corner, corner + sides], 1)
+
+
+def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
+    if isinstance(objective, Regional):
+        return _regional(on, towers, objective)
+    if isinstance(objective, RandomBoxes) and towers.trunk is not None:
+        return _boxed(on, towers, objective)
+    image: nn.Module = nn.Identity()
+    if towers.trunk is not None:
+        image = nn.Sequential(*towers.image_parts()).requires_grad_(True)
+    text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
+    column = "image" if towers.trunk is None else "pixels"
+    return Contrast(image, text, objective, column=column, labels=labels, hold=True)
+
+
+def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> RegionalContrast:
+    """Return the task for objectives that compare patches with words."""
+    trunk, pool = towers.trunk, towers.pool
+    projection = trainable(on).projection if towers.projection is None else towers.projection
+    if trunk is None or pool is None:
+        image: nn.Module = Still(ImageRegions(*halves_of(on), copy.deepcopy(projection), on.layout))
+    else:
+        image = ImageRegions(trunk, pool, projection, on.layout).requires_grad_(True)
+    words = Still(copy.deepcopy(trainable(on).module)) if towers.words is None else towers.words.requires_grad_(True)
+    return RegionalContrast(image, TextWords(words), objective, hold=True)
+
+
+def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContrast:
+    """Return the task that trains a detector's heads, new or from the encoder, on random boxes."""
+    trunk, pool, projection = towers.image_parts()
+    with torch.no_grad():
+        features = trunk(example_pixels(on.transform.input_size))
+        sizes = HeadSizes(on.layout.to_grid(features).shape[1], projection(pool(features)).shape[1])
+    before = on.region_heads
+    towers.heads = RegionHeads(sizes) if before is None else copy.deepcopy(before)
+    text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
+    image, whole = trunk.requires_grad_(True), nn.Sequential(pool, projection).requires_grad_(True)
+    heads = towers.heads.requires_grad_(True)
+    return BoxContrast(image, whole, heads, text, objective, layout=on.layout, hold=True)
+
+
+def towers_columns(
+    on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
+) -> dict[str, Any]:
+    """Return the columns of the training data: the pictures and their texts."""
+    tower, regional = trainable(on), isinstance(objective, Regional)
+    if towers.trunk is None and not regional:
+        with torch.no_grad():
+            columns: dict[str, Any] = {"image": on.text.project(own.pooled)}
+    else:
+        columns = {"pixels": TrainingPictures(on, [item.source for item in own.items], None, progress)}
+    known = placed(on, own) if towers.words is None and not regional else None
+
+    def said(rows: list[int]) -> Tensor | Tokenised:
+        return tower.tokens([own.texts[i] for i in rows]) if known is None else known[rows]
+
+    return {**columns, "text": Drawn(own.choices, said, objective.n_texts)}
 
 
 @dataclass(frozen=True, eq=False)
