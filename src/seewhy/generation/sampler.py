@@ -106,20 +106,19 @@ class PPGN(Checked):
         codes = starts.clamp(low, high) if self.clip else starts.clone()
         eps1 = self.eps1 * self._scale(generator, condition, codes)
         draws = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(len(codes))]
-        told, sizes = _Told(self, condition), []
+        told = _Told(self, condition)
         for step in (progress or Progress()).track(range(self.n_steps), "Generating pictures", self.n_steps):
             terms = self.terms(generator, condition, codes)
             told.see(step, terms.pictures)
-            sizes.append((float(terms.prior.abs().mean()), float(terms.condition.abs().mean())))
+            told.sizes.append((float(terms.prior.abs().mean()), float(terms.condition.abs().mean())))
             noise = torch.stack([torch.randn(codes.shape[1], generator=g) for g in draws]) if self.eps3 else 0.0
             move = eps1 * terms.prior + self.eps2 * terms.condition + self.eps3 * noise
             if self.normalise:  # each chain's by itself
                 move = self.rate(step) * (high - low) * move / move.abs().mean(1, keepdim=True).clamp_min(1e-30)
             codes = (codes + move).clamp(low, high) if self.clip else codes + move
         end = replace(self, eps1=1.0).terms(generator, None, codes)
-        told.see(self.n_steps, end.pictures)
         error = end.prior.norm(dim=1) / codes.norm(dim=1).clamp_min(1e-12)
-        return told.chains(codes, error, (sizes[0], sizes[-1]))
+        return told.chains(end.pictures, codes, error)
 
     def rate(self, step: int) -> float:
         """Return the length of a step, as a fraction of the codes' range."""
@@ -153,22 +152,21 @@ class PixelAscent:
     lr: float = 1 / 30
 
     def sample(self, condition: Condition, starts: Float[Tensor, "b 3 s s"]) -> Chains:
-        pictures, told, sizes = starts.clone(), _Told(self.like, condition), []
+        pictures, told = starts.clone(), _Told(self.like, condition)
         for step in range(self.like.n_steps):
             with torch.enable_grad():
                 leaf = pictures.detach().requires_grad_()
                 move = torch.autograd.grad(condition.objective(leaf, self.like.gradient).sum(), leaf)[0]
             told.see(step, pictures)
             size = move.abs().mean((1, 2, 3), keepdim=True)
-            sizes.append((0.0, float(size.mean())))
+            told.sizes.append((0.0, float(size.mean())))
             length = self.lr * self.like.rate(step) / self.like.lr
             pictures = (pictures + length * move / size.clamp_min(1e-30)).clamp(0, 1)
-        told.see(self.like.n_steps, pictures)
-        return told.chains(pictures.flatten(1), None, (sizes[0], sizes[-1]))
+        return told.chains(pictures, pictures.flatten(1), None)
 
 
 class _Told:
-    """Return evenly spaced pictures of a chain, with the first and the last picture."""
+    """Evenly spaced pictures of a chain, with the first and the last picture, and the sizes of its steps."""
 
     def __init__(self, how: PPGN, condition: Condition | None) -> None:
         n = min(how.n_shown, how.n_steps)
@@ -176,6 +174,7 @@ class _Told:
         self.condition = condition
         self.pictures: list[Tensor] = []
         self.values: list[Tensor] = []
+        self.sizes: list[tuple[float, float]] = []
 
     def see(self, step: int, pictures: Float[Tensor, "b 3 s s"]) -> None:
         if step in self.steps:
@@ -185,12 +184,11 @@ class _Told:
                 self.values.append(torch.zeros(len(pictures)) if own is None else own.value(pictures))
 
     def chains(
-        self,
-        codes: Float[Tensor, "b d"],
-        error: Float[Tensor, " b"] | None,
-        sizes: tuple[tuple[float, float], tuple[float, float]],
+        self, last: Float[Tensor, "b 3 s s"], codes: Float[Tensor, "b d"], error: Float[Tensor, " b"] | None
     ) -> Chains:
-        return Chains(self.steps, torch.stack(self.pictures), torch.stack(self.values), codes, error, sizes)
+        self.see(self.steps[-1], last)
+        pictures, values = torch.stack(self.pictures), torch.stack(self.values)
+        return Chains(self.steps, pictures, values, codes, error, (self.sizes[0], self.sizes[-1]))
 
 
 PART = 8
