@@ -115,7 +115,7 @@ def test_promptsrc_against_the_authors(authors: Encoder) -> None:
     prompt = TowerPrompt(vectors[0], vectors[1:], own=[draw(4, 64) for _ in range(3)])
     classes, batch = tuple(GOLDEN["classes"]), golden_batch()
     lesson = Lesson(authors, classes, Names(towers.text, classes), torch.zeros(4, 16), batch["labels"], 1, 1, 0.1)
-    task = ConsistentTowers(towers, prompt, lesson, 25.0, 10.0, [1.0])
+    task = ConsistentTowers(towers, prompt, lesson, PromptSRCTowers())
     image, text = task.features(batch)
     terms = task.loss((image, text), batch)
     terms["loss"].backward()
@@ -124,7 +124,7 @@ def test_promptsrc_against_the_authors(authors: Encoder) -> None:
     close(prompt.vectors.grad, expected["gradient"])
     close(prompt.deeper[1].grad, expected["deeper_gradient"])
     close(torch.stack([one.grad.sum(1) for one in prompt.own]), expected["image_gradients"])  # type: ignore[union-attr]
-    lighter = ConsistentTowers(towers, prompt, lesson, 25.0, 0.0, [1.0]).loss((image, text), batch)
+    lighter = ConsistentTowers(towers, prompt, lesson, PromptSRCTowers(image_weight=0.0)).loss((image, text), batch)
     assert (terms["loss"] - lighter["loss"]).item() == pytest.approx(expected["image_term"], abs=1e-3)
 
 
@@ -200,9 +200,9 @@ def test_it_learns_and_ends_at_the_average_of_its_epochs() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         prompt = TowerPrompt.begun(towers, "a photo", 2, 1, 3)
-    task = Watched(towers, prompt, lesson, 0.0, 0.0, [0.1, 0.2, 0.3, 0.4])
+    task = Watched(towers, prompt, lesson, PromptSRCTowers(text_weight=0.0, image_weight=0.0))
     done = train(task, data, Training(12, 4, "sgd", lr=0.1, schedule="constant", weight_decay=0.0))
-    torch.testing.assert_close(prompt.vectors, sum(w * kept[3 * i + 2] for i, w in enumerate((0.1, 0.2, 0.3, 0.4))))
+    torch.testing.assert_close(prompt.vectors, sum(w * kept[3 * i + 2] for i, w in enumerate(task.weights)))
     assert done.history[-1]["loss"] < done.history[0]["loss"]
     assert not any(p.requires_grad for p in on.trunk.parameters())
 

@@ -29,7 +29,7 @@ from ..encoders.delta import seeing_the_same
 from ..encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from .prompt_recipe import Lesson, PromptRecipe
 from .prompts import STD, Names, NamingNetwork, Prompt, PromptTask, begun, opened
-from .word_prompts import Consistent, epoch_weights
+from .word_prompts import Consistent
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,12 +304,10 @@ class MaPLe(TowerPromptLearning):
 class ConsistentTowers(TowerTask, Consistent):
     """The training of prompts in both encoders, with PromptSRC's consistency losses and Gaussian average."""
 
-    def __init__(
-        self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
-    ) -> None:
+    def __init__(self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, how: PromptSRCTowers) -> None:
         super().__init__(towers, prompt, lesson.names)
         self.plain = (nn.Sequential(towers.on.trunk, towers.on.head),)
-        self.begin(lesson, weights, text, image)
+        self.begin(how, lesson, how.image_weight)
 
     @torch.no_grad()
     def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
@@ -367,7 +365,6 @@ class PromptSRCTowers(TowerPromptLearning):
     epoch_std: Positive = 0.05
 
     def task(self, lesson: Lesson) -> TowerTask:
-        towers, n = Towers.of(lesson.on), lesson.n_epochs
+        towers = Towers.of(lesson.on)
         prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, self.n_image)
-        weights = epoch_weights(n, self.mean_epoch * n, max(self.epoch_std * n, 0.5))
-        return ConsistentTowers(towers, prompt, lesson, self.text_weight, self.image_weight, weights)
+        return ConsistentTowers(towers, prompt, lesson, self)

@@ -189,10 +189,11 @@ class Consistent(PromptTask):
     n_done: Tensor
     average: Tensor
 
-    def begin(self, lesson: Lesson, weights: list[float], text: float, image: float) -> None:
-        """Set the frozen text features and the weights of epochs and losses."""
-        self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
-        self.weights_held = (text, image)
+    def begin(self, how: Any, lesson: Lesson, image_weight: float = 0.0) -> None:
+        """Set the frozen text features and the weights of epochs and losses, from a method's settings."""
+        n, self.steps_per_epoch = lesson.n_epochs, lesson.steps_per_epoch
+        self.weights = epoch_weights(n, how.mean_epoch * n, max(how.epoch_std * n, 0.5))
+        self.weights_held = (how.text_weight, image_weight)
         self.before = as_it_was(lesson.on.text, lesson.classes)
         self.register_buffer("n_done", torch.zeros((), dtype=torch.long))
         self.register_buffer("average", torch.zeros_like(parameters_to_vector(self.prompt.parameters()).detach()))
@@ -259,9 +260,7 @@ class PromptSRC(PromptLearning):
     epoch_std: Positive = 0.05
 
     def task(self, lesson: Lesson) -> PromptTask:
-        tower, n = opened(lesson.on), lesson.n_epochs
-        prompt = SharedPrompt(begun(tower, self.words, self.n_tokens))
-        weights = epoch_weights(n, self.mean_epoch * n, max(self.epoch_std * n, 0.5))
-        task = Consistent(prompt, lesson.names, tower.logit_scale)
-        task.begin(lesson, weights, self.text_weight, 0.0)
+        tower = opened(lesson.on)
+        task = Consistent(SharedPrompt(begun(tower, self.words, self.n_tokens)), lesson.names, tower.logit_scale)
+        task.begin(self, lesson)
         return task
