@@ -25,7 +25,7 @@ from rich.table import Table
 
 from seewhy.storage.marks import Facts
 from seewhy.storage.output import make_folder, write
-from seewhy.studies.verdicts import Interval, judged, lead, mean_of
+from seewhy.studies.claims import Interval, judged, lead, mean_of
 
 os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
 __all__ = ["COMMIT", "JUDGED", "VERDICTS", "Claim", "Interval", "Report", "Verdict", "command", "deliver", "judged"]
@@ -54,7 +54,7 @@ HEADLINES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("h
 
 
 def rule_of(effect: float = 0.0) -> str:
-    """Return the rule of :func:`seewhy.studies.verdicts.judged`, in words.
+    """Return the rule of :func:`seewhy.studies.claims.judged`, in words.
 
     >>> rule_of(0.05)
     "shown: above 0 with its whole interval; not shown: below 0.05, the paper's effect; too small to tell: else"

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from seewhy.studies.verdicts import Interval, Verdict, judged, lead, mean_of
+from seewhy.studies.claims import Interval, Verdict, judged, lead, mean_of
 
 
 def test_a_lead_is_of_pairs() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..pictures.pixel_classes import MaskedPictures
-from ..studies.claims import ClaimMaterial, Compared, PaperClaim
-from ..studies.verdicts import Interval
+from ..studies.claims import ClaimMaterial, Compared, Interval, PaperClaim
 from .denseclip import DenseCLIP
 from .evaluation import OWN, PROBE, SHUFFLED, evaluate_segmenter
 from .finders import Segmenter

@@ -20,10 +20,9 @@ from ..learning.contrast import ranks
 from ..learning.pooled import encode_pairs, joint_vectors
 from ..learning.way import AGREES
 from .base_to_new import BEFORE, LEARNT, NEW, BaseToNewStudy
-from .claims import ClaimMaterial, Compared, PaperClaim
+from .claims import ClaimMaterial, Compared, Interval, PaperClaim
 from .faithfulness import FaithfulnessStudy
 from .study import Findings, Row
-from .verdicts import Interval
 
 ONE = ("a photo of a {}.",)
 SEVEN = (

@@ -33,7 +33,7 @@ from ...storage.features import FeatureStore
 from ...storage.reading import json_value, read_text
 from ...trust.measure import drawn_folds
 from ...types import Failure, Transform
-from ..outputs import CheckedOutput
+from ..outputs import CheckedOutput, Finding, Like, Likes
 from ..study import beside
 from .faults import (
     FAR,
@@ -50,7 +50,6 @@ from .faults import (
     same_files,
     strangeness,
 )
-from .finding import Finding, Like, Likes
 
 
 class Kind(NamedTuple):
