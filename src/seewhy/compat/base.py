@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -204,7 +205,7 @@ SIX_VIEWS = tuple(View(flip, factor) for flip in (False, True) for factor in (0.
 
 
 @dataclass(eq=False, repr=False)
-class PeerCAM(ABC):
+class PeerCAM(AbstractContextManager["PeerCAM"], ABC):
     """A class activation map with the interface of pytorch-grad-cam.
 
     Args:
@@ -311,10 +312,7 @@ class PeerCAM(ABC):
         self.outputs = output.detach() if isinstance(output, Tensor) else output
         return output
 
-    def __enter__(self) -> PeerCAM:
-        return self
-
-    def __exit__(self, *_: object) -> None:  # noqa: B027
+    def __exit__(self, *_: object) -> None:
         """Do nothing; no hooks remain in the model."""
 
 

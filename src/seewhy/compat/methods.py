@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -126,7 +126,7 @@ class FullGrad(PeerCAM):
 
 
 @dataclass(eq=False, repr=False)
-class FinerCAM:
+class FinerCAM(AbstractContextManager["FinerCAM"]):
     """Finer-CAM: a map of the difference between a class and similar classes, weighted by their probability."""
 
     model: nn.Module
@@ -169,9 +169,6 @@ class FinerCAM:
     @property
     def outputs(self) -> Any:
         return self.base_cam.outputs
-
-    def __enter__(self) -> FinerCAM:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Do nothing; no hooks remain in the model."""
