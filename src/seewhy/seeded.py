@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> AbstractContextManager[Any]:
     """Draw this thread's random numbers of torch from seeded generators of their own, as ``manual_seed`` would.
 
     torch's global generators are neither used nor moved, so other threads can draw from them at the same time. Every
     operation costs some microseconds more; backward passes need no draws and stay outside.
     """
-    with _OwnGenerators(seed):
-        yield
+    return _OwnGenerators(seed)
 
 
 class _OwnGenerators(TorchDispatchMode):
