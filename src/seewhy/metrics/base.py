@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,12 +29,8 @@ Mask = Bool[Tensor, "h w"]
 Of = Literal["probability", "logit"]
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
 """A function from normalised pixels to class probabilities or logits."""
-
-
-class Explain(Protocol):
-    """A function that computes a map for each picture of a batch."""
-
-    def __call__(self, model: Explainable, look: EncoderOutput, target: Target, /) -> Float[Tensor, "b h w"]: ...
+Explain = Callable[["Explainable", "EncoderOutput", "Target"], Float[Tensor, "b h w"]]
+"""A function that computes a map for each picture of a batch."""
 
 
 @dataclass(frozen=True)
