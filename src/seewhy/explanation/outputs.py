@@ -23,20 +23,12 @@ class ClassScore(TypedDict):
     score: Annotated[Share, Doc("score of the classifier; scores of all classes sum to 1")]
 
 
-PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
-
 Interval = Annotated[tuple[Share, Share], Doc("[low, high]")]
 
 Range = Annotated[tuple[float, float], Doc("[low, high]")]
 
 
 Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")]
-
-
-class Difference(TypedDict):
-    value: Annotated[float, Doc("the difference")]
-    interval: Annotated[Range, Doc("its interval")]
-    real: Annotated[bool, Doc("whether the interval excludes 0")]
 
 
 Model = dict[str, str]

@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ServiceSettings", "make_service"]
 
-Source = Classifier | Path
-"""A classifier, or the folder of a saved one, which is reloaded when it changes."""
-
 
 def make_service(
-    models: Mapping[str, Source],
+    models: Mapping[str, Classifier | Path],
     settings: ServiceSettings | None = None,
     *,
     load: Callable[[Path], Classifier] | None = None,
@@ -29,7 +26,8 @@ def make_service(
     """Return an ASGI app that serves classifiers by name.
 
     Args:
-        models: classifiers or folders, by name; the first model answers requests without a name.
+        models: classifiers, or folders of saved ones that are reloaded when they change, by name; the first model
+            answers requests without a name.
         settings: limits and settings.
         load: function that loads a folder.
         log_to: file descriptor for the access log; default: no log.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import FastAPI, Query, Security
@@ -35,7 +35,6 @@ from .kserve import PARTS, router
 from .service import ClientGone, Model, Models, Service, state, unless_gone
 from .settings import GONE, ServiceSettings
 
-T = TypeVar("T")
 EVIDENCE = {
     "where": ("where",),
     "like": ("like", "like_measured", "like_missing"),
