@@ -190,10 +190,8 @@ class DenseCLIP:
 
     @property
     def training(self) -> Training:
-        return Training(
-            self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("image.", SLOWER),),
-        )  # fmt: skip
+        warmup, parts = min(20, self.n_steps), (("image.", SLOWER),)
+        return Training.of(self, weight_decay=1e-4, schedule="cosine", warmup=warmup, part_lr=parts)
 
     def _network(self, encoder: Encoder, classes: tuple[str, ...], looked: Maps | Crops) -> TextDecoder:
         said, texts = texts_for(encoder, classes, self.texts, self.seed)

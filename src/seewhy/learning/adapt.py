@@ -124,7 +124,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
         lr = self.lr or (1.5e-3 if self.train == "heads" else trainable(on).tuning_lr)
-        return Training.cosine(self, data, lr, micro_batch=self.micro_batch)
+        return Training.cosine(self, data, lr)
 
     def seal(self, own: PooledPairs) -> list[Any]:
         labels = [item.label for item in own.items] if self.contrastive().uses_labels else []

@@ -274,7 +274,7 @@ class ByClassesAndCaptions(FromColumns):
     def training(self, data: TrainingData, on: Encoder) -> Training:
         prefix = {"part_lr": (("text.prefix", self.prefix_lr),), "part_decay": (("text.prefix", 0.0),)}
         lr = self.lr or trainable(on).tuning_lr
-        return Training.cosine(self, data, lr, micro_batch=self.micro_batch, **prefix)
+        return Training.cosine(self, data, lr, **prefix)
 
     def counts(self, own: EncodedSet, data: TrainingData) -> dict[str, Any]:
         n_named = sum(bool(name.strip()) for name in own.first("class"))

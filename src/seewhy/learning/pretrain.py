@@ -146,7 +146,7 @@ class Pretrain(Way[EncodedSet, Any]):
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
         own = on.text.tuning_lr if on.has_text and isinstance(on.text, TrainableText) else TUNING_LR
-        return Training.cosine(self, data, self.lr or own, micro_batch=self.micro_batch)
+        return Training.cosine(self, data, self.lr or own)
 
     def seal(self, own: EncodedSet) -> list[Any]:
         return [self.facts(), [item.label for item in own.items] if own.classes else []]

@@ -10,7 +10,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Self
@@ -85,12 +85,18 @@ class Training(Checked):
     precision: Literal["f32", "bf16"] = "f32"
 
     @classmethod
+    def of(cls, how: Any, **more: Any) -> Self:
+        """Return the settings that are fields of a method, such as ``lr``; ``more`` replaces or adds settings."""
+        own = {field.name: getattr(how, field.name) for field in fields(cls) if hasattr(how, field.name)}
+        return cls(**{**own, **more})
+
+    @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
         """Return settings with a warm-up of up to 20 steps followed by a cosine schedule."""
         size = min(how.batch_size, data.n_samples)
         steps = how.epochs * data.steps_per_epoch(size)
-        usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}
-        return cls(steps, size, lr=lr, seed=how.seed, **usual, **more)
+        usual = {"schedule": "cosine", "warmup": min(20, steps // 5)}
+        return cls.of(how, n_steps=steps, batch_size=size, lr=lr, **usual, **more)
 
 
 @dataclass(frozen=True)

@@ -148,11 +148,9 @@ class TwoStageMethod(Checked):
     seed: int = 0
 
     def training(self, data: TrainingData, trunk_lr: float = 0.0) -> Training:
-        return Training(
-            self.n_steps, min(self.batch_size, data.n_samples), lr=self.lr, weight_decay=1e-4, schedule="cosine",
-            warmup=min(20, self.n_steps // 5), seed=self.seed, part_lr=(("trunk", trunk_lr),),
-            part_decay=(("trunk", 0.0),),
-        )  # fmt: skip
+        size, warmup = min(self.batch_size, data.n_samples), min(20, self.n_steps // 5)
+        parts = {"part_lr": (("trunk", trunk_lr),), "part_decay": (("trunk", 0.0),)}
+        return Training.of(self, batch_size=size, weight_decay=1e-4, schedule="cosine", warmup=warmup, **parts)
 
     def seal(self, checkpoint: Path | None, reader: Reader, data: BoxData) -> tuple[Path, str] | None:
         """Return the checkpoint with the values that must match when it is resumed."""

@@ -318,14 +318,8 @@ class GIST(NetworkRecipe):
         return replace(found, classifier=made, figures={**found.figures, **own})
 
     def _training(self, batch_size: int, lr: float, schedule: Schedule) -> Training:
-        return Training(
-            self.n_steps,
-            batch_size if self.batch_size is None else self.batch_size,
-            lr=lr if self.lr is None else self.lr,
-            weight_decay=self.weight_decay,
-            schedule=schedule,
-            seed=self.seed,
-        )
+        size, own = batch_size if self.batch_size is None else self.batch_size, lr if self.lr is None else self.lr
+        return Training.of(self, batch_size=size, lr=own, schedule=schedule)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)

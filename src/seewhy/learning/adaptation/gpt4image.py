@@ -174,16 +174,8 @@ class GPT4Image(NetworkRecipe):
 
     @property
     def _training(self) -> Training:
-        return Training(
-            self.n_steps,
-            self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            seed=self.seed,
-            warmup=max(1, self.n_steps // 50),
-            part_lr=(("network.", self.encoder_lr),) if self.backbone == "encoder" else (),
-        )
+        parts = (("network.", self.encoder_lr),) if self.backbone == "encoder" else ()
+        return Training.of(self, warmup=max(1, self.n_steps // 50), part_lr=parts)
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
         """Return the classifier, with a fitted linear layer if it uses the encoder, and a new projection."""

@@ -158,17 +158,9 @@ class PromptRecipe(NetworkRecipe):
 
     def training(self, on: Encoder, steps_per_epoch: int) -> Training:
         """Return the training settings, with a warm-up of one epoch and a cosine schedule."""
-        return Training(
-            self.epochs * steps_per_epoch,
-            self.batch_size,
-            optimiser="sgd",
-            nesterov=False,
-            lr=self.rate(on),
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=steps_per_epoch if self.epochs > 1 else 0,
-            seed=self.seed,
-        )
+        n_steps, warmup = self.epochs * steps_per_epoch, steps_per_epoch if self.epochs > 1 else 0
+        sgd = {"optimiser": "sgd", "nesterov": False}
+        return Training.of(self, n_steps=n_steps, lr=self.rate(on), schedule="cosine", warmup=warmup, **sgd)
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,9 @@ class COMET(NetworkRecipe):
 
     @property
     def _training(self) -> Training:
-        parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        own: dict[str, Any] = {"part_lr": parts} if self.backbone == "encoder" else {}
-        own |= {"lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule, "seed": self.seed}
-        return Training(self.n_steps, self.batch_size, warmup=max(1, self.n_steps // 100), **own)
+        learnt = ("predictor.", "detector.") if self.backbone == "encoder" else ()
+        parts = tuple((name, self.encoder_lr) for name in learnt)
+        return Training.of(self, warmup=max(1, self.n_steps // 100), part_lr=parts)
 
     def _plain(
         self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None
