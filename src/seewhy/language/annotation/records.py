@@ -126,6 +126,19 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A person's unsaved text in one browser tab, based on the version ``base``."""
+
+    revision: Number
+    base: Number
+    content: Content
+    seconds: Seconds
+    made: str
+    tab: str
+    sequence: Number
+
+
+@dataclass(frozen=True)
 class Judgement:
     """A person's comparison of two texts."""
 
@@ -185,7 +198,3 @@ def check_content(task: str, content: object) -> Content:
         return {"objects": [one.to_json() for one in objects_of(content)]}
     made = vars(read_record(_Caption if task == "caption" else _Decision, content, f"The content of {task}"))
     return {name: value for name, value in made.items() if value is not None}
-
-
-def check_version(row: Mapping[str, Any]) -> Version:
-    return read_record(Version, {**row, "content": check_content(row["task"], row["content"])}, "A version")

@@ -20,19 +20,7 @@ from ...errors import DataError, ImageError
 from ...storage.database import DatabaseKind, backup, connect
 from ...storage.output import check_single
 from ...storage.reading import json_value, reason
-from .records import (
-    TASKS,
-    Content,
-    Judgement,
-    Number,
-    Picture,
-    Seconds,
-    Version,
-    check_author,
-    check_content,
-    check_version,
-    read_record,
-)
+from .records import TASKS, Content, Draft, Judgement, Picture, Version, check_author, check_content, read_record
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text("utf-8")
 ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, journal="DELETE")
@@ -45,19 +33,6 @@ class Conflict:
     """A failed save: ``latest`` is newer than the version on which the draft is based."""
 
     latest: Version
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A person's unsaved text in one browser tab, based on the version ``base``."""
-
-    revision: Number
-    base: Number
-    content: Content
-    seconds: Seconds
-    made: str
-    tab: str
-    sequence: Number
 
 
 class AnnotationStore:
@@ -315,4 +290,5 @@ def _picture(row: sqlite3.Row) -> Picture:
 
 
 def _version(row: sqlite3.Row) -> Version:
-    return check_version({**row, "content": json_value(row["content"])})
+    content = check_content(row["task"], json_value(row["content"]))
+    return read_record(Version, {**row, "content": content}, "A version")
