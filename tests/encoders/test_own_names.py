@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from seewhy.encoders.names import centres_of, likest, likest_other, named, names_of, openness, own_sentences
+from seewhy.encoders.names import named, names_of, own_sentences
 from seewhy.learning.encoders.adapted import Adaptation, open_adaptation
-from seewhy.learning.encoders.heads import PairedHeads, fewest_digits
+from seewhy.learning.encoders.heads import PairedHeads, centres_of, fewest_digits, likest, likest_other, openness
 from seewhy.learning.encoders.towers import TunedTowers
 from tiny import tiny_cnn
 from tiny_words import tiny_pair

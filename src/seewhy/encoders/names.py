@@ -11,22 +11,15 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..clusters import lloyd
 from ..errors import ModelError
 from ..storage.tensors import cached_tensors
 from .base import Encoder, SentenceText, TextTower
 
 ARTICLE = re.compile(r"\b(a|an|the) $", re.IGNORECASE)
 NAMED = re.compile(r"(a|an|the) ", re.IGNORECASE)
-N_HEARD = 256
-"""Number of centres that represent the sentences of an adaptation."""
-N_ROUNDS = 8
-SOFTNESS = 0.05
-"""Width of the transition between the original and the adapted space, in cosine similarity."""
 
 
 def filled(template: str, name: str) -> str:
@@ -80,40 +73,6 @@ def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"
     """Return the sentence vectors of class names, cached on disk."""
     key = hashlib.sha256(repr((sentence_fingerprint(tower), names)).encode()).hexdigest()[:16]
     return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
-
-
-def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0) -> Tensor:
-    """Compute up to ``n`` cluster centres of unit vectors by spherical k-means."""
-    start = vectors[torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:n]]
-    return lloyd(vectors, start, N_ROUNDS, spherical=True)[0] if len(vectors) > n else start
-
-
-def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
-    """Quantise vectors to whole numbers from -127 to 127."""
-    return (vectors / vectors.abs().amax(1, keepdim=True) * 127).round()
-
-
-def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
-    """Compute, for each vector, the highest cosine similarity with a vector of ``among``."""
-    return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
-
-
-def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
-    """Compute the highest cosine similarity of each name with another name."""
-    return (names @ names.T).fill_diagonal_(-1.0).amax(1)
-
-
-def openness(
-    vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
-) -> Float[Tensor, "n 1"]:
-    """Compute, for each sentence, the weight of the adapted space.
-
-        σ((max_j s·u_j - max_c s·n_c) / softness)
-
-    where ``s`` is the vector of the sentence, ``u_j`` are the centres of the sentences of the adaptation, ``n_c`` are
-    the vectors of the class names, and ``σ`` is the logistic function.
-    """
-    return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ...clusters import lloyd
 from ...encoders.base import Encoder, RefittedText, SentenceText, TextTower
-from ...encoders.names import (
-    centres_of,
-    likest,
-    likest_other,
-    named,
-    names_of,
-    openness,
-    own_sentences,
-    own_vectors,
-    sentence_fingerprint,
-    whole_numbers,
-)
+from ...encoders.names import named, names_of, own_sentences, own_vectors, sentence_fingerprint
 from ...encoders.split import freeze
 from .delta import digest_of, seeing_the_same, sizes_of
 
@@ -34,6 +24,11 @@ SENTENCE_SCALE = 8.0
 """Factor on unit vectors, so that one learning rate suits all weights."""
 REFIT = ("coefficients", "centres", "left", "right")
 """Tensors of the refitted regression; see :class:`RefittedText`."""
+N_HEARD = 256
+"""Number of centres that represent the sentences of an adaptation."""
+N_ROUNDS = 8
+SOFTNESS = 0.05
+"""Width of the transition between the original and the adapted space, in cosine similarity."""
 
 
 class PairedHeads(nn.Module):
@@ -93,7 +88,8 @@ class PairedHeads(nn.Module):
     def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
         """Store the training sentences' cluster centres, for comparison with class names."""
         if self.names is not None:
-            self.heard = whole_numbers(centres_of(sentences))
+            centres = centres_of(sentences)
+            self.heard = (centres / centres.abs().amax(1, keepdim=True) * 127).round()  # saved as whole numbers
         return self
 
     @property
@@ -171,6 +167,35 @@ class PairedHeads(nn.Module):
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(heads)
         return heads.beside(on)
+
+
+def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0) -> Float[Tensor, "m e"]:
+    """Compute up to ``n`` cluster centres of unit vectors by spherical k-means."""
+    start = vectors[torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:n]]
+    return lloyd(vectors, start, N_ROUNDS, spherical=True)[0] if len(vectors) > n else start
+
+
+def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
+    """Compute, for each vector, the highest cosine similarity with a vector of ``among``."""
+    return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
+
+
+def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
+    """Compute the highest cosine similarity of each name with another name."""
+    return (names @ names.T).fill_diagonal_(-1.0).amax(1)
+
+
+def openness(
+    vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
+) -> Float[Tensor, "n 1"]:
+    """Compute, for each sentence, the weight of the adapted space.
+
+        σ((max_j s·u_j - max_c s·n_c) / softness)
+
+    where ``s`` is the vector of the sentence, ``u_j`` are the centres of the sentences of the adaptation, ``n_c`` are
+    the vectors of the class names, and ``σ`` is the logistic function.
+    """
+    return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 
 
 class AdaptedText:
