@@ -9,16 +9,21 @@ import pytest
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.cli.pages import _check
 from seewhy.errors import InputError
 from seewhy.service.app import Settings
 
 
-def test_options_that_would_do_nothing() -> None:
-    _check(Path("data"), "country", Path("decided"))
-    with pytest.raises(InputError) as error:
-        _check(None, "country", None)
-    assert str(error.value) == "--by country requires a table. Add --data FILE."
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--by", "country"], "--by country requires a table. Add --data FILE."),
+        (["--decisions", "decided"], "--decisions decided requires labelled pictures. Add --data FOLDER."),
+    ],
+)
+def test_options_that_would_do_nothing(options: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["app", *options])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == message
 
 
 def test_the_page_is_told_where_the_pictures_come_from(

@@ -18,7 +18,7 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..language.annotation.labels import Corrections, LabelledData
+    from ..language.annotation.labels import LabelledData
     from ..language.annotation.store import AnnotationStore
     from ..pictures.samples import Samples
 
@@ -47,6 +47,7 @@ def app(
     name: list[str] | None = None,
 ) -> None:
     """Open the web page: drop a picture and see its card, edit descriptions, compare classes, browse mistakes."""
+    from ..language.annotation.labels import Corrections, open_decisions
     from ..service.app import make_app
 
     if backup is not None:
@@ -58,17 +59,21 @@ def app(
     place = data[0] if data else None
     if export is not None:
         _export_decisions(session, place)
+    if decisions is not None and place is None:
+        raise InputError(f"--decisions {decisions} requires labelled pictures. Add --data FOLDER.")
+    if by is not None and place is None:
+        raise InputError(f"--by {by} requires a table. Add --data FILE.")
     others = _unlabelled(session, place)
     settings = _web_settings(session, measure=measure)
     classifier = session.classifier(model, labels, descriptions, follow_up)
-    _check(place, by, decisions)
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
     session.terminal.note_all(() if samples is None else samples.notes)
     shown = [*(samples.items if samples else ()), *(others.items if others else ())]
     note_links(session, shown, place, session.given.unlabelled)
     corrections = None
     if place is not None and samples is not None and decisions is not None:
-        corrections = _corrections(session, place, samples, others, classifier.classes)
+        known = tuple(dict.fromkeys((*classifier.classes, *samples.classes)))  # a label may be of either
+        corrections = Corrections(_labelled(session, place, samples, others), open_decisions(decisions, known))
     served = make_app(
         classifier, settings, data=samples, store=session.store, corrections=corrections, unlabelled=others,
         sources=[one for one in (place, session.given.unlabelled) if one is not None],
@@ -108,16 +113,6 @@ def _unlabelled(session: Session, data: Path | None) -> Samples | None:
     return load_pictures(place, image=label_columns(session)[0], label="")
 
 
-def _corrections(
-    session: Session, data: Path, samples: Samples, others: Samples | None, classes: tuple[str, ...]
-) -> Corrections:
-    """Open the store of corrected labels; a label must be a class of the model or of the data."""
-    from ..language.annotation.labels import Corrections, open_decisions
-
-    known = tuple(dict.fromkeys((*classes, *samples.classes)))
-    return Corrections(_labelled(session, data, samples, others), open_decisions(session.given.decisions, known))
-
-
 def _labelled(session: Session, data: Path, samples: Samples, others: Samples | None) -> LabelledData:
     from ..language.annotation.labels import LabelledData
 
@@ -152,14 +147,6 @@ def _backup(session: Session) -> NoReturn:
     AnnotationStore(place).backup(o.backup, force=session.force)
     session.say({"file": str(o.backup), "of": str(place)}, f"{o.backup}: a copy of {place}")
     raise typer.Exit
-
-
-def _check(data: Path | None, by: str | None, decisions: Path | None) -> None:
-    """Check that no option lacks the pictures that it needs."""
-    if decisions is not None and data is None:
-        raise InputError(f"--decisions {decisions} requires labelled pictures. Add --data FOLDER.")
-    if by is not None and data is None:
-        raise InputError(f"--by {by} requires a table. Add --data FILE.")
 
 
 def _annotate(session: Session) -> NoReturn:
