@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ...clusters import grouped
 from .base import paged
 from .rows import READ, UNREADABLE, VERDICTS, WAITING, Rows, number_or_none
 
@@ -78,9 +78,7 @@ class Mistakes:
 
 def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:
     """Group mistakes by pair of classes, with the most frequent pair first."""
-    groups: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
-    for mistake in found:
-        groups[mistake["true"], mistake["predicted"]].append(mistake)
+    groups = grouped(((mistake["true"], mistake["predicted"]), mistake) for mistake in found)
     return [
         {"true": true, "predicted": predicted, "n": len(mistakes), "pictures": mistakes}
         for (true, predicted), mistakes in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
