@@ -108,12 +108,9 @@ def make_check_app(
     files = {os.path.abspath(sample.image): sample.image for sample in (*corrections.data.items, *others)}
     keys = {os.path.abspath(f["image"]): f["key"] for f in check["findings"]}
 
-    def file_of(name: str) -> str | None:
-        file, key = files.get(os.path.abspath(name)), keys.get(os.path.abspath(name))
-        return None if file is None or key not in (None, (file_digest(file) or "")[:KEY]) else file
-
     def read_given(name: str) -> np.ndarray | None:
-        return None if (file := file_of(name)) is None else read(file)
+        file, key = files.get(os.path.abspath(name)), keys.get(os.path.abspath(name))
+        return None if file is None or key not in (None, (file_digest(file) or "")[:KEY]) else read(file)
 
     app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
     context = {**check_context(check, KINDS, read_given), "data": corrections.data.path.name}
