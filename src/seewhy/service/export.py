@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -273,7 +273,7 @@ def _write(
             "runtime": f"{RUNTIME} {made_with[RUNTIME]}",
             "against": "SeeWhy in eager torch, float32",
             "tolerance": TOLERANCE,
-            "differences": {name: float(f"{value:.2g}") for name, value in differences._asdict().items()},
+            "differences": {name: float(f"{value:.2g}") for name, value in differences.items()},
         },
         "graph": FILE,
         "files": digests(fresh),
@@ -364,14 +364,6 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
     }
 
 
-class Differences(NamedTuple):
-    """Maximum differences between the graph and SeeWhy; relative for logits and heat, as in ``TOLERANCE``."""
-
-    logits: float
-    probabilities: float
-    heat: float
-
-
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> Views:
     """Return generated pictures of coloured waves and noise."""
     random = np.random.default_rng(seed)
@@ -398,8 +390,11 @@ def answers(
 
 
 @shown("Comparing the graph with SeeWhy")
-def compare(classifier: Classifier, run: Run, views: Views, progress: Progress | None = None) -> Differences:
-    """Compare the graph with the classifier on a batch and on one picture, for predicted and given classes."""
+def compare(classifier: Classifier, run: Run, views: Views, progress: Progress | None = None) -> dict[str, float]:
+    """Return the largest differences of the graph on a batch and on one picture, for predicted and given classes.
+
+    They are relative for logits and heat, as in ``TOLERANCE``.
+    """
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     differences = []
@@ -409,26 +404,26 @@ def compare(classifier: Classifier, run: Run, views: Views, progress: Progress |
         # If two classes are equal up to rounding, the graph may choose the other one.
         wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
         differences.append(_differences(got, wanted, chosen=index is None))
-    whole = Differences(*map(max, zip(*differences, strict=True)))
-    if not max(whole) <= TOLERANCE:
+    whole = {name: max(one[name] for one in differences) for name in differences[0]}
+    if not max(whole.values()) <= TOLERANCE:
         raise ModelError(
             f"The outputs of the graph must differ from SeeWhy's by at most {TOLERANCE:.0e}, got "
-            f"{max(whole):.1g} on {len(views)} pictures. Report this."
+            f"{max(whole.values()):.1g} on {len(views)} pictures. Report this."
         )
     return whole
 
 
-def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
+def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> dict[str, float]:
     if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
-        return Differences(*[float("inf")] * 3)
+        return dict.fromkeys(("logits", "probabilities", "heat"), float("inf"))
     logits, heat = wanted["logits"], wanted["heat"]
     largest = logits.abs().amax(1, keepdim=True).clamp(min=1)
     short = (logits.amax(1, keepdim=True) - logits.gather(1, wanted["explained"])) * chosen
-    return Differences(
-        _most((got["logits"] - logits).abs() / largest, short / largest),
-        _most((got["probabilities"] - wanted["probabilities"]).abs()),
-        _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
-    )
+    return {
+        "logits": _most((got["logits"] - logits).abs() / largest, short / largest),
+        "probabilities": _most((got["probabilities"] - wanted["probabilities"]).abs()),
+        "heat": _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
+    }
 
 
 def _most(*values: Tensor) -> float:
