@@ -79,7 +79,7 @@ def test_planted_things_are_learnt() -> None:
         boxes[i, 0] = torch.tensor([x, y, x + 3, y + 3]) / 8
     net = network()
     columns = {"maps": maps[:30], "boxes": boxes[:30], "labels": labels[:30]}
-    done = train(TwoStageLearning(net), TrainingData(30, columns), Training(80, 10, lr=1e-2, schedule="cosine"))
+    done = train(TwoStageLearning(net), TrainingData(30, columns), Training(120, 10, lr=1e-2, schedule="cosine"))
     assert done.history[-1]["loss"] < 0.5 * done.history[0]["loss"]
     found = net.found(maps[30:], 5)
     logits = found.logits
