@@ -10,13 +10,13 @@ from functools import reduce
 from math import isfinite
 from operator import or_
 from pathlib import Path
-from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from ..bounds import Bound
+from ..bounds import Bound, alternatives, plain
 from ..parameters import documented
 from .places import check_options, check_words, refuse_addresses
 from .session import Session
@@ -96,12 +96,9 @@ def _parameter(p: inspect.Parameter, panel: str | None, metavar: str, help: str)
 
 def _without_bound(hint: Any) -> tuple[Any, Bound | None]:
     """Split a type such as ``Count | None`` into the plain type and its bound."""
-    if get_origin(hint) is Annotated:
-        return get_args(hint)[0], hint.__metadata__[0]
-    if get_origin(hint) in (Union, UnionType):
-        parts = [_without_bound(part) for part in get_args(hint)]
-        return reduce(or_, (kind for kind, _ in parts)), next((b for _, b in parts if b is not None), None)
-    return hint, None
+    kinds = alternatives(hint)
+    bounds = [bound for kind in kinds for bound in getattr(kind, "__metadata__", ())]
+    return reduce(or_, map(plain, kinds)), next(iter(bounds), None)
 
 
 def _show_all(context: typer.Context, wanted: bool) -> None:
