@@ -19,11 +19,13 @@ from starlette.testclient import TestClient
 from test_reload_and_drain import renamed, service_of, wait_until
 
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.saving import CARD
+from seewhy.encoders.stream import file_digest
 from seewhy.errors import ModelError
 from seewhy.service.app import Settings
 from seewhy.service.serve import serving as servings
 from seewhy.service.serve.entrance import Metrics
-from seewhy.service.serve.service import Models, Reloader, digest_of
+from seewhy.service.serve.service import Models, Reloader
 from seewhy.service.serve.serving import DrainingServer
 
 Client = Callable[..., TestClient]
@@ -35,18 +37,18 @@ def models_of(folder: Path, load: Callable[[Path], Classifier]) -> Models:
 
 def test_a_folder_that_changes_while_it_is_loaded_is_loaded_again(fitted: Classifier, tmp_path: Path) -> None:
     folder = fitted.save(tmp_path / "m")
-    first, loaded = digest_of(folder), []
+    first, loaded = file_digest(folder / CARD), []
 
     def load(_folder: Path) -> Classifier:
         if not loaded:
             renamed(fitted).save(folder)
-        loaded.append(digest_of(folder))
+        loaded.append(file_digest(folder / CARD))
         return fitted
 
     models = models_of(folder, load)
-    assert (models.all()[0].digest, first != digest_of(folder)) == (first, True)
+    assert (models.all()[0].digest, first != file_digest(folder / CARD)) == (first, True)
     models.reload()
-    assert models.all()[0].digest == loaded[-1] == digest_of(folder)
+    assert models.all()[0].digest == loaded[-1] == file_digest(folder / CARD)
     models.reload()
     assert len(loaded) == 2, "what did not change is not loaded again"
     models.close()
@@ -64,7 +66,7 @@ def test_a_model_that_was_refused_is_taken_once_another_was_between(fitted: Clas
 
     models = models_of(one, load)
     two.save(one)
-    refused, refusing[0] = digest_of(one), True
+    refused, refusing[0] = file_digest(one / CARD), True
     models.reload()
     assert models.problems == {"tiny": "no memory"}
     assert 'seewhy_reloads_total{model="tiny",outcome="refused"} 1.0' in models.metrics.text().decode()

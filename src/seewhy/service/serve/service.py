@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import io
 import logging
 import threading
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import CARD
-from ...encoders.stream import Encoded
+from ...encoders.stream import Encoded, file_digest
 from ...errors import ImageError, SeeWhyError, UnknownNameError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
@@ -96,7 +95,7 @@ class Models:
         """Load a model, with the digest of its folder before loading."""
         if not isinstance(source, Path):
             return Model(name, source, source.digest, self.settings, self.metrics)
-        digest = digest_of(source) or ""
+        digest = file_digest(source / CARD) or ""
         return Model(name, self.load(source), digest, self.settings, self.metrics)
 
     def all(self) -> list[Model]:
@@ -123,7 +122,7 @@ class Models:
         A failed model is tried again when a file changes, or after a minute.
         """
         for name, folder in self.folders.items():
-            digest, files, now = digest_of(folder), files_of(folder), time.monotonic()
+            digest, files, now = file_digest(folder / CARD), files_of(folder), time.monotonic()
             before, then = self._refused.get(name, (None, 0.0))
             is_refused = files == before and now < then + RETRY_SECONDS
             if not force and (digest is None or digest == self._now[name].digest or is_refused):
@@ -153,14 +152,6 @@ class Models:
     def close(self) -> None:
         for model in self.all():
             model.worker.close()
-
-
-def digest_of(folder: Path) -> str | None:
-    """Return the SHA-256 of a saved classifier's card; ``None`` if there is no card."""
-    try:
-        return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
