@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from compare import HERE, differences, names
+from compare import HERE, OTHER_PROCESSOR, differences, names
 
 
 @pytest.mark.slow
@@ -14,6 +14,8 @@ from compare import HERE, differences, names
 def test_the_record_is_equal(name: str) -> None:
     """In a process of its own: what another test has drawn or imported is no part of it."""
     done = subprocess.run([sys.executable, HERE / "compare.py", name], capture_output=True, text=True)
+    if done.returncode == OTHER_PROCESSOR:
+        pytest.skip("this processor rounds otherwise than the one of the record")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
