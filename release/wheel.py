@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = (
-    "seewhy/py.typed", "seewhy/planted.json", "seewhy/encoders/embedded_measures.json", "seewhy/report/templates/",
-    "seewhy/service/app/templates/", "seewhy/encoders/imagenet_sentences.safetensors",
+    "seewhy/py.typed", "seewhy/__init__.pyi", "seewhy/planted.json", "seewhy/encoders/embedded_measures.json",
+    "seewhy/report/templates/", "seewhy/service/app/templates/", "seewhy/encoders/imagenet_sentences.safetensors",
     "seewhy/encoders/emoji_words.safetensors", "licenses/LICENSE", "METADATA", "entry_points.txt",
 )  # fmt: skip
 
