@@ -18,7 +18,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import seewhy
-from seewhy.classifiers.encoded_set import HeldOut
+from seewhy.classifiers.encoded_set import HeldOut, HoldOut
+from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app, main
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
@@ -28,7 +29,7 @@ from seewhy.heads.normalise import Normalise
 from seewhy.learning.adaptation import fine_tune
 from seewhy.learning.adaptation.fine_tune import FineTune, paired_gain, right_of
 from seewhy.learning.encoders.image_copy import ImageCopy
-from seewhy.pictures.samples import Samples, load_samples
+from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.training.task import optimiser_of
 from tiny import CLASSES, build, class_folders, colour_reader, colours, noise, picture, tiny_tokens
@@ -260,6 +261,33 @@ def test_few_pictures_are_shown_more_often_in_smaller_batches() -> None:
     rates = {(len(g["params"]), g["multiple"]) for g in optimiser_of(task_of(how), how._training(64)).param_groups}
     assert (1, 5.0) in rates
     assert FineTune(epochs=2)._training(64).n_steps == 2 * 8
+
+
+def test_the_weights_are_averaged_over_a_tenth_of_the_steps() -> None:
+    assert FineTune()._training(3200).ema == pytest.approx(1 - 10 / 800)
+    assert FineTune(epochs=1)._training(64).ema == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n", "held_out", "fraction"),
+    [(600, 0.2, 0.2), (1600, 0.2, 0.125), (3000, 0.2, 0.1), (3000, 0.05, 0.05), (300, 0.5, 0.5)],
+)
+def test_of_many_pictures_200_or_a_tenth_are_held_out(n: int, held_out: float, fraction: float) -> None:
+    class Stop(Exception):
+        pass
+
+    kept: dict[str, Any] = {}
+
+    class Listening(Fitting):
+        def look(self, *_: Any, **__: Any) -> Any:
+            kept["fraction"] = self.held_out.fraction
+            raise Stop
+
+    pictures = Samples(tuple(Sample(f"{i}.jpg", CLASSES[i % 2]) for i in range(n)), CLASSES[:2])
+    given = (untrained(), pictures, HoldOut(held_out), None, None, None, Progress(), None)
+    with pytest.raises(Stop):
+        FineTune(held_out=held_out).learn(Listening(*given))
+    assert kept["fraction"] == pytest.approx(fraction)
 
 
 def task_of(how: FineTune) -> Any:

@@ -110,8 +110,7 @@ class Trained:
     @property
     def loss(self) -> float:
         """The mean loss of the last 20 steps."""
-        last = [step["loss"] for step in self.history[-20:]]
-        return round(sum(last) / len(last), 4)
+        return mean_terms(self.history[-20:])["loss"]
 
 
 def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
