@@ -86,6 +86,5 @@ def list_methods(kind: str | None = None) -> list[str]:
     spelt = {word: r for family, r in registries.items() for word in (family, family.partition(" ")[0], r.kind)}
     if kind is None:
         return sorted({name for registry in registries.values() for name in registry})
-    if kind not in spelt:
-        raise UnknownNameError("kind of method", kind, spelt)
+    UnknownNameError.check("kind of method", kind, spelt)
     return list(spelt[kind])

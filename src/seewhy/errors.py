@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,6 +79,12 @@ class UnknownNameError(SeeWhyError, KeyError):
         hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"Known: {few}."
         self.message = _bounded(f"There is no {kind} called {name!r}. {hint}")
         super().__init__(self.message)
+
+    @classmethod
+    def check(cls, kind: str, name: str, known: Collection[str]) -> None:
+        """Raise this error if the name is not among the known ones."""
+        if name not in known:
+            raise cls(kind, name, known)
 
     def __str__(self) -> str:
         return self.message

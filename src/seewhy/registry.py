@@ -76,8 +76,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> type[T]:
         self._load()
-        if name not in self._members:
-            raise UnknownNameError(self.kind, name, self._members)
+        UnknownNameError.check(self.kind, name, self._members)
         return self._members[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -170,8 +170,7 @@ class Segmentation(FoundRegions):
     @checked
     def mask_of(self, label: str) -> np.ndarray:
         """Return the pixels of one class as a boolean array ``(height, width)``."""
-        if label not in self.classes:
-            raise UnknownNameError("class", label, self.classes)
+        UnknownNameError.check("class", label, self.classes)
         return self.mask == self.classes.index(label)
 
     @cached_property

@@ -66,8 +66,7 @@ SOURCES = {
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
     """Load an embedded encoder: ``"lite0"`` (always installed), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra)."""
-    if name not in SOURCES:
-        raise UnknownNameError("embedded encoder", name, SOURCES)
+    UnknownNameError.check("embedded encoder", name, SOURCES)
     source = SOURCES[name]
     tensors = cached_tensors("weights", f"{name}-{source.sha256[:8]}", lambda: _convert(name, source))
     classifier = linear_with(tensors["classifier.weight"], tensors["classifier.bias"])

@@ -152,8 +152,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         engine: engine that runs the trunk.
     """
     kind, slash, said = name.partition("/")
-    if kind not in TRUNKS:
-        raise UnknownNameError("new encoder", kind, TRUNKS)
+    UnknownNameError.check("new encoder", kind, TRUNKS)
     side = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else SIDE * (not slash)
     if side not in SIDES:
         raise InputError(

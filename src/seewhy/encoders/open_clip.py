@@ -175,8 +175,7 @@ def find_source(name: str) -> Source:
     if schema == "hf-hub":
         return _from_folder(name, fetch(f"open_clip:{name}", rest, WEIGHT_FILES, BESIDE))
     model, _, pretrained = name.partition("/")
-    if model not in open_clip.list_models():
-        raise UnknownNameError("open_clip model", model, open_clip.list_models())
+    UnknownNameError.check("open_clip model", model, open_clip.list_models())
     tags = open_clip.list_pretrained_tags_by_model(model)
     config = open_clip.get_model_config(model) or {}
     if pretrained in tags:

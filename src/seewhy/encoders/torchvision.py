@@ -30,8 +30,7 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
 
     whole, (architecture, _, path) = f"torchvision:{name}", name.partition("@")
     known = models.list_models(module=models)
-    if architecture not in known:
-        raise UnknownNameError("torchvision classifier", architecture, known)
+    UnknownNameError.check("torchvision classifier", architecture, known)
     entries = {w.name: w for w in models.get_model_weights(architecture)}
     if path:
         model, transform, classes = _from_file(architecture, entries, WeightsFile.open(path), options)

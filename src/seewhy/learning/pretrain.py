@@ -133,8 +133,7 @@ class Pretrain(Way[EncodedSet, Any]):
             )
         known = [one.name for one in fields(cast(Any, found))]
         for name in self.settings:
-            if name not in known:
-                raise UnknownNameError(f"setting of {self.objective}", name, known)
+            UnknownNameError.check(f"setting of {self.objective}", name, known)
         return found(**self.settings)
 
     def head(self) -> Projection:

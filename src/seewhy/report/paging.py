@@ -44,8 +44,7 @@ class Page(ABC):
         """Return a table of ``data``, such as ``per_class`` of an evaluation, as a pandas ``DataFrame``."""
         lists = {key: rows for key, rows in self.data.items() if isinstance(rows, list) and rows}
         tables = [key for key, rows in lists.items() if isinstance(rows[0], dict)]
-        if name not in tables:
-            raise UnknownNameError("table", name, tables)
+        UnknownNameError.check("table", name, tables)
         return frame_of(self.data[name])
 
     @checked

@@ -266,8 +266,7 @@ class ClaimsStudy:
         check_fields(self, "the study")
         object.__setattr__(self, "only", tuple(dict.fromkeys(self.only)))
         for name in self.only:
-            if name not in known_claims():
-                raise UnknownNameError("claim", name, list(known_claims()))
+            UnknownNameError.check("claim", name, known_claims())
 
     def asked(self, data: ClaimData) -> list[PaperClaim]:
         """Return the claims to test.

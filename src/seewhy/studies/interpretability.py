@@ -73,8 +73,7 @@ class InterpretabilityStudy:
 
     def __post_init__(self) -> None:
         for name in self.libraries:
-            if name not in LIBRARIES:
-                raise UnknownNameError("concept library", name, list(LIBRARIES))
+            UnknownNameError.check("concept library", name, LIBRARIES)
         if not self.libraries:
             raise InputError(f"`libraries` must have at least one of {', '.join(LIBRARIES)}, got none.")
         check_fields(self, "the study")

@@ -185,6 +185,5 @@ AUGMENTATIONS = {
 
 def augmentation(name: str) -> Augmentation:
     """Return the augmentation with this name."""
-    if name not in AUGMENTATIONS:
-        raise UnknownNameError("augmentation", name, AUGMENTATIONS)
+    UnknownNameError.check("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]

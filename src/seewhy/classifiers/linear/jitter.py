@@ -44,7 +44,6 @@ def paper_twelve() -> list[Crop | None]:
 
 def predict_views(name: str) -> Views | None:
     """Return the crops for prediction: the centre crop (``None``) for ``"center"``, 12 crops for ``"twelve"``."""
-    if name not in CROPS:
-        raise UnknownNameError("set of crops", name, CROPS)
+    UnknownNameError.check("set of crops", name, CROPS)
     crops = paper_twelve()
     return None if name == "center" else lambda _index: crops
