@@ -26,7 +26,7 @@ from seewhy.dense.reader import Reader
 from seewhy.dense.regions import NOTHING, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, UnknownNameError
-from seewhy.pictures.pixel_classes import load_masks
+from seewhy.pictures.pixel_classes import encode, load_masks
 from seewhy.progress import Progress
 from seewhy.report.palette import class_colours
 from seewhy.storage.features import FeatureStore
@@ -49,7 +49,8 @@ def test_segments_have_their_numbers() -> None:
     assert (red.label, red.area, red.box) == ("red", 2, (3, 1, 4, 3))
     assert blue.share == 5 / 12  # of all pixels, named or not
     assert blue.score == pytest.approx(SURE[MASK == 2].mean())
-    assert blue.to_json() == {"label": "blue", "area": 5, "share": 0.416667, "box": [0, 0, 3, 2], "score": 0.356}
+    numbers = {"label": "blue", "area": 5, "share": 0.416667, "box": [0, 0, 3, 2], "score": 0.356}
+    assert blue.to_json() == {**numbers, "rle": encode(MASK == 2)}
     found = result()
     assert found.mask_of("red").tolist() == (MASK == 0).tolist()
     assert found.mask_of("green").sum() == 0

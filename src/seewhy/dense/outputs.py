@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from ..explanation.outputs import FailureOutput, Interval, Range
 from ..results import Count, Doc, Share
+from .regions import Detection, Segment
 
 Drawn = Annotated[tuple[float, float] | None, Doc("95 % bootstrap interval over pictures")]
 Predicted = Annotated[
@@ -153,13 +154,6 @@ class FitDetectorOutput(FitSegmenterOutput):
     calibration: Annotated[Calibration, Doc("cross-validated figures")]
 
 
-class Detection(TypedDict):
-    label: Annotated[str, Doc("name of the object")]
-    score: Annotated[Share, Doc("the detector's score, not calibrated")]
-    box: Annotated[tuple[float, float, float, float], Doc("left, top, right, bottom in pixels of the upright picture")]
-    made_of: NotRequired[Annotated[dict[str, float], Doc("components of the score")]]
-
-
 class RegionsOutput(TypedDict):
     image: Annotated[str, Doc("file name as given")]
     width: Annotated[int, Doc("width of the upright picture in pixels")]
@@ -184,15 +178,6 @@ class DetectionsOutput(RegionsOutput):
 
 DetectOutput = FailureOutput | DetectionsOutput
 """One line of ``seewhy detect --json``."""
-
-
-class Segment(TypedDict):
-    label: Annotated[str, Doc("the class")]
-    area: Annotated[int, Doc("area in pixels")]
-    share: Annotated[Share, Doc("share of the picture's pixels")]
-    box: Annotated[list[Count], Doc("bounding box: left, top, right, bottom in pixels")]
-    score: Annotated[Share, Doc("mean probability of the class over its pixels; not calibrated")]
-    rle: Annotated[dict[str, list[int] | str], Doc("COCO run-length encoding of the mask: `size` and `counts`")]
 
 
 class SegmentationOutput(RegionsOutput):

@@ -225,7 +225,7 @@ def parts_of(found: Found) -> list[Part]:
         left, top, right, bottom = map(float, region.box)
         part = Part(kind, i, n, region.label, region.score, (left, top, right, bottom), found.size, nothing, frame)
         if isinstance(found, Segmentation):
-            part = replace(part, mask=found.mask_of(region.label), rle=found.coded[region.label])
+            part = replace(part, mask=found.mask_of(region.label), rle=found.regions[i - 1].rle)
         parts.append(part)
     return parts
 

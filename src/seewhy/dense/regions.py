@@ -7,10 +7,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..errors import DataError, ForeignFileError, UnknownNameError
+from ..explanation.result import Json, Result, plain
 from ..pictures.boxes import BoxData, BoxedPicture, BoxRecord, Corners, check_boxes, save_boxes
 from ..pictures.pixel_classes import encode
 from ..pictures.samples import some
@@ -27,9 +27,11 @@ from ..pictures.sources import is_picture
 from ..report.overviews import MOST_SHOWN, render_regions
 from ..report.paging import framed
 from ..report.palette import class_colours
+from ..results import Doc, Share
 from ..spelling import first_repeated
 from ..storage.marks import is_own
 from ..storage.output import check_file, is_written, make_folder, output_folder, safe_stem, write
+from ..types import PixelBox
 
 NOTHING = 255
 """Mask value of an unnamed pixel."""
@@ -37,30 +39,28 @@ COCO, INDEX = "segments.json", "index.html"
 
 
 @dataclass(frozen=True)
-class Region:
-    """A detected box, or all pixels of a class in a picture with their bounding box.
+class Region(Result):
+    """An object in a picture, with its bounding box."""
 
-    Attributes:
-        score: uncalibrated score of the method; for a segment, the mean over its pixels.
-        box: left, top, right, bottom in pixels of the upright picture.
-        area: number of pixels of a mask; ``None`` for a box.
-        share: ``area`` as a fraction of the picture; ``None`` for a box.
-        made_of: components of the score, by name, if the method reports them.
-    """
+    label: Annotated[str, Doc("name of the object")]
+    score: Annotated[Share, Doc("the detector's score, not calibrated"), Json(digits=6)]
+    box: Annotated[Corners, Doc("left, top, right, bottom in pixels of the upright picture"), Json(digits=2)]
 
-    label: str
-    score: float
-    box: Corners
-    area: int | None = None
-    share: float | None = None
-    made_of: tuple[tuple[str, float], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        if self.area is not None and self.share is not None:
-            about = {"label": self.label, "area": self.area, "share": round(self.share, 6), "box": list(self.box)}
-            return {**about, "score": round(self.score, 4)}
-        own = {"label": self.label, "score": round(self.score, 6), "box": [round(v, 2) for v in self.box]}
-        return own | ({"made_of": {name: round(v, 6) for name, v in self.made_of}} if self.made_of else {})
+@dataclass(frozen=True)
+class Detection(Region):
+    made_of: Annotated[dict[str, float] | None, Doc("components of the score"), Json(digits=6, optional=True)] = None
+
+
+@dataclass(frozen=True)
+class Segment(Region):
+    """All pixels of a class in a picture."""
+
+    box: Annotated[PixelBox, Doc("bounding box: left, top, right, bottom in pixels")]
+    score: Annotated[Share, Doc("mean probability of the class over its pixels; not calibrated")]
+    area: Annotated[int, Doc("area in pixels")]
+    share: Annotated[Share, Doc("share of the picture's pixels"), Json(digits=6)]
+    rle: Annotated[dict[str, Any], Doc("COCO run-length encoding of the mask: `size` and `counts`")]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,7 +140,7 @@ class Detections(FoundRegions):
         return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.regions))
 
     def _own_json(self) -> dict[str, Any]:
-        return {"detections": [d.to_json() for d in self.regions]}
+        return {"detections": plain(self.regions)}
 
     def __repr__(self) -> str:
         surest = ", ".join(f"{d.label} {d.score:.2f}" for d in self.regions[:4])
@@ -159,6 +159,7 @@ class Segmentation(FoundRegions):
     kind = "segments"
     files: ClassVar[tuple[str, ...]] = (".png", ".html", ".json")
 
+    regions: tuple[Segment, ...]
     mask: np.ndarray
     scores: np.ndarray
 
@@ -173,14 +174,8 @@ class Segmentation(FoundRegions):
         UnknownNameError.check("class", label, self.classes)
         return self.mask == self.classes.index(label)
 
-    @cached_property
-    def coded(self) -> dict[str, dict[str, Any]]:
-        """Return the mask of each class found, as COCO run-length encoding."""
-        return {s.label: encode(self.mask_of(s.label)) for s in self.regions}
-
     def _own_json(self) -> dict[str, Any]:
-        segments = [{**s.to_json(), "rle": self.coded[s.label]} for s in self.regions]
-        return {"segments": segments, "unnamed": round(self.unnamed, 6)}
+        return {"segments": plain(self.regions), "unnamed": round(self.unnamed, 6)}
 
     def to_png(self) -> bytes:
         """Return the mask as a PNG with a colour palette."""
@@ -195,11 +190,11 @@ class Segmentation(FoundRegions):
         return self.to_png() if ending == ".png" else super()._written(ending)
 
     def __repr__(self) -> str:
-        largest = ", ".join(f"{s.label} {100 * (s.share or 0):.0f} %" for s in self.regions[:4])
+        largest = ", ".join(f"{s.label} {100 * s.share:.0f} %" for s in self.regions[:4])
         return f"Segmentation({self.image!r}, {largest or 'none of the names'}{self._absent()})"
 
 
-def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Region, ...]:
+def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Segment, ...]:
     counts = np.bincount(mask.ravel(), minlength=256)
     segments = []
     for index in np.argsort(-counts[: len(classes)], kind="stable"):
@@ -209,7 +204,7 @@ def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndar
         rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
         box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
         area, score = int(counts[index]), float(probability[own].mean())
-        segments.append(Region(classes[index], score, box, area, area / mask.size))
+        segments.append(Segment(classes[index], score, box, area, area / mask.size, encode(own)))
     return tuple(segments)
 
 
@@ -245,7 +240,7 @@ class Keep:
         classes: tuple[str, ...],
         size: tuple[int, int],
         made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
-    ) -> tuple[Region, ...]:
+    ) -> tuple[Detection, ...]:
         """Return the selected boxes, highest score first, clipped to the picture."""
         from torchvision.ops import batched_nms
 
@@ -257,9 +252,8 @@ class Keep:
         regions = []
         for i in kept[: self.most]:
             left, top, right, bottom = map(float, cut[i])
-            own = tuple((name, float(value[i])) for name, value in (made_of or {}).items())
-            box = (left, top, right, bottom)
-            regions.append(Region(classes[int(labels[i])], float(scores[i]), box, made_of=own))
+            own = {name: float(value[i]) for name, value in (made_of or {}).items()} or None
+            regions.append(Detection(classes[int(labels[i])], float(scores[i]), (left, top, right, bottom), own))
         return tuple(regions)
 
 
@@ -290,7 +284,7 @@ class SegmentFolder:
             left, top, right, bottom = s.box
             own = {"id": len(self._annotations) + 1, "image_id": picture, "category_id": self._number[s.label]}
             place = {"bbox": [left, top, right - left, bottom - top], "area": s.area, "iscrowd": 0}
-            coded = {"segmentation": result.coded[s.label], "score": round(s.score, 4)}
+            coded = {"segmentation": s.rle, "score": round(s.score, 4)}
             self._annotations.append({**own, **place, **coded})
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
         stem = safe_stem(result.image)
