@@ -269,11 +269,4 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | N
     if store is None:
         return encoder.encode_text(texts)
     keys = [text_key(t, encoder.text.fingerprint) for t in texts]
-    known = store.get_texts(keys)
-    missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in known}
-    if missing:
-        fresh = dict(zip(missing, encoder.encode_text(list(missing.values())), strict=True))
-        store.put_texts(fresh.items())
-        store.report()
-        known.update(fresh)
-    return torch.stack([known[k] for k in keys]) if keys else torch.empty(0, 0)
+    return store.texts(keys, texts, encoder.encode_text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import torch
@@ -95,18 +96,11 @@ def read_texts(
     tower: TextTower, texts: Sequence[str], store: FeatureStore | None, progress: Progress
 ) -> Float[Tensor, "m e"]:
     """Return text vectors, from the store where possible."""
-    parts = []
+    parts, encode = [], partial(own_vectors, tower)
     chunks = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
     for chunk in progress.track(chunks, "Reading texts", len(chunks)):
         keys = [text_key(text, f"{sentence_fingerprint(tower)} sentences") for text in chunk]
-        known = {} if store is None else store.get_texts(keys)
-        missing = {k: t for k, t in zip(keys, chunk, strict=True) if k not in known}
-        if missing:
-            fresh = dict(zip(missing, own_vectors(tower, list(missing.values())).clone(), strict=True))
-            if store is not None:
-                store.put_texts(fresh.items())
-            known |= fresh
-        parts.append(torch.stack([known[k] for k in keys]))
+        parts.append(encode(chunk) if store is None else store.texts(keys, chunk, encode))
     return torch.cat(parts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,16 @@ class FeatureStore:
 
     def put_texts(self, rows: Iterable[tuple[bytes, Tensor]]) -> None:
         self._write("INSERT OR IGNORE INTO texts_2 VALUES (?, ?, ?)", [(k, *_vector(k, v)) for k, v in rows])
+
+    def texts(self, keys: Sequence[bytes], texts: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
+        """Return the vectors of the texts with these keys; those that are not stored are encoded, and stored."""
+        known = self.get_texts(keys)
+        if missing := {k: t for k, t in zip(keys, texts, strict=True) if k not in known}:
+            fresh = dict(zip(missing, encode(list(missing.values())), strict=True))
+            self.put_texts(fresh.items())
+            self.report()
+            known |= fresh
+        return torch.stack([known[k] for k in keys]) if keys else torch.empty(0, 0)
 
     def report(self) -> None:
         """Log the number of damaged rows since the last call, if there were any."""
