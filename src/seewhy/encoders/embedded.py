@@ -29,7 +29,7 @@ from ..threads import import_libraries
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower
 from .minilm import MINILM_SHA256, load_minilm
-from .names import imagenet_classes, imagenet_descriptions, imagenet_texts
+from .names import imagenet_descriptions, imagenet_labels, imagenet_texts
 from .split import Part, freeze, linear_with
 from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, embed, encode_tokens
 
@@ -79,7 +79,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         layout=Layout("nchw"),
         fingerprint=fingerprint,
         classifier=classifier,
-        classes=[c.label for c in imagenet_classes()],
+        classes=imagenet_labels(),
         text=lambda: _text_tower(tensors, fingerprint),
         module=module,
         engine=engine,

@@ -112,6 +112,10 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
     return tuple(ImageNetClass(synset, label, *own) for synset, label, own in zip(synsets, labels, found, strict=True))
 
 
+def imagenet_labels() -> tuple[str, ...]:
+    return tuple(c.label for c in imagenet_classes())
+
+
 @lru_cache(maxsize=1)
 def imagenet_descriptions() -> dict[str, list[str]]:
     """Return short phrases from the definition of each ImageNet class."""

@@ -16,7 +16,7 @@ from ..types import Transform
 from .base import Encoder, Layout
 from .fence import Missing, Stored, building, check_counts, check_kinds, fenced, loading
 from .module import split_module
-from .names import distinct
+from .names import distinct, imagenet_labels
 from .split import (
     LastBlock,
     NotFiniteError,
@@ -197,9 +197,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     subset = infer_imagenet_subset(model)
     said = " ".join(str(cfg.get(key) or "") for key in ("tag", "hf_hub_id", "url")).lower()
     if n == 1000 and subset == "imagenet-1k":
-        from .names import imagenet_classes
-
-        return tuple(c.label for c in imagenet_classes())
+        return imagenet_labels()
     if subset and ("in21k" in said or "in22k" in said or "in12k" in said):
         return tuple(ImageNetInfo(subset).label_descriptions())
     return tuple(f"class {i}" for i in range(n))

@@ -11,6 +11,7 @@ from ..types import Transform
 from .base import Encoder
 from .fence import fenced
 from .module import split_module
+from .names import imagenet_labels
 from .split import freeze
 from .weights import EXAMPLE, WeightsFile, fetch_url
 
@@ -64,11 +65,7 @@ def transform_of(preset: Any) -> Transform:
 def _names(entry: Any) -> tuple[str, ...]:
     """Return unique class names of a weights entry."""
     categories = tuple(entry.meta["categories"])
-    if len(categories) != 1000:
-        return categories
-    from .names import imagenet_classes
-
-    return tuple(c.label for c in imagenet_classes())
+    return imagenet_labels() if len(categories) == 1000 else categories
 
 
 def _from_file(
