@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -64,7 +63,7 @@ class Segment(Region):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FoundRegions(ABC):
+class FoundRegions:
     """The boxes or masks found in one picture.
 
     Attributes:
@@ -97,10 +96,7 @@ class FoundRegions(ABC):
         width, height = self.size
         head = {"image": self.image, "width": width, "height": height, "classes": list(self.classes)}
         there = {"presence": dict(self.presence)} if self.presence else {}
-        return {**head, **self._own_json(), "not_found": list(self.not_found), **there, **self.about}
-
-    @abstractmethod
-    def _own_json(self) -> dict[str, Any]: ...
+        return {**head, self.kind: plain(self.regions), "not_found": list(self.not_found), **there, **self.about}
 
     def to_html(self) -> str:
         """Return a self-contained page that shows the objects on the picture."""
@@ -139,9 +135,6 @@ class Detections(FoundRegions):
         """Return the boxes in the form that :func:`seewhy.save_boxes` takes."""
         return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.regions))
 
-    def _own_json(self) -> dict[str, Any]:
-        return {"detections": plain(self.regions)}
-
     def __repr__(self) -> str:
         surest = ", ".join(f"{d.label} {d.score:.2f}" for d in self.regions[:4])
         return f"Detections({self.image!r}, {len(self)} found{': ' + surest if surest else ''}{self._absent()})"
@@ -174,8 +167,8 @@ class Segmentation(FoundRegions):
         UnknownNameError.check("class", label, self.classes)
         return self.mask == self.classes.index(label)
 
-    def _own_json(self) -> dict[str, Any]:
-        return {"segments": plain(self.regions), "unnamed": round(self.unnamed, 6)}
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "unnamed": round(self.unnamed, 6)}
 
     def to_png(self) -> bytes:
         """Return the mask as a PNG with a colour palette."""

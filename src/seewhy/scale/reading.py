@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from ..errors import DataError, ModelError, SeeWhyError
 from ..explanation.outputs import Run
+from ..explanation.result import EXACT, Result
 from ..results import Count, Doc
 from ..retrieval.outputs import VerifyOutput
 from ..storage.cache import address_of
@@ -39,7 +40,7 @@ class Input(TypedDict):
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Result):
     """The JSON of ``seewhy index --parquet --status --json``."""
 
     output: Annotated[str, Doc("output folder of the run")]
@@ -50,12 +51,9 @@ class Status:
     failed: Annotated[Count, Doc("pictures in these shards that could not be read")]
     verb: Annotated[str, Doc("the command")]
     seewhy: Annotated[str, Doc("version of SeeWhy that started the run")]
-    model: Annotated[dict[str, str | float | bool | None], Doc("the model")]
+    model: Annotated[dict[str, str | float | bool | None], Doc("the model"), EXACT]
     columns: Annotated[list[str], Doc("columns of the Parquet files")]
     input: Annotated[Input, Doc("the input")]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         there = self.n_shards - self.n_missing

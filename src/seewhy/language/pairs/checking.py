@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from ...encoders.base import Encoder
 from ...errors import DataError, InputError
+from ...explanation.result import EXACT, Result
 from ...pictures.pairs import read_pairs
 from ...pictures.samples import Samples, gathered
 from ...progress import Progress
@@ -35,7 +36,7 @@ def check_place(path: Path, *, force: bool = False) -> None:
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Result):
     """A pair that breaks a rule."""
 
     image: Annotated[str, Doc("the picture")]
@@ -44,11 +45,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Result):
     """The result of one rule."""
 
     rule: Annotated[str, Doc("name of the rule")]
-    settings: Annotated[dict[str, float | str], Doc("parameters of the rule")]
+    settings: Annotated[dict[str, float | str], Doc("parameters of the rule"), EXACT]
     n_pairs: Annotated[Count, Doc("pairs that break it")]
     n_pictures: Annotated[Count, Doc("pictures of these pairs")]
     examples: Annotated[tuple[Example, ...], Doc("the first `--set n_examples` of them")] = ()
@@ -56,7 +57,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Result):
     """The results of all rules: the JSON object of ``seewhy check --texts --json``."""
 
     n_pictures: Annotated[Count, Doc("pictures of the set")]
@@ -64,10 +65,6 @@ class Checked:
     n_kept: Annotated[Count, Doc("pairs that break no rule")]
     findings: Annotated[tuple[Finding, ...], Doc("one per rule")]
     notes: Annotated[tuple[str, ...], Doc("what was skipped or truncated")] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that ``--json`` prints."""
-        return asdict(self)
 
     def __str__(self) -> str:
         lines = [f"{self.n_pictures} pictures with {self.n_pairs} texts; {self.n_kept} pairs break no rule"]
