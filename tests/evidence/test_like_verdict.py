@@ -143,13 +143,6 @@ def test_of_a_stranger_nothing_is_green(fitted: Classifier, monkeypatch: pytest.
     assert why.agreement.sentence == "The picture is unlike all training pictures, so agreement was not measured."
 
 
-def test_an_earlier_archive_measured_no_neighbours(fitted: Classifier) -> None:
-    old = LikenessMeasure.restore({"precision": 0.9, "chance": 0.3, "n": 20})
-    assert old is not None
-    verdict = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", measure=old)).verdict
-    assert verdict.level == "not measured"
-
-
 def test_every_picture_is_measured_by_a_fit_and_a_bank_without_its_fold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

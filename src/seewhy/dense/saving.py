@@ -131,7 +131,7 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         detector = TrainedDetector(
             card["method"], card["parameters"], looks, classes, how.restore(looks, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),
-            dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card.get("pictures", ()))),
+            dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card["pictures"])),
         )  # fmt: skip
         detector.check()
         return detector

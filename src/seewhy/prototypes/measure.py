@@ -108,7 +108,7 @@ class LikenessMeasure(Result):
         """Rebuild a measure from :meth:`to_json`; raise ``ValueError`` or ``TypeError`` for invalid data."""
         if facts is None:
             return None
-        found = cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
+        found = cls(**{**facts, "bands": tuple(Band(*b) for b in facts["bands"])})
         counts = [found.n, *(count for band in found.bands for count in (band.n, band.right))]
         parts = [found.precision, found.chance, *(band.least for band in found.bands)]
         limits = [limit for limit in (found.limit, found.near) if limit is not None]
@@ -329,10 +329,7 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
             "do not rely", "Only near-copies of this picture are similar, and near-copies do not count.", rule, part
         )
     if found is None or measure is None:
-        why = (
-            "SeeWhy has not measured how often such a decision is right: too few pictures are held out, or an earlier "
-            "version fitted the classifier"
-        )
+        why = "SeeWhy has not measured how often such a decision is right: too few pictures are held out"
         return Verdict("not measured", f"{_share_said(here, subject.label)}.", rule, f"{why}. {part}")
     if found.far:
         figures = (

@@ -203,7 +203,7 @@ def copies(material: Material, limit: Limit) -> Figure:
     rest = ""
     if same + near and left is not None:
         rest = f" Of the other pictures, {100 * left:.1f} % are predicted correctly."
-    caveat = "" if counts["n_compared"] else " An older version saved this classifier, so near copies are not found."
+    caveat = "" if counts["n_compared"] else " The classifier has no thumbnails to find near copies by."
     sentence = (
         f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
     )
