@@ -105,6 +105,45 @@ def test_each_pair_of_classes_is_compared_once(monkeypatch: pytest.MonkeyPatch) 
     assert len(asked) == 3
 
 
+def test_pictures_of_two_kinds_are_never_one_thing() -> None:
+    """All decisions of a picture set group its pictures in the same way, and only the classes may be one thing."""
+    pooled, kinds, _ = planted(5, 8, 4, 0.2)
+    labels, digests = (kinds > 1).long(), names(len(kinds))
+    by_class, found = group_by_looks(pooled, kinds, digests), group_by_looks(pooled, labels, digests, kinds)
+    assert (found.threshold, found.groups.tolist()) == (by_class.threshold, by_class.groups.tolist())
+    assert found.one_thing == one_thing(pooled, labels)
+    shot = torch.arange(len(kinds)) % 4  # two shots of each thing are of another kind
+    apart = group_by_looks(pooled, labels, digests, kinds * 2 + shot // 2).groups
+    together = apart[:, None] == apart[None]
+    assert not together[(shot[:, None] < 2) & (shot[None] > 1)].any()
+
+
+def test_kinds_of_one_picture_do_not_lower_the_threshold() -> None:
+    """Such a picture does not differ from its mean, so its cosines are 0."""
+    pooled, kinds, _ = planted(5, 8, 4, 0.2)
+    more, _, _ = planted(60, 1, 1, 0.2, seed=1)
+    alone = torch.arange(5, 65)
+    both, digests = (torch.cat([pooled, more]), torch.cat([kinds, alone])), names(len(kinds) + 60)
+    found, without = group_by_looks(*both, digests), Individuality(pooled, kinds).threshold()
+    assert found.threshold == pytest.approx(without, abs=0.1)
+    assert not torch.isin(found.groups[:160], found.groups[160:]).any()
+    assert group_by_looks(*both, ["0", *digests[:-1]]).groups.unique(return_counts=True)[1].sum() == 220
+    assert group_by_looks(more, alone - 5, names(60)).threshold is None
+
+
+def test_kinds_of_samples_divide_the_pictures() -> None:
+    pooled, kinds, _ = planted(2, 4, 4, 0.2)
+    encoded = [Encoded(str(i), str(i), row[None]) for i, row in enumerate(pooled)]
+    labels, shot = ["ab"[k] for k in kinds.tolist()], torch.arange(len(kinds)) % 4
+    for parts, n in ((("", ""), 0), (("1", "2"), 1)):
+        items = [
+            Sample(str(i), k, kind=parts[s // 2]) for i, (k, s) in enumerate(zip(labels, shot.tolist(), strict=True))
+        ]
+        groups = hold_out(items, encoded, HoldOut(), Progress()).groups
+        crossing = (groups[:, None] == groups[None]) & (shot[:, None] < 2) & (shot[None] > 1)
+        assert bool(crossing.any()) == (n == 0)
+
+
 def test_copies_and_names_join() -> None:
     """A picture without a name is in no named group."""
     labels, things, digests = ("k", "k", "l", "k", "l", "l"), ("x", "y", "z", "y", None, None), "aabcde"

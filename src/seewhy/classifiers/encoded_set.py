@@ -351,7 +351,8 @@ def _grouping(pictures: EncodedSet, by: Split) -> Grouping:
     if any(s.group is not None for s in pictures.items):
         names = numbered([i if s.group is None else s.group for i, s in enumerate(pictures.items)])
         return Grouping(connected(len(names), links(names), links(copies)), "given")
-    return group_by_looks(pictures.pooled, pictures.labels, pictures.digests)
+    kinds = numbered([s.kind for s in pictures.items]) if any(s.kind for s in pictures.items) else None
+    return group_by_looks(pictures.pooled, pictures.labels, pictures.digests, kinds)
 
 
 def _classes(items: Sequence[Sample]) -> tuple[str, ...]:

@@ -157,14 +157,14 @@ def _of_dataset(source: Any) -> Samples:
 def column_of(source: Any, name: Any) -> list[Any]:
     """Return the values of a column; class numbers become names, and missing values ``None``."""
     names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
-    values = [None if _is_missing(value) else value for value in source[name]]
+    values = [None if is_missing(value) else value for value in source[name]]
     if names is None:
         return values
     numbered = dict(enumerate(names))
     return [numbered.get(int(v)) if isinstance(v, Integral) else v for v in values]
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, Real) and value != value  # NaN differs from itself
@@ -210,7 +210,7 @@ def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
     if not labels:
         raise DataError("The data has no pictures. Give at least two classes with pictures.")
     pairs = enumerate(zip(items, labels, strict=True), 1)
-    return gathered([replace(item, label=_class_name(label, i)) for i, (item, label) in pairs])
+    return gathered([replace(item, label=class_name(label, i)) for i, (item, label) in pairs])
 
 
 def fetched(fetch: Callable[[int], Any], n: int) -> list[Sample]:
@@ -225,7 +225,7 @@ def fetched(fetch: Callable[[int], Any], n: int) -> list[Sample]:
     return [Sample(name, pixels=InMemory(name, partial(load, i))) for i, name in enumerate(names)]
 
 
-def _class_name(label: Any, number: int) -> str:
+def class_name(label: Any, number: int) -> str:
     label = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
     if isinstance(label, Integral) or (isinstance(label, float) and label.is_integer()):
         return str(int(label))

@@ -6,7 +6,7 @@ import hashlib
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Sample:
         group: name of the object, person or place that it shows; pictures of one group are held out together.
         pixels: the picture, if it has no file.
         split: name of its split, such as train or test.
+        kind: what the picture shows by all its answers together; pictures that differ in it never count as the same
+            object.
     """
 
     image: str
@@ -46,6 +48,7 @@ class Sample:
     group: str | None = None
     pixels: InMemory | None = None
     split: str | None = None
+    kind: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
@@ -82,7 +85,7 @@ class Samples:
         return len(self.items)
 
     def __repr__(self) -> str:
-        has = [f"{len(self.classes)} classes: {_few(self.classes)}"] if self.classes else []
+        has = [f"{len(self.classes)} classes: {few(self.classes)}"] if self.classes else []
         has += [f"{n} texts"] if (n := self.n_texts) else []
         return f"Samples({', '.join([f'{len(self)} pictures', *has])})"
 
@@ -106,15 +109,15 @@ class Samples:
         items = tuple(s for s in self.items if s.label in known)
         if not items:
             raise DataError(
-                f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the "
-                f"{len(classes)} classes ({_few(classes)}). Use the same class names in both."
+                f"None of the {len(self.classes)} labels ({few(self.classes)}) is one of the "
+                f"{len(classes)} classes ({few(classes)}). Use the same class names in both."
             )
         strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
-        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {_few(strange)}",) if n else ()
+        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {few(strange)}",) if n else ()
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
@@ -155,10 +158,10 @@ def load_samples(
             )
         items, notes = _from_folders(path, group)
     elif path.suffix.lower() in TABLES and path.exists():
-        items, notes = _from_table(path, list(rows_of(path)), image, label, text, group, split)
+        items, notes = from_table(path, list(rows_of(path)), image, label, text, group, split)
     else:
         raise DataError(
-            f"{_refused(path)} Give a folder with one folder per class, or "
+            f"{refused(path)} Give a folder with one folder per class, or "
             f"a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
     return gathered(items, notes)
@@ -177,17 +180,17 @@ def load_pictures(
         rows = list(rows_of(path))
         columns = {name for row in rows for name in row}
         without = label not in columns and image in columns
-        return gathered(*_from_table(path, rows, image, None if without else label, "", group, None))
+        return gathered(*from_table(path, rows, image, None if without else label, "", group, None))
     raise DataError(
-        f"{_refused(path)} Give a folder of pictures, one with a folder per class, or a "
+        f"{refused(path)} Give a folder of pictures, one with a folder per class, or a "
         f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
     )
 
 
-def _refused(path: Path) -> str:
+def refused(path: Path, forms: str = "a folder nor a table") -> str:
     """Return why a path cannot be read, and the most similar name in its folder if the path does not exist."""
     if path.exists():
-        return f"{path} is neither a folder nor a table."
+        return f"{path} is neither {forms}."
     beside = (one.name for one in path.parent.iterdir()) if path.parent.is_dir() else iter(())
     near = nearest(path.name, beside)
     return f"{path} does not exist." + (f" Did you mean {str(path.with_name(near[0]))!r}?" if near else "")
@@ -196,8 +199,17 @@ def _refused(path: Path) -> str:
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
     """Return the samples with their classes, after a check that the class names differ."""
     counts, notes = Counter(s.label for s in items if s.label), list(notes)
+    check_names(counts)
+    single = [c for c, n in counts.items() if n == 1]
+    if single:
+        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
+    return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
+
+
+def check_names(names: Iterable[str]) -> dict[str, str]:
+    """Check that class names differ for a reader, and return them by the form that is compared."""
     seen: dict[str, str] = {}
-    for name in counts:
+    for name in names:
         if not is_unicode(name):  # a class is written, spoken of and encoded as text
             raise DataError(f"Class names must be UTF-8, got {name!r}. Rename the class.")
         # Two names that a person would read as one must not become two classes.
@@ -208,10 +220,7 @@ def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
                 f"{name!r}. Rename or merge them."
             )
         seen[folded] = name
-    single = [c for c, n in counts.items() if n == 1]
-    if single:
-        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
-    return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
+    return seen
 
 
 def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str]]:
@@ -256,7 +265,7 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
     return [replace(s, group=str(Path(s.image).parent)) for s in items], notes
 
 
-def _from_table(
+def from_table(
     path: Path, rows: Sequence[dict[str, Any]], image: str, label: str | None, text: str, group: str | None,
     split: str | None,
 ) -> tuple[list[Sample], list[str]]:  # fmt: skip

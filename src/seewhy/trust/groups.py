@@ -41,18 +41,24 @@ class Grouping:
     one_thing: tuple[int, ...] = ()
 
 
-def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
+def group_by_looks(
+    pooled: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    digests: Sequence[str],
+    kinds: Int[Tensor, " n"] | None = None,
+) -> Grouping:
     """Group similar pictures of a class by average linkage of their :class:`Individuality`.
 
-    The threshold is estimated on pairs of different classes, which never show the same object.
+    The threshold is estimated on pairs of different classes, which never show the same object. ``kinds`` divide the
+    pictures in place of the classes.
     """
-    copies = numbered(digests)
-    own = Individuality(pooled, labels)
+    copies, kinds = numbered(digests), labels if kinds is None else kinds
+    own = Individuality(pooled, kinds)
     threshold = own.threshold()
     groups = copies.clone()
     if threshold is not None:
-        for k in labels.unique().tolist():
-            for mine in (labels == k).nonzero()[:, 0].split(MOST_LINKED):
+        for k in kinds.unique().tolist():
+            for mine in (kinds == k).nonzero()[:, 0].split(MOST_LINKED):
                 groups[mine] = len(labels) + mine[average_linkage(own.cosines(mine), threshold)]
     joined = connected(len(labels), links(groups), links(copies))
     return Grouping(joined, "looks", threshold, one_thing(pooled, labels))
@@ -124,9 +130,9 @@ class Individuality:
     def threshold(self) -> float | None:
         """Return the cosine above which a picture has, on average, :data:`CHANCE` false matches."""
         count = self.labels.bincount().double()
-        present = count.nonzero()[:, 0].tolist()
+        present = (count > 1).nonzero()[:, 0].tolist()  # a picture does not differ from its own mean
         pairs = float((count * (count - 1)).sum())
-        if len(present) < 2 or pairs == 0:
+        if len(present) < 2:
             return None
         draw = random.Random(0)
         cosines: dict[tuple[int, ...], Tensor] = {}
