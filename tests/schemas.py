@@ -39,7 +39,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 ALSO = {
-    "fit": ("fit", "fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"),
+    "fit": ("fit", "fit-answers", "fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"),
     "evaluate": ("evaluate", "audit", "drift"),
     "check": ("check", "corrected", "pairs-check", "pairs-clean"),
     "app": ("annotate", "corrected"),

@@ -172,25 +172,18 @@ class Classifier:
             top: number of most probable classes to return.
             level: required probability, 0.5 to 1, that the predicted set of classes contains the true class.
         """
-        for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
-            if isinstance(seen, Failure):
-                yield seen
-            else:
-                with beside(self.encoder.engine.name):
-                    prediction = self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
-                yield prediction
+        for seen in looked_at(self.encoder, pictures, store, views, batch_size):
+            yield seen if isinstance(seen, Failure) else self.predict_seen(seen, top, level)
 
-    def _decided(
-        self, pictures: Iterable[Any], store: FeatureStore | None, views: Views | None, batch_size: int
-    ) -> Iterator[tuple[Encoded | Failure, Tensor]]:
-        request = EncodeRequest() if views is None else EncodeRequest(views=views)
-        for seen in encode_stream(self.encoder, pictures, store=store, request=request, batch_size=batch_size):
-            if isinstance(seen, Failure):
-                yield seen, torch.empty(0)
-                continue
-            with beside(self.encoder.engine.name), torch.no_grad():
-                probabilities = self.head(seen.pooled).mean(0).softmax(0)
-            yield seen, probabilities
+    def predict_seen(self, seen: Encoded, top: int = 5, level: float = LEVEL) -> Prediction:
+        """Return the prediction for an encoded picture."""
+        with beside(self.encoder.engine.name):
+            return self.prediction(seen.name, self.probabilities_of(seen), top, seen.pooled[0], level)
+
+    def probabilities_of(self, seen: Encoded) -> Float[Tensor, " k"]:
+        """Return the probabilities of the classes of an encoded picture, whose logits are averaged over its crops."""
+        with beside(self.encoder.engine.name), torch.no_grad():
+            return self.head(seen.pooled).mean(0).softmax(0)
 
     @overload
     def predict(  # type: ignore[overload-overlap]
@@ -222,7 +215,7 @@ class Classifier:
         """
         many = several(picture)
         if many is None:
-            return cast(Prediction, _only(self.predict_all(_walk(picture), top=top, store=store)))
+            return cast(Prediction, only(self.predict_all(_walk(picture), top=top, store=store)))
         return list(self.predict_all(many, top=top, store=store))
 
     @checked
@@ -247,10 +240,10 @@ class Classifier:
             ImageError: a picture cannot be read.
         """
         rows = []
-        for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
+        for seen in looked_at(self.encoder, pictures, store, views, batch_size):
             if isinstance(seen, Failure):
                 raise ImageError(seen.image, seen.error)
-            rows.append(probabilities.numpy())
+            rows.append(self.probabilities_of(seen).numpy())
         return np.stack(rows) if rows else np.empty((0, len(self.classes)), np.float32)
 
     @checked
@@ -306,7 +299,7 @@ class Classifier:
         """
         many = several(picture)
         if many is None:
-            return cast("Explanation", _only(self.explain_all(_walk(picture), store=store, **options)))
+            return cast("Explanation", only(self.explain_all(_walk(picture), store=store, **options)))
         return list(self.explain_all(many, store=store, **options))
 
     @checked
@@ -387,12 +380,20 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return cleaned
 
 
+def looked_at(
+    encoder: Encoder, pictures: Any, store: FeatureStore | None, views: Views | None, batch_size: int
+) -> Iterator[Encoded | Failure]:
+    """Encode one picture or several, each as its centre crop or as the crops of ``views``."""
+    request = EncodeRequest() if views is None else EncodeRequest(views=views)
+    return encode_stream(encoder, _walk(pictures), store=store, request=request, batch_size=batch_size)
+
+
 def _walk(pictures: Any) -> Iterable[Any]:
     many = several(pictures)
     return [pictures] if many is None else many
 
 
-def _only(results: Any) -> Any:
+def only(results: Any) -> Any:
     """Return the only result of a generator, and close the generator."""
     try:
         result = next(results)

@@ -20,6 +20,7 @@ from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.engines import PRECISIONS
 from ..encoders.find import CLASSIFIER, encoder_in
+from ..errors import ModelError
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, WordDecision
@@ -54,6 +55,15 @@ ARCHIVE = FolderArchive(
     make="Make one with: seewhy fit PHOTOS -o {folder}",
     again="fit the classifier again",
 )
+OUTPUTS = replace(
+    ARCHIVE,
+    card="outputs.json",
+    facts=Facts(("format", "seewhy", "kind", "decisions")),
+    kind="a saved SeeWhy model of several decisions",
+    make="Make one with: seewhy fit TABLE -o {folder} --task labels",
+    again="fit the model again",
+)
+"""The card of a model that makes several decisions, each of them a classifier in a subfolder."""
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
 """Fields of the card that are stored unchanged, with their types."""
 HALVES = ("gaussian.within", "gaussian.among", "strangeness.posteriors")
@@ -127,6 +137,9 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
+    if OUTPUTS.is_one(folder):
+        each = ", ".join(str(folder / one["folder"]) for one in OUTPUTS.load_card(folder)["decisions"])
+        raise ModelError(f"{folder} makes several decisions. Give one of them: {each}. Or use seewhy.load_multi.")
     command = f"seewhy predict … -m {shlex.quote(str(folder))} --encoder {{}}"
     card, base = encoder_in(ARCHIVE, folder, encoder, engine=engine, command=command)
     tensors = ARCHIVE.checked_tensors(folder, card)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,12 +20,18 @@ from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..classifiers.multi_output import MultiOutput
     from ..dense import Detector
     from ..pictures.boxes import BoxData
     from ..report.paging import Page
 
 FIT = "fit"
 """Value of ``--against`` for the pictures of the fit."""
+OF_ONE_DECISION = (
+    "labels", "faithfulness", "cards", "contract", "against", "descriptions", "follow_up", "n_explained", "unknown",
+    "masks", "object_", "retrieval", "also", "probe", "detector", "pictures", "novel",
+)  # fmt: skip
+"""Options that cannot be combined with a model of several decisions."""
 DEFAULT = "default"
 """Value of ``--contract`` for the contract of ``--write-contract``."""
 
@@ -69,6 +76,7 @@ def evaluate(
         _write_contract(session)
     if not data:
         raise InputError("Labelled pictures are required. Give a folder or a table.")
+    several = session.several(model, *OF_ONE_DECISION)
     if contract is not None:
         _audit(session, _only(data))
     if against is not None:
@@ -85,6 +93,8 @@ def evaluate(
     if cards is not None and check_output(cards):
         raise DataError(f"--cards must be a folder, got {cards}. Leave the ending out.")
     run = _retrieval if retrieval else _boxes if boxed else _masks if masked else _decisions
+    if several is not None:
+        run = partial(_several, model=several)
     report, n = run(session, place, path)
     session.report(report, output, None if path == output else "evaluation")
     session.end(n)
@@ -107,6 +117,18 @@ def _decisions(session: Session, place: Path, path: Path | None) -> tuple[Page, 
     if o.cards is not None:
         made = write_cards(report, classifier, o.cards, **session.kept)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
+    return report, report.data["n"]
+
+
+def _several(session: Session, place: Path, _path: Path | None, *, model: MultiOutput) -> tuple[Page, int]:
+    from ..classifiers.linear.jitter import predict_views
+    from ..evaluation.multi_output import evaluate_multi
+
+    session.finish_settings()
+    names = [*model.decisions]
+    answers = session.answers(place, **({"names": names} if model.kind == "labels" else {"questions": names}))
+    o = session.given
+    report = evaluate_multi(model, answers, views=predict_views(o.crops), level=o.level, **session.kept)
     return report, report.data["n"]
 
 

@@ -14,11 +14,17 @@ from .session import Session, not_both
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..classifiers.multi_output import MultiOutput
     from ..evidence.batch import Done
     from ..evidence.explain import ExplainOptions
 
 OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
 """Options that do not apply to boxes and segments."""
+OF_ONE_DECISION = (
+    "labels", "descriptions", "follow_up", "validation", "contrast", "typical", "masks", "object_", "parts", "known",
+    "parquet",
+)  # fmt: skip
+"""Options that cannot be combined with a model of several decisions."""
 ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")
 """Options that do not apply to Parquet."""
 
@@ -58,6 +64,7 @@ def explain(
     from ..evidence.batch import Batch
 
     strengths, explainer, judge, most_cards = session.take("strengths", "explainer", "judge", "most_cards")
+    model_of_several = session.several(model, *OF_ONE_DECISION)
     if parquet:
         from .many import Spread
 
@@ -76,6 +83,8 @@ def explain(
 
         chosen = session.choice(model, labels, descriptions, follow_up, validation)
         into_parquet(session, Explain(chosen, how, explainer), spread)
+    if model_of_several is not None:
+        _explain_several(session, model_of_several, how)
     if _are_parts_wanted(session):
         _explain_parts(session, how, most_cards)
     _check(output, png, session.force)
@@ -161,6 +170,36 @@ def told(done: Done) -> None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")
     else:
         say(*card_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")
+
+
+def _explain_several(session: Session, model: MultiOutput, how: ExplainOptions) -> NoReturn:
+    """Explain each question, or each label that is given, in a folder of its own; or only ``--target``."""
+    from ..classifiers.multi_output import places
+    from ..evidence.batch import Batch
+
+    o, asked = session.given, dict[str, list[str]]()
+    stream = model.predict_all(session.pictures(o.pictures, o.output), store=session.store, level=o.level)
+    for one in session.results(stream, "Looking at pictures", session.n_pictures):
+        for name in one.asked(o.target):
+            asked.setdefault(name, []).append(one.image)
+        if not session.as_json:
+            say(f"{one.image}: {one.text}".replace("\t", "; "))
+    done, session.n_results = session.n_results, 0
+    for name, images in asked.items():
+        output = o.output if o.output is None or o.target is not None else o.output / places(model.decisions)[name]
+        _check(output, o.png, session.force)
+        batch = Batch(
+            model.decisions[name], replace(how, target=model.aimed(name).get("target")), output, png=o.png,
+            store=session.store, force=session.force,
+        )  # fmt: skip
+        say(*(() if session.as_json else ("", f"{name}:")))
+        for result in session.results(batch.run(images), f"Explaining {name}", len(images)):
+            if session.as_json:
+                session.say({"question": name, **result.record})
+            else:
+                told(result)
+        say(*(() if batch.index is None or session.as_json else (f"index: {batch.index}",)))
+    session.end(done)
 
 
 def _are_parts_wanted(session: Session) -> bool:

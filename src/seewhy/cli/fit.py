@@ -14,15 +14,17 @@ from ..parameters import settings_of
 from ..printable import printable
 from ..types import Failure
 from . import options
-from .session import Session
+from .session import Session, not_both
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..prototypes.fitted import FittedBank, Fitting
 
-Task = Literal["classes", "masks", "boxes", "prototypes", "explainer"]
+Task = Literal["classes", "masks", "boxes", "labels", "prototypes", "explainer"]
 AUTO, BEST = "auto", ("denseclip", "linear")
 """Preferred segmenters, for encoders that support them; on street scenes, denseclip had 8.5 points more mIoU."""
+OF_ONE_DECISION = ("model", "labels", "pictures", "descriptions", "captions")
+"""Options that cannot be combined with several decisions."""
 
 
 def fit(
@@ -38,11 +40,17 @@ def fit(
     captions: Path | None = None,
     pictures: Path | None = None,
     task: Task | None = None,
+    questions: str | None = None,
+    aim: str | None = None,
 ) -> None:
     """Train a classifier, segmenter or detector on your pictures, or fit prototypes or an explainer for a classifier.
 
     Run again to continue a stopped run.
     """
+    if questions is not None or aim is not None:
+        if task not in (None, "labels"):
+            raise not_both("--questions" if aim is None else "--aim", f"--task {task}")
+        task = "labels"
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):
         session.terminal.note(
@@ -52,7 +60,7 @@ def fit(
         raise InputError("An output folder is required. Give one with -o.")
     run = {
         "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": _fit_prototypes,
-        "explainer": _fit_explainer,
+        "explainer": _fit_explainer, "labels": _fit_several,
     }  # fmt: skip
     run[learnt](session)
 
@@ -121,6 +129,33 @@ def _fit_classifier(session: Session) -> None:
         lines.append(f"if this accuracy is too low, train the whole network with --method fine_tune: {time}")
     session.say({"model": str(output), "unmeasured": missing, **measures}, *lines)
     session.end(measures.get("n_pictures", len(samples)))
+
+
+def _fit_several(session: Session) -> None:
+    """Fit a model of several labels or questions."""
+    from ..classifiers.multi_output import fit_multi
+    from ..classifiers.saving import OUTPUTS
+
+    o, output = session.given, session.given.output
+    if o.questions is not None and o.aim is not None:
+        raise not_both("--questions", "--aim", "only labels have a threshold")
+    for name in session.was_given(OF_ONE_DECISION):
+        raise not_both("--task labels" if o.questions is None else "--questions", f"--{name}")
+    OUTPUTS.check(output)
+    recipe = recipe_from(session, o.method or "linear")
+    questions = () if o.questions is None else [name.strip() for name in o.questions.split(",") if name.strip()]
+    answers = session.answers(o.data, questions=questions)
+    validation = None
+    if o.validation is not None:
+        validation = session.answers(o.validation, questions=questions, names=[*answers.given])
+    model = fit_multi(
+        answers, session.encoder(), method=recipe, validation=validation, aim=o.aim or "f1", **session.kept
+    )
+    model.save(output)
+    failures = [f.to_json() for f in session.terminal.failures]
+    lines = [f"{output}: {len(model.decisions)} {model.kind}, learnt from {len(answers):,} pictures", *model.lines()]
+    session.say({"model": str(output), **model.to_json(), "failures": failures}, *map(printable, lines))
+    session.end(len(answers) - len(failures))
 
 
 def _time_to_fine_tune(classifier: Classifier) -> str | None:

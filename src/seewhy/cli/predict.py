@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 FINDING_COLUMNS = ("image", "finding", "probability", "margin", "error")
+SEVERAL_COLUMNS = ("image", "decision", "answer", "probability", "possible", "verdict", "error")
+OF_ONE_DECISION = ("labels", "follow_up", "validation", "reject", "parquet", "finding", "absent")
+"""Options that cannot be combined with a model of several decisions."""
 NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops")
 """Options that cannot be combined with ``--finding``."""
 
@@ -51,6 +54,7 @@ def predict(
     from ..classifiers.linear.jitter import predict_views
 
     (batch_size,) = session.take("batch_size")
+    model_of_several = session.several(model, *OF_ONE_DECISION)
     if parquet:
         from .many import Predict, Spread, into_parquet
 
@@ -66,6 +70,10 @@ def predict(
     check_level(level)
     if output is not None:
         check_file(output, force=session.force)
+    names, views = session.pictures(pictures, output), predict_views(crops)
+    how: dict[str, Any] = {"store": session.store, "views": views, "batch_size": batch_size, "top": top, "level": level}
+    if model_of_several is not None:
+        _write(session, model_of_several.predict_all(names, **how), "several", form, output)
     classifier = session.classifier(model, labels, None, follow_up, validation)
     if reject and classifier.measured_trust is None:
         from ..classifiers.certainty import why_unmeasured
@@ -73,10 +81,7 @@ def predict(
         raise InputError(
             f"--reject requires a classifier that can recognise unknown pictures: {why_unmeasured(classifier)}"
         )
-    stream = classifier.predict_all(
-        session.pictures(pictures, output), store=session.store, views=predict_views(crops), batch_size=batch_size,
-        top=top, level=level,
-    )  # fmt: skip
+    stream = classifier.predict_all(names, **how)
     _write(session, rejecting(stream) if reject else stream, "predictions", form, output)
 
 
@@ -125,12 +130,17 @@ def _json_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
 
 def _csv_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
     is_findings = kind == "findings"
-    yield csv_row(list(FINDING_COLUMNS if is_findings else COLUMNS))
+    yield csv_row(list({"findings": FINDING_COLUMNS, "several": SEVERAL_COLUMNS}.get(kind, COLUMNS)))
     for result in results:
         data: dict[str, Any] = result.to_json()
         image, label, error = (spreadsheet_safe(data.get(key, "")) for key in ("image", "label", "error"))
         if is_findings and error:
             yield csv_row([image, "", "", "", error])
+        elif kind == "several":
+            rows = [("", "", "", "", "")] if error else result.rows()
+            for name, answer, probability, possible, verdict in rows:
+                safe = map(spreadsheet_safe, (name, answer))
+                yield csv_row([image, *safe, probability, spreadsheet_safe(possible), verdict, error])
         elif is_findings:
             for row in data["findings"]:
                 yield csv_row([image, spreadsheet_safe(row["finding"]), row["probability"], row["margin"], ""])
@@ -149,6 +159,8 @@ def _text_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
         elif kind == "findings":
             findings = "\t".join(f"{printable(f.name)} {100 * f.probability:.1f} %" for f in result.found)
             yield f"{printable(result.picture)}\t{findings}\n"
+        elif kind == "several":
+            yield f"{printable(result.image)}\t{printable(result.text)}\n"
         else:
             yield _decision_line(result)
 

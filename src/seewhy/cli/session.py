@@ -30,7 +30,9 @@ from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from ..classifiers.multi_output import MultiOutput
     from ..encoders.base import Encoder
+    from ..pictures.answers import Answers
     from ..pictures.samples import Samples
     from ..report.paging import Page
     from ..storage.features import FeatureStore
@@ -185,6 +187,26 @@ class Session:
 
             return load(model, engine=self.engine, encoder=self.own_encoder)
 
+    def several(self, model: str | None, *refused: str) -> MultiOutput | None:
+        """Open a model that makes several decisions, and ``None`` for other models.
+
+        ``refused`` are the options of the command that only one decision can have.
+        """
+        from ..classifiers.saving import OUTPUTS
+
+        if model is None or not OUTPUTS.is_one(Path(model)):
+            return None
+        for name in self.was_given(refused):
+            first = OUTPUTS.load_card(Path(model))["decisions"][0]["folder"]
+            raise InputError(
+                f"--{name.rstrip('_').replace('_', '-')} applies to one decision, but {model} makes several. Give the "
+                f"folder of one with -m, such as {Path(model) / first}."
+            )
+        with self.terminal.doing(f"Loading {model}"):
+            from ..classifiers.multi_output import load_multi
+
+            return load_multi(model, engine=self.engine, encoder=self.own_encoder)
+
     def choice(self, model: str | None = None, labels: str | None = None, *others: Any) -> ClassifierChoice:
         """Return the choice of a classifier; ``others`` are its descriptions, follow-up and validation."""
         from .options import ClassifierChoice
@@ -205,6 +227,15 @@ class Session:
 
         with self.terminal.doing(f"Reading the list of pictures in {place}"):
             return load_samples(place, **self.picture_columns, **more)
+
+    def answers(self, place: Path, **more: Any) -> Answers:
+        from ..pictures.answers import load_answers
+
+        columns: dict[str, Any] = self.picture_columns
+        if len(several := columns.get("label", "").split(",")) > 1:
+            columns["label"] = several
+        with self.terminal.doing(f"Reading the list of pictures in {place}"):
+            return load_answers(place, **columns, group=self.group, **more)
 
     def pair_columns(self) -> dict[str, Any]:
         """Return the column names for pictures with texts; ``None`` for names that were not given."""

@@ -7,7 +7,7 @@ from typing import Annotated, NotRequired
 from typing_extensions import TypedDict
 
 from ..dense.outputs import EvaluateBoxesOutput, MasksOutput
-from ..evaluation.outputs import EvaluateOutput
+from ..evaluation.outputs import EvaluateAnswersOutput, EvaluateOutput
 from ..learning.outputs import RetrievalOutput
 from ..results import Doc
 
@@ -50,5 +50,5 @@ class MethodsOutput(TypedDict):
     settings: NotRequired[Annotated[list[Setting], Doc("settings for `--set`; only if a method is named")]]
 
 
-AnyEvaluateOutput = RetrievalOutput | MasksOutput | EvaluateBoxesOutput | EvaluateOutput
+AnyEvaluateOutput = RetrievalOutput | MasksOutput | EvaluateBoxesOutput | EvaluateAnswersOutput | EvaluateOutput
 """The object of seewhy evaluate --json."""

@@ -72,7 +72,7 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
     evidence = [blocks for part in (_where, _like, _words) if (blocks := [*part(data)])]
     missing = " ".join(cure for key, cure in CURES.items() if data[key] is None)
     sections = [
-        Section("Which classes does it confuse?", [*_confusions(data, copies, cards)]),
+        Section("Which classes does it confuse?", [*confusions_of(data, copies, cards)]),
         Section("Class by class, lowest F1 first", [_classes(data)]),
         Section("When should you not trust it?", [*_trust(data["trust"])]),
         Section("Is it right as often as its probabilities say?", [*_calibration(data)]),
@@ -214,7 +214,9 @@ def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
     yield Columns([[chart], [gap]])
 
 
-def _confusions(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Iterator[Block]:
+def confusions_of(
+    data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]
+) -> Iterator[Block]:
     matrix, rows = data["confusion_matrix"], data["confusions"]
     labels = matrix["labels"]
     if len(labels) > N_LARGEST_MATRIX:

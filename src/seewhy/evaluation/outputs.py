@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from ..classifiers.multi_output import LabelMeasure
 from ..explanation.outputs import Failures, Interval, Model
 from ..explanation.prediction import Unknowns
 from ..explanation.verdict import Level
 from ..results import Count, Doc, Share
+from .multi_output import EvaluatedLabel
 
 Rows = list[dict[str, Any]]
 
@@ -179,6 +181,49 @@ class WeakClass(TypedDict):
 
 
 @with_config({"extra": "allow"})
+class FitAnswersOutput(TypedDict):
+    """JSON output of ``seewhy fit --task labels --json``, and with ``--questions``."""
+
+    model: Annotated[str, Doc("the model's folder")]
+    kind: Annotated[Literal["labels", "questions"], Doc("what the decisions are about")]
+    encoder: Annotated[str, Doc("the encoder")]
+    left_out: Annotated[dict[str, str], Doc("labels or questions that could not be learnt → why")]
+    aim: NotRequired[Annotated[str, Doc("what the thresholds of the labels were chosen for")]]
+    mean_average_precision: NotRequired[Annotated[Share | None, Doc("mean over the labels, on held-out pictures")]]
+    labels: NotRequired[Annotated[list[LabelMeasure], Doc("figures of each label, on held-out pictures")]]
+    questions: NotRequired[Annotated[Rows, Doc("figures of each question, as `fit` gives them, with its `classes`")]]
+    failures: Annotated[Failures, Doc("pictures that could not be read")]
+
+
+class EvaluatedQuestion(TypedDict):
+    question: Annotated[str, Doc("the question")]
+    n: Annotated[Count, Doc("number of pictures whose answer is known")]
+    accuracy: Annotated[Share, Doc("share of right answers")]
+    accuracy_interval: Annotated[Interval, Doc("its 95 % interval")]
+    held_out_accuracy: Annotated[Share | None, Doc("accuracy measured by the fit")]
+    per_class: Annotated[list[PerClassRow], Doc("precision and recall of each answer")]
+    confusions: Annotated[list[Confusion], Doc("the most frequent confusions")]
+    confusion_matrix: Annotated[dict[str, Any], Doc("as `evaluate` gives it")]
+
+
+class EvaluateAnswersOutput(TypedDict):
+    """JSON output of ``seewhy evaluate --json`` for a model that makes several decisions."""
+
+    kind: Annotated[Literal["labels", "questions"], Doc("what the decisions are about")]
+    model: Annotated[Model, Doc("the model")]
+    n: Annotated[Count, Doc("number of pictures")]
+    level: NotRequired[Annotated[Share, Doc("promised share of `covered`")]]
+    mean_average_precision: NotRequired[Annotated[Share | None, Doc("mean over the labels")]]
+    mean_average_precision_interval: NotRequired[Annotated[Interval | None, Doc("its 95 % interval")]]
+    macro_f1: NotRequired[Annotated[Share | None, Doc("mean F1 over the labels")]]
+    labels: NotRequired[Annotated[list[EvaluatedLabel], Doc("figures of each label")]]
+    all_right: NotRequired[Annotated[Share, Doc("share of pictures of which every known answer is right")]]
+    questions: NotRequired[Annotated[list[EvaluatedQuestion], Doc("figures of each question")]]
+    notes: Annotated[list[str], Doc("notes on the data")]
+    failures: Annotated[Failures, Doc("pictures that could not be read")]
+    report: NotRequired[Annotated[str | None, Doc("the page, with `-o`")]]
+
+
 class FitOutput(TypedDict):
     """JSON output of ``seewhy fit --json``; each method adds more fields."""
 

@@ -125,11 +125,11 @@ def evaluate(
     answers: dict[str, Any] = {
         "model": classifier.provenance(), "n": len(kept), "accuracy": round(float(right.float().mean()), 4),
         "accuracy_interval": [round(low, 4), round(high, 4)], "fitted_on": copies, "expected": _expected(classifier),
-        "per_class": _per_class(classifier.classes, labels, predicted),
+        "per_class": per_class_rows(classifier.classes, labels, predicted),
         "calibration_error": round(calibration_error(bins), 4),
         "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
-        "confusions": _confusions(classifier.classes, kept, labels, predicted),
-        "confusion_matrix": _matrix(classifier.classes, labels, predicted),
+        "confusions": confusion_pairs(classifier.classes, kept, labels, predicted),
+        "confusion_matrix": confusion_table(classifier.classes, labels, predicted),
         "trust": figures.trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
         "faithfulness": faithful, "like": figures.like_figures(explained),
         "words": figures.words_figures(classifier, pooled, labels, store, seed),
@@ -144,7 +144,7 @@ def _expected(classifier: Classifier) -> dict[str, Any] | None:
     return None if found["held_out_accuracy"] is None else found
 
 
-def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
+def per_class_rows(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
     rows = []
     for k in labels.unique().tolist():
         hits, n, named = (int(v.sum()) for v in ((labels == k) & (predicted == k), labels == k, predicted == k))
@@ -153,7 +153,7 @@ def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> lis
     return rows
 
 
-def _confusions(
+def confusion_pairs(
     classes: Sequence[str], samples: Sequence[Sample], labels: Tensor, predicted: Tensor
 ) -> list[dict[str, Any]]:
     each = zip(samples, labels.tolist(), predicted.tolist(), strict=True)
@@ -162,7 +162,7 @@ def _confusions(
     return [{"true": classes[t], "predicted": classes[g], "n": len(e), "examples": e[:5]} for (t, g), e in most]
 
 
-def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
+def confusion_table(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
     """Return the confusion matrix of the classes that occur: true classes in rows, predicted classes in columns."""
     present = torch.cat([labels, predicted]).unique()
     n, rows, columns = len(present), torch.searchsorted(present, labels), torch.searchsorted(present, predicted)

@@ -12,7 +12,7 @@ from ..types import Failure as FailureOutput
 from .base import Subject
 from .kinds import Perceived, Typical, Where, Word, Words
 from .part import Part
-from .prediction import Decision
+from .prediction import Decision, LabelDecision
 from .prediction import Findings as FindingsOutput
 from .result import Result
 from .similar import Like, Likeness
@@ -88,7 +88,31 @@ class DryRunOutput(TypedDict):
     cost: NotRequired[Annotated[float, Doc("largest cost, in the unit of `--set price_in` and `--set price_out`")]]
 
 
-PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
+class LabelsOutput(TypedDict):
+    """The labels of a picture."""
+
+    image: Annotated[str, Doc("file name as given")]
+    labels: Annotated[list[str], Doc("the labels that are given, most probable first")]
+    decisions: Annotated[list[LabelDecision], Doc("the decision about each label")]
+
+
+class QuestionOutput(TypedDict):
+    question: Annotated[str, Doc("the question")]
+    label: Annotated[str, Doc("the answer")]
+    score: Annotated[Share, Doc("score of the classifier for the answer, not calibrated")]
+    top: Annotated[list[ClassScore], Doc("the `--top` most probable answers")]
+    decision: NotRequired[Annotated[Decision, Doc("reliability of the answer")]]
+
+
+class AnswersOutput(TypedDict):
+    """The answers to several questions about a picture."""
+
+    image: Annotated[str, Doc("file name as given")]
+    answers: Annotated[dict[str, str], Doc("question → answer")]
+    decisions: Annotated[list[QuestionOutput], Doc("the decision about each question")]
+
+
+PredictOutput = Run | FailureOutput | FindingsOutput | LabelsOutput | AnswersOutput | PredictionOutput
 """One line of ``seewhy predict --json``."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
+from ..errors import DataError
+from ..printable import percent
 from ..results import Count, Doc, Share
+from ..spelling import nearest, suggestion
 from .result import HIDDEN, OPTIONAL, Json, Result, plain
 
 Certainty = Literal["sure", "not sure", "unlike anything it knows", "not measured"]
@@ -245,3 +249,95 @@ class Findings(Result):
 
     picture: Annotated[str, Doc("file name as given"), Json("image")]
     found: Annotated[tuple[Finding, ...], Doc("each finding, in the order given"), Json("findings")]
+
+
+@dataclass(frozen=True)
+class LabelDecision(Result):
+    """Whether a label is given to a picture."""
+
+    label: Annotated[str, Doc("the label")]
+    probability: Annotated[Share, Doc("calibrated probability that the picture has the label"), Json(digits=6)]
+    given: Annotated[bool, Doc("whether the probability reaches the threshold of the label")]
+    possible: Annotated[bool, Doc("whether the label is in the set that misses a true label as rarely as promised")]
+    verdict: Annotated[Certainty, Doc("reliability of the decision")]
+
+
+@dataclass(frozen=True)
+class MultiPrediction:
+    """The decisions about one picture.
+
+    Attributes:
+        image: name of the picture.
+        predictions: for each decision, the prediction of its classifier.
+        labels: for each label, whether it is given; empty for questions.
+    """
+
+    image: str
+    predictions: Mapping[str, Prediction]
+    labels: Mapping[str, LabelDecision]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The labels that are given, most probable first."""
+        order = sorted(self.labels.values(), key=lambda one: -one.probability)
+        return tuple(one.label for one in order if one.given)
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """The labels that are possible, but not given."""
+        return tuple(one.label for one in self.labels.values() if one.possible and not one.given)
+
+    def asked(self, target: str | None = None) -> tuple[str, ...]:
+        """Return the decisions to explain: ``target``, otherwise each question, or each label that is given."""
+        if target is not None:
+            return (named(target, self.predictions),)
+        return self.given if self.labels else tuple(self.predictions)
+
+    def to_json(self) -> dict[str, Any]:
+        if self.labels:
+            rows = [one.to_json() for one in self.labels.values()]
+            return {"image": self.image, "labels": list(self.given), "decisions": rows}
+        answers = {name: one.label for name, one in self.predictions.items()}
+        decisions = [{"question": name, **one.to_json()} for name, one in self.predictions.items()]
+        for row in decisions:
+            del row["image"]
+        return {"image": self.image, "answers": answers, "decisions": decisions}
+
+    def rows(self) -> Iterator[tuple[str, str, float | str, str, str]]:
+        """Yield the name, answer, probability, possible answers and verdict of each decision."""
+        for name, one in self.predictions.items():
+            if (label := self.labels.get(name)) is not None:
+                answer, possible = ("yes" if flag else "no" for flag in (label.given, label.possible))
+                yield name, answer, round(label.probability, 6), possible, label.verdict
+            else:
+                right = "" if one.probability is None else round(one.probability, 6)
+                named = () if one.decision is None else one.decision.classes
+                yield name, one.label, right, "; ".join(named), "" if one.decision is None else one.decision.verdict
+
+    @property
+    def text(self) -> str:
+        """The decisions in one line."""
+        if not self.labels:
+            return "\t".join(
+                f"{name}: {one.label} {percent_of(one.score if one.probability is None else one.probability)}"
+                for name, one in self.predictions.items()
+            )
+        given = ", ".join(f"{name} {percent_of(self.labels[name].probability)}" for name in self.given) or "no label"
+        strange: Certainty = "unlike anything it knows"
+        noted = f"\t{strange}" if any(one.verdict == strange for one in self.labels.values()) else ""
+        return f"{given}\tpossible: {', '.join(self.possible) or '–'}{noted}"
+
+    def __repr__(self) -> str:
+        return f"MultiPrediction({self.image[-80:]!r}: {self.text})".replace("\t", "; ")
+
+
+def percent_of(value: float | None) -> str:
+    return "unknown" if value is None else percent(value, " ")
+
+
+def named(name: str, decisions: Iterable[str]) -> str:
+    """Return the name, after a check that there is such a decision."""
+    if name not in (names := [*decisions]):
+        near = nearest(name, names, n=3, cutoff=0.4)
+        raise DataError(f"There is no label or question {name!r} among {len(names)}. {suggestion(near, names)}")
+    return name

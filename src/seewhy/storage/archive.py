@@ -129,12 +129,15 @@ class FolderArchive:
     ) -> Path:
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
-        text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        own = {self.tensors_file(sealed): tensors, self.card: self.facts.put(text)}
+        own = {self.tensors_file(sealed): tensors, self.card: self.written(sealed)}
         old = None
         with contextlib.suppress(*DAMAGE):
             old = folder / self.tensors_file(read_json(folder / self.card, self.most))
         return write_together(folder, {**(more or {}), **own}, old)
+
+    def written(self, card: Mapping[str, Any]) -> bytes:
+        """Return the card as it is written, with its digest."""
+        return self.facts.put(json.dumps(card, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
         sha256 = card.get("tensors")

@@ -1,0 +1,387 @@
+"""Several decisions about one picture: labels that may be given together, or questions with classes of their own.
+
+Each decision is a :class:`Classifier` on the features of one frozen encoder, so a picture is encoded once. The answers
+of label ``X`` are ``X`` and ``no X``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..arguments import checked
+from ..bounds import Count
+from ..encoders.base import Encoder
+from ..encoders.stream import Views
+from ..errors import DataError, InputError, ModelError
+from ..explanation.prediction import Interval, LabelDecision, MultiPrediction, Prediction, percent_of
+from ..explanation.result import EXACT, Result
+from ..keywords import ExplainKeywords
+from ..metrics.labels import Aim, agreement, average_precision, given_apart, interval_of, possible_from, threshold_for
+from ..pictures.answers import Answers
+from ..pictures.sources import Many, One, several
+from ..progress import Progress
+from ..results import Count as N
+from ..results import Doc, Share
+from ..storage.features import FeatureStore
+from ..storage.folders import write_inside
+from ..storage.output import safe_stem, working_folder
+from ..storage.reading import file_sha256
+from ..trust.base import LEVEL
+from ..types import Failure
+from .base import Classifier, looked_at, only
+from .certainty import held_out_lines
+from .fitting import PictureRecipe, recipe_named
+from .saving import CARD, FORMAT, OUTPUTS, load
+
+if TYPE_CHECKING:
+    from ..explanation.base import Explanation
+
+FEWEST = 2
+"""Smallest number of pictures of each answer from which a decision is learnt."""
+FEWEST_PATCHED = 100
+"""Smallest number of pictures in the patch bank of a decision."""
+
+
+@dataclass(frozen=True)
+class LabelMeasure(Result):
+    """How well one label is given, measured on pictures that were not used for training."""
+
+    label: Annotated[str, Doc("the label")]
+    n: Annotated[N, Doc("number of pictures for which the answer is known")]
+    n_with: Annotated[N, Doc("number of these with the label")]
+    average_precision: Annotated[Share | None, Doc("average precision; `null` if no picture has the label")]
+    average_precision_interval: Annotated[Interval | None, Doc("95 % interval of the average precision")]
+    threshold: Annotated[Share | None, Doc("the label is given from this probability; `null`: never"), EXACT]
+    precision: Annotated[Share | None, Doc("share of given labels that are right")]
+    recall: Annotated[Share | None, Doc("share of pictures with the label to which it is given")]
+    f1: Annotated[Share | None, Doc("harmonic mean of precision and recall")]
+
+    @classmethod
+    def of(
+        cls,
+        label: str,
+        probability: Float[Tensor, " n"],
+        true: Bool[Tensor, " n"],
+        groups: Tensor,
+        threshold: float | None,
+        given: Bool[Tensor, " n"],
+    ) -> LabelMeasure:
+        """Measure a label; ``given`` says to which pictures it is given."""
+        right = agreement(given, true)
+        ap = average_precision(probability, true)
+        ends = interval_of(lambda weights: average_precision(probability, true, weights), groups)
+        known = [None if math.isnan(x) else x for x in (ap, right.precision, right.recall, right.f1)]
+        interval = None if math.isnan(ends[0]) else ends
+        return cls(label, len(true), int(true.sum()), known[0], interval, threshold, *known[1:])
+
+    @property
+    def line(self) -> str:
+        if self.average_precision is None:
+            return f"{self.label}: not measured, because none of {self.n:,} held-out pictures has it"
+        low, high = self.average_precision_interval or (0.0, 1.0)
+        given = "never given"
+        if self.threshold is not None:
+            figures = [f"{k} {percent_of(v)}" for k, v in (("precision", self.precision), ("recall", self.recall))]
+            given = f"given from {self.threshold:.2f} on: {', '.join(figures)}"
+        return (
+            f"{self.label}: average precision {self.average_precision:.3f} ({low:.3f} to {high:.3f}), {given}; "
+            f"{self.n_with:,} of {self.n:,} pictures have it"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class MultiOutput:
+    """A model that makes several decisions about each picture. Fit one with :func:`seewhy.fit_multi`.
+
+    Attributes:
+        kind: ``"labels"`` or ``"questions"``.
+        decisions: the classifier of each label or question. All have the same encoder.
+        aim: what the thresholds of the labels were chosen for.
+        measures: for each label, how well it is given; empty for questions.
+        left_out: labels or questions that could not be learnt, and why.
+    """
+
+    kind: Literal["labels", "questions"]
+    decisions: Mapping[str, Classifier]
+    aim: Aim
+    measures: Mapping[str, LabelMeasure]
+    left_out: Mapping[str, str]
+
+    @property
+    def encoder(self) -> Encoder:
+        return next(iter(self.decisions.values())).encoder
+
+    @cached_property
+    def mean_average_precision(self) -> float | None:
+        """Mean over the labels of the average precision on held-out pictures."""
+        found = [m.average_precision for m in self.measures.values() if m.average_precision is not None]
+        return sum(found) / len(found) if found else None
+
+    def lines(self) -> list[str]:
+        """Return lines about the held-out pictures."""
+        lines = [f"{name} was left out: {why}" for name, why in self.left_out.items()]
+        if self.kind == "questions":
+            for name, one in self.decisions.items():
+                lines += [f"{name}: {line}" for line in held_out_lines(one.measures)]
+            return lines
+        if (mean := self.mean_average_precision) is not None:
+            lines.append(f"mean average precision {mean:.3f} on held-out pictures; thresholds chosen for {self.aim}")
+        return lines + [m.line for m in self.measures.values()]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`lines` says as JSON."""
+        base = {"kind": self.kind, "encoder": self.encoder.name, "left_out": dict(self.left_out)}
+        if self.kind == "questions":
+            rows = [{"question": n, "classes": [*c.classes], **c.measures} for n, c in self.decisions.items()]
+            return {**base, "questions": rows}
+        mean = self.mean_average_precision
+        rows = [m.to_json() for m in self.measures.values()]
+        return {**base, "aim": str(self.aim), "mean_average_precision": mean and round(mean, 4), "labels": rows}
+
+    def least(self, level: float) -> dict[str, float]:
+        """Return the probability from which each label is possible, so that it is missed as rarely as promised."""
+        return {name: possible_from(*held_out(name, one)[:2], level) for name, one in self.decisions.items()}
+
+    @checked
+    def predict_all(
+        self,
+        pictures: Many,
+        *,
+        store: FeatureStore | None = None,
+        views: Views | None = None,
+        batch_size: Count = 32,
+        top: Count = 5,
+        level: float = LEVEL,
+    ) -> Iterator[MultiPrediction | Failure]:
+        """Predict pictures one by one, as :meth:`seewhy.Classifier.predict_all`; each picture is encoded once.
+
+        ``level`` is also the least probability that a label of the picture is among those given or possible.
+        """
+        least = self.least(level) if self.kind == "labels" else {}
+        for seen in looked_at(self.encoder, pictures, store, views, batch_size):
+            if isinstance(seen, Failure):
+                yield seen
+                continue
+            made = {name: one.predict_seen(seen, top, level) for name, one in self.decisions.items()}
+            labels = {name: self._label(name, made[name], least[name]) for name in least}
+            yield MultiPrediction(seen.name, made, labels)
+
+    def _label(self, name: str, made: Prediction, least: float) -> LabelDecision:
+        p = made.top[0].score if made.label == name else 1 - made.top[0].score
+        threshold = self.measures[name].threshold
+        verdict = "not measured" if made.decision is None else made.decision.verdict
+        given = threshold is not None and p >= threshold
+        return LabelDecision(name, p, given, given or p >= least, verdict)
+
+    @checked
+    def predict(
+        self, picture: One | Many, *, store: FeatureStore | None = None, level: float = LEVEL
+    ) -> MultiPrediction | list[MultiPrediction | Failure]:
+        """Predict one picture or several; see :meth:`seewhy.Classifier.predict`."""
+        many = several(picture)
+        if many is None:
+            return cast(MultiPrediction, only(self.predict_all(cast(Many, [picture]), store=store, level=level)))
+        return list(self.predict_all(many, store=store, level=level))
+
+    @checked
+    def explain(
+        self, picture: One, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
+    ) -> dict[str, Explanation]:
+        """Explain the decisions about one picture: each question, or each label that is given.
+
+        Args:
+            picture: one picture.
+            store: cache of features between runs; default: no cache.
+            **options: options of :class:`seewhy.evidence.explain.ExplainOptions`; ``target`` is the only decision to
+                explain, which may also be a label that is not given.
+        """
+        target = options.pop("target", None)
+        found = cast(MultiPrediction, self.predict(picture, store=store))
+        return {
+            name: self.decisions[name].explain(picture, store=store, **self.aimed(name), **options)
+            for name in found.asked(None if target is None else str(target))
+        }
+
+    def aimed(self, name: str) -> dict[str, Any]:
+        """Return the option with which a decision is explained: a label is explained, not its absence."""
+        return {"target": name} if self.kind == "labels" else {}
+
+    @checked
+    def save(self, folder: str | Path) -> Path:
+        """Save each decision to a subfolder, from which ``seewhy.load`` reads it, and a card that lists them."""
+        folder = OUTPUTS.check(Path(folder))
+        rows = []
+        for name, place in places(self.decisions).items():
+            self.decisions[name].save(folder / place)
+            rows.append({"name": name, "folder": place, "card": file_sha256(folder / place / CARD)})
+        measures = [m.to_json() for m in self.measures.values()]
+        card = {
+            "format": FORMAT, "seewhy": version("seewhy"), "kind": self.kind, "decisions": rows, "aim": str(self.aim),
+            "measures": measures, "left_out": dict(self.left_out),
+        }  # fmt: skip
+        write_inside(folder / OUTPUTS.card, OUTPUTS.written(card))
+        return folder
+
+    def __repr__(self) -> str:
+        return f"MultiOutput({self.kind}: {', '.join(self.decisions)}; {self.encoder.name!r})"
+
+
+def places(names: Iterable[str]) -> dict[str, str]:
+    """Return a portable folder name for each decision."""
+    found: dict[str, str] = {}
+    for name in names:
+        stem = safe_stem(re.sub(r"[./\\]", "_", name))
+        if stem.casefold() in (one.casefold() for one in found.values()):
+            stem = f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        found[name] = stem
+    return found
+
+
+def held_out(name: str, one: Classifier) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"], Tensor]:
+    """Return the probabilities of a label on held-out pictures, whether these have it, and their groups."""
+    held = one.held_out
+    if held is None or held.logits is None:
+        return torch.empty(0), torch.empty(0, dtype=torch.bool), torch.empty(0, dtype=torch.long)
+    k = one.classes.index(name)
+    groups = torch.arange(len(held.labels)) if held.groups is None else held.groups
+    return held.logits.softmax(1)[:, k], held.labels == k, groups
+
+
+@checked
+def load_multi(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | None = None) -> MultiOutput:
+    """Load a model that makes several decisions; see :func:`seewhy.load`."""
+    folder = Path(folder)
+    card = OUTPUTS.load_card(folder)
+    with OUTPUTS.reading(folder):
+        rows = [(str(row["name"]), folder / _plain(row["folder"]), row["card"]) for row in card["decisions"]]
+        measures = {row["label"]: LabelMeasure(**{**row, **_ends(row)}) for row in card["measures"]}
+        aim, kind, left_out = Aim.parse(card["aim"]), card["kind"], dict(card["left_out"])
+        if kind not in ("labels", "questions") or (kind == "labels" and [*measures] != [name for name, *_ in rows]):
+            raise ValueError(f"a model of {kind!r} with {len(rows)} decisions and {len(measures)} measures")
+    decisions: dict[str, Classifier] = {}
+    for name, place, sha256 in rows:
+        if place.is_dir() and file_sha256(place / CARD) != sha256:
+            raise ModelError(f"{place} was changed after {folder / OUTPUTS.card} was written. {OUTPUTS.again}.")
+        decisions[name] = load(place, engine=engine, encoder=encoder)
+        encoder = decisions[name].base
+    return MultiOutput(kind, decisions, aim, measures, left_out)
+
+
+def _plain(name: Any) -> str:
+    if not isinstance(name, str) or "." in name or safe_stem(name) != name:
+        raise ValueError(f"the folder of a decision is {name!r}")
+    return name
+
+
+def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
+    ends = row["average_precision_interval"]
+    return {"average_precision_interval": None if ends is None else tuple(ends)}
+
+
+class _Once(Progress):
+    """Passes on what is in progress, and each unreadable picture once."""
+
+    def __init__(self, to: Progress) -> None:
+        super().__init__()
+        self.doing, self.track = to.doing, to.track  # type: ignore[method-assign]
+        self.to = to
+
+    def failed(self, failure: Failure) -> None:
+        super().failed(failure)
+        if failure not in self.to.failures:
+            self.to.failed(failure)
+
+
+@checked
+def fit_multi(
+    answers: Answers,
+    encoder: Encoder | str = "lite0",
+    *,
+    method: str | PictureRecipe = "linear",
+    settings: Mapping[str, Any] | None = None,
+    validation: Answers | None = None,
+    aim: str | Aim = "f1",
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> MultiOutput:
+    """Fit a model that makes several decisions about each picture, on a frozen encoder.
+
+    For each label, the threshold is chosen on held-out pictures; precision, recall and F1 are measured with thresholds
+    that were chosen on other folds of them. Pictures with an unknown answer are left out of that decision.
+
+    Args:
+        answers: pictures with their labels or answers; see :func:`seewhy.load_answers`.
+        encoder: an encoder or its name.
+        method: name of a method that leaves the encoder frozen.
+        settings: settings of the method.
+        validation: pictures to measure and to choose on; default: some of ``answers`` are held out.
+        aim: what the thresholds are chosen for: ``"f1"``, ``"precision=0.9"`` or ``"recall=0.9"``.
+        store: cache of features between runs; default: a temporary one.
+        progress: progress reporter.
+
+    Raises:
+        DataError: no decision has two answers with two readable pictures each.
+        InputError: the method trains the encoder, or ``aim`` has another form.
+    """
+    from ..api import encoder_of
+
+    recipe = recipe_named(method, settings)
+    if recipe.network is not None:
+        raise InputError(
+            f"{recipe.name} trains one network for each decision, so a picture would be encoded once for each. Use a "
+            "method that leaves the encoder frozen, such as linear, or fit one model for each decision."
+        )
+    if recipe.n_bank is not None:
+        recipe = recipe_named(recipe, {"n_bank": max(FEWEST_PATCHED, recipe.n_bank // len(answers.given))})
+    aim = Aim.parse(aim) if isinstance(aim, str) else aim
+    progress = progress or Progress()
+    with progress.doing("Loading the encoder"):
+        looking = encoder_of(encoder)
+    progress.note_all(answers.notes)
+    made: dict[str, Classifier] = {}
+    left_out: dict[str, str] = {}
+
+    def fit_all(store: FeatureStore) -> None:
+        for name in progress.track(answers.given, f"Learning {answers.kind}", len(answers.given)):
+            try:
+                samples, own = answers.of(name), _Once(progress)
+                tested = None if validation is None else validation.of(name)
+                made[name] = recipe.fit(looking, samples, validation=tested, store=store, progress=own).with_trust(own)
+            except DataError as error:
+                left_out[name] = str(error)
+
+    if store is not None:
+        fit_all(store)
+    else:
+        with working_folder(None) as folder:
+            fit_all(FeatureStore(folder / "features.sqlite"))
+    if not made:
+        raise DataError(f"No decision could be learnt. The first problem is: {next(iter(left_out.values()))}")
+    model = MultiOutput(answers.kind, made, aim, {}, left_out)
+    return model if answers.kind == "questions" else replace(model, measures=_measured(model))
+
+
+def _measured(model: MultiOutput) -> dict[str, LabelMeasure]:
+    """Return the threshold of each label, and how well it is given, on held-out pictures."""
+    found = {}
+    for name, one in model.decisions.items():
+        p, true, groups = held_out(name, one)
+        if not bool(true.any()) or bool(true.all()):
+            found[name] = LabelMeasure(name, len(true), int(true.sum()), None, None, 0.5, None, None, None)
+            continue
+        threshold = threshold_for(model.aim, p, true)
+        given = given_apart(model.aim, p, true, groups)
+        found[name] = LabelMeasure.of(name, p, true, groups, None if math.isinf(threshold) else threshold, given)
+    return found
