@@ -131,17 +131,14 @@ def test_kinds_of_one_picture_do_not_lower_the_threshold() -> None:
     assert group_by_looks(more, alone - 5, names(60)).threshold is None
 
 
-def test_kinds_of_samples_divide_the_pictures() -> None:
-    pooled, kinds, _ = planted(2, 4, 4, 0.2)
-    encoded = [Encoded(str(i), str(i), row[None]) for i, row in enumerate(pooled)]
-    labels, shot = ["ab"[k] for k in kinds.tolist()], torch.arange(len(kinds)) % 4
-    for parts, n in ((("", ""), 0), (("1", "2"), 1)):
-        items = [
-            Sample(str(i), k, kind=parts[s // 2]) for i, (k, s) in enumerate(zip(labels, shot.tolist(), strict=True))
-        ]
+def test_pictures_of_samples_are_grouped_within_their_kinds() -> None:
+    pooled, kinds, _ = planted(5, 8, 4, 0.2)
+    labels, encoded = (kinds > 1).long(), [Encoded(str(i), str(i), row[None]) for i, row in enumerate(pooled)]
+    for of_each, expected in ((["no", "yes", "2", "3", "4"], kinds), ([""] * 5, labels)):
+        items = [Sample(str(i), "ab"[k > 1], kind=of_each[k]) for i, k in enumerate(kinds.tolist())]
         groups = hold_out(items, encoded, HoldOut(), Progress()).groups
-        crossing = (groups[:, None] == groups[None]) & (shot[:, None] < 2) & (shot[None] > 1)
-        assert bool(crossing.any()) == (n == 0)
+        assert groups.tolist() == group_by_looks(pooled, expected, names(len(kinds))).groups.tolist()
+        assert len(groups.unique()) < len(groups)
 
 
 def test_copies_and_names_join() -> None:
