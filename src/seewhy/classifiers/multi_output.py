@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -48,8 +48,8 @@ from .saving import CARD, FORMAT, OUTPUTS, load
 if TYPE_CHECKING:
     from ..explanation.base import Explanation
 
-FEWEST = 2
-"""Smallest number of pictures of each answer from which a decision is learnt."""
+FEWEST = 5
+"""Smallest number of pictures with a label, and without it, from which the label is learnt."""
 FEWEST_PATCHED = 100
 """Smallest number of pictures in the patch bank of a decision."""
 
@@ -131,7 +131,7 @@ class MultiOutput:
 
     def lines(self) -> list[str]:
         """Return lines about the held-out pictures."""
-        lines = [f"{name} was left out: {why}" for name, why in self.left_out.items()]
+        lines = [f"left out {name}: {why}" for name, why in self.left_out.items()]
         if self.kind == "questions":
             for name, one in self.decisions.items():
                 lines += [f"{name}: {line}" for line in held_out_lines(one.measures)]
@@ -357,6 +357,8 @@ def fit_multi(
         for name in progress.track(answers.given, f"Learning {answers.kind}", len(answers.given)):
             try:
                 samples, own = answers.of(name), _Once(progress)
+                if answers.kind == "labels":
+                    _check_enough(name, [s.label for s in samples.items])
                 tested = None if validation is None else validation.of(name)
                 made[name] = recipe.fit(looking, samples, validation=tested, store=store, progress=own).with_trust(own)
             except DataError as error:
@@ -371,6 +373,13 @@ def fit_multi(
         raise DataError(f"No decision could be learnt. The first problem is: {next(iter(left_out.values()))}")
     model = MultiOutput(answers.kind, made, aim, {}, left_out)
     return model if answers.kind == "questions" else replace(model, measures=_measured(model))
+
+
+def _check_enough(label: str, answers: Sequence[str]) -> None:
+    n = answers.count(label)
+    for has, count in (("have", n), ("do not have", len(answers) - n)):
+        if count < FEWEST:
+            raise DataError(f"At least {FEWEST} pictures must {has} {label!r}, got {count}. Add pictures of it.")
 
 
 def _measured(model: MultiOutput) -> dict[str, LabelMeasure]:

@@ -183,7 +183,7 @@ def _explain_several(session: Session, model: MultiOutput, how: ExplainOptions) 
         for name in one.asked(o.target):
             asked.setdefault(name, []).append(one.image)
         if not session.as_json:
-            say(f"{one.image}: {one.text}".replace("\t", "; "))
+            say(f"{one.image}: {'; '.join(one.parts)}")
     done, session.n_results = session.n_results, 0
     for name, images in asked.items():
         output = o.output if o.output is None or o.target is not None else o.output / places(model.decisions)[name]

@@ -160,7 +160,7 @@ def _text_lines(results: Iterator[Any], kind: str) -> Iterator[str]:
             findings = "\t".join(f"{printable(f.name)} {100 * f.probability:.1f} %" for f in result.found)
             yield f"{printable(result.picture)}\t{findings}\n"
         elif kind == "several":
-            yield f"{printable(result.image)}\t{printable(result.text)}\n"
+            yield "\t".join(map(printable, [result.image, *result.parts])) + "\n"
         else:
             yield _decision_line(result)
 

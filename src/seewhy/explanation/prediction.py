@@ -315,20 +315,20 @@ class MultiPrediction:
                 yield name, one.label, right, "; ".join(named), "" if one.decision is None else one.decision.verdict
 
     @property
-    def text(self) -> str:
-        """The decisions in one line."""
+    def parts(self) -> list[str]:
+        """Each answer, or the labels that are given and those that are possible, as text."""
         if not self.labels:
-            return "\t".join(
+            return [
                 f"{name}: {one.label} {percent_of(one.score if one.probability is None else one.probability)}"
                 for name, one in self.predictions.items()
-            )
+            ]
         given = ", ".join(f"{name} {percent_of(self.labels[name].probability)}" for name in self.given) or "no label"
         strange: Certainty = "unlike anything it knows"
-        noted = f"\t{strange}" if any(one.verdict == strange for one in self.labels.values()) else ""
-        return f"{given}\tpossible: {', '.join(self.possible) or '–'}{noted}"
+        noted = [strange] * any(one.verdict == strange for one in self.labels.values())
+        return [given, *([f"possible: {', '.join(self.possible)}"] if self.possible else []), *noted]
 
     def __repr__(self) -> str:
-        return f"MultiPrediction({self.image[-80:]!r}: {self.text})".replace("\t", "; ")
+        return f"MultiPrediction({self.image[-80:]!r}: {'; '.join(self.parts)})"
 
 
 def percent_of(value: float | None) -> str:

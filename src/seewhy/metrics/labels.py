@@ -99,8 +99,8 @@ def threshold_for(aim: Aim, probability: Float[Tensor, " n"], true: Bool[Tensor,
     """Return the probability from which a label is given.
 
     - F1: the threshold with the best F1, between two neighbouring probabilities; of equal ones, the highest.
-    - precision: the lowest threshold for which the precision would still be reached if one more label, a wrong one,
-      were given; infinity if there is none, so that the label is never given.
+    - precision: the threshold with the best recall, of those for which the precision would still be reached if one more
+      label, a wrong one, were given; infinity if there is none, so that the label is never given.
     - recall: see :func:`possible_from`.
     """
     if aim.kind == "recall":
@@ -115,7 +115,7 @@ def threshold_for(aim: Aim, probability: Float[Tensor, " n"], true: Bool[Tensor,
         reached = (hits / (named + 1) >= (aim.least or 0.0)).nonzero()[:, 0]
         if not len(reached):
             return math.inf
-        best = int(reached[-1])
+        best = int(reached[hits[reached].argmax()])
     return float(values[best] + below[best]) / 2
 
 
