@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..metrics.calibration import accuracy_interval
 from ..metrics.labels import average_precision, interval_of
 from ..pictures.answers import Answers, load_answers
+from ..pictures.samples import some
 from ..progress import Progress, shown
 from ..report.blocks import Block, Document, Section, Table, closing
 from ..report.page import figure, percent
@@ -125,7 +126,9 @@ def evaluate_multi(
         progress.note(f"the model was fitted on {n} of these {len(seen)} pictures, so the figures are too high")
     groups = groups_of(items)
     groups = torch.arange(len(items)) if groups is None else groups
-    figures = (_of_labels if model.kind == "labels" else _of_questions)(model, items, seen, given, groups, level)
+    figures = (_of_labels if model.kind == "labels" else _of_questions)(
+        model, items, seen, given, groups, level, progress
+    )
     provenance = {"decisions": ", ".join(names), "encoder": model.encoder.name, "aim": str(model.aim)}
     return MultiReport({
         "kind": model.kind, "model": provenance, "n": len(seen), **figures, "notes": list(progress.notes),
@@ -140,7 +143,13 @@ def _n_known(model: MultiOutput, seen: list[Encoded]) -> int:
 
 
 def _of_labels(
-    model: MultiOutput, _items: Any, seen: list[Encoded], given: Mapping[str, list[str]], groups: Tensor, level: float
+    model: MultiOutput,
+    _items: Any,
+    seen: list[Encoded],
+    given: Mapping[str, list[str]],
+    groups: Tensor,
+    level: float,
+    _progress: Progress,
 ) -> dict[str, Any]:
     least, rows = model.least(level), []
     each: list[tuple[Float[Tensor, " n"], Bool[Tensor, " n"], Bool[Tensor, " n"]]] = []
@@ -177,13 +186,21 @@ def _of_labels(
 
 
 def _of_questions(
-    model: MultiOutput, items: Any, seen: list[Encoded], given: Mapping[str, list[str]], groups: Tensor, _level: float
+    model: MultiOutput,
+    items: Any,
+    seen: list[Encoded],
+    given: Mapping[str, list[str]],
+    groups: Tensor,
+    _level: float,
+    progress: Progress,
 ) -> dict[str, Any]:
     rows, all_right = [], torch.ones(len(seen), dtype=torch.bool)
     for name, answers in given.items():
         one = model.decisions[name]
         number = {label: k for k, label in enumerate(one.classes)}
         known = [i for i, answer in enumerate(answers) if answer in number]
+        if others := {answer for answer in answers if answer} - {*number}:
+            progress.note(f"left out {len(others)} answers to {name} that the model does not know: {some([*others])}")
         if not known:
             continue
         labels: Int[Tensor, " n"] = torch.tensor([number[answers[i]] for i in known])
