@@ -61,7 +61,7 @@ def test_every_verb_has_a_schema() -> None:
     others = {"failure", "prediction", "explanation", "dry-run", "annotation", "retrieval", "training-cost", "findings"}
     others |= {"pretrain-pictures", "corrected", "audit", "drift", "pairs-check", "pairs-clean"}
     others |= {"describe-classes", "describe-pairs", "generate"}
-    others |= {"fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"}
+    others |= {"fit-answers", "fit-prototypes", "fit-explainer", "fit-segmenter", "fit-detector"}
     others |= {"embed", "embed-status", "verify"}
     others |= {"segmentation", "detections", "masks", "evaluate-boxes"}
     rest = set(list_schemas()) - named - others

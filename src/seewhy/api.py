@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .arguments import checked
@@ -13,6 +14,7 @@ from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
 from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
+from .pictures.answers import Answers, load_answers
 from .pictures.datasets import samples_of
 from .pictures.sources import Many, One
 from .progress import Progress
@@ -20,9 +22,10 @@ from .storage.features import FeatureStore
 from .types import Failure
 
 if TYPE_CHECKING:
+    from .classifiers.multi_output import MultiOutput
     from .explanation.base import Explanation
 
-__all__ = ["described", "explain", "fit", "from_module", "pretrained", "zero_shot"]
+__all__ = ["described", "explain", "fit", "fit_multi", "from_module", "pretrained", "zero_shot"]
 
 
 def encoder_of(encoder: Encoder | str) -> Encoder:
@@ -139,6 +142,65 @@ def fit(
         progress=progress,
     )
     return fitted.with_trust(progress)
+
+
+@checked
+def fit_multi(
+    pictures: Any,
+    answers: Any = None,
+    encoder: Encoder | str = "lite0",
+    *,
+    names: Sequence[str] | None = None,
+    questions: Sequence[str] = (),
+    method: str = "linear",
+    settings: Mapping[str, Any] | None = None,
+    validation: Answers | None = None,
+    aim: str = "f1",
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> MultiOutput:
+    """Fit a model that makes several decisions about each picture, from one look at it.
+
+    For each label, the threshold is chosen on held-out pictures; precision, recall and F1 are measured on these with
+    thresholds that were chosen on other folds of them. A picture with an unknown answer is left out of that decision.
+
+    Args:
+        pictures: answers, a table (both: :func:`seewhy.load_answers`), or pictures to go with ``answers``.
+        answers: the labels of each picture, a matrix of 0 and 1, or a dictionary from questions to answers; see
+            :meth:`seewhy.Answers.of_pictures`.
+        encoder: an encoder or its name.
+        names: the labels; for a matrix, those of its columns.
+        questions: columns of the table that each answer a question, in place of labels.
+        method: name of a method that leaves the encoder frozen.
+        settings: settings of the method.
+        validation: pictures on which settings and thresholds are chosen and metrics computed; default: a held-out share.
+        aim: what the thresholds of labels are chosen for: ``"f1"``, ``"precision=0.9"`` or ``"recall=0.9"``.
+        store: cache of features between runs; default: a temporary one.
+        progress: progress reporter.
+
+    Raises:
+        DataError: no decision has two answers with enough readable pictures.
+        InputError: the method trains the encoder, or ``aim`` has another form.
+    """
+    from .classifiers.fitting import recipe_named
+    from .classifiers.multi_output import fit_answers
+
+    if isinstance(pictures, str | PathLike):
+        pictures = load_answers(pictures, questions=questions, names=names)
+    elif not isinstance(pictures, Answers):
+        pictures = Answers.of_pictures(pictures, answers, names)
+    progress = progress or Progress()
+    with progress.doing("Loading the encoder"):
+        looking = encoder_of(encoder)
+    return fit_answers(
+        looking,
+        pictures,
+        recipe_named(method, settings),
+        validation=validation,
+        aim=aim,
+        store=store,
+        progress=progress,
+    )
 
 
 @cache

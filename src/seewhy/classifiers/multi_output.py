@@ -39,6 +39,7 @@ from ..storage.folders import write_inside
 from ..storage.output import safe_stem, working_folder
 from ..storage.reading import file_sha256
 from ..trust.base import LEVEL
+from ..trust.groups import group_folds
 from ..types import Failure
 from .base import Classifier, looked_at, only
 from .certainty import held_out_lines
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 FEWEST = 5
 """Smallest number of pictures with a label, and without it, from which the label is learnt."""
+N_FOLDS = 5
+"""Folds of held-out pictures: precision and recall of a fold are measured with a threshold chosen on the others."""
 FEWEST_PATCHED = 100
 """Smallest number of pictures in the patch bank of a decision."""
 
@@ -304,40 +307,17 @@ class _Once(Progress):
             self.to.failed(failure)
 
 
-@checked
-def fit_multi(
+def fit_answers(
+    encoder: Encoder,
     answers: Answers,
-    encoder: Encoder | str = "lite0",
+    recipe: PictureRecipe,
     *,
-    method: str | PictureRecipe = "linear",
-    settings: Mapping[str, Any] | None = None,
     validation: Answers | None = None,
-    aim: str | Aim = "f1",
+    aim: str = "f1",
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> MultiOutput:
-    """Fit a model that makes several decisions about each picture, on a frozen encoder.
-
-    For each label, the threshold is chosen on held-out pictures; precision, recall and F1 are measured with thresholds
-    that were chosen on other folds of them. Pictures with an unknown answer are left out of that decision.
-
-    Args:
-        answers: pictures with their labels or answers; see :func:`seewhy.load_answers`.
-        encoder: an encoder or its name.
-        method: name of a method that leaves the encoder frozen.
-        settings: settings of the method.
-        validation: pictures to measure and to choose on; default: some of ``answers`` are held out.
-        aim: what the thresholds are chosen for: ``"f1"``, ``"precision=0.9"`` or ``"recall=0.9"``.
-        store: cache of features between runs; default: a temporary one.
-        progress: progress reporter.
-
-    Raises:
-        DataError: no decision has two answers with two readable pictures each.
-        InputError: the method trains the encoder, or ``aim`` has another form.
-    """
-    from ..api import encoder_of
-
-    recipe = recipe_named(method, settings)
+    """Fit one classifier for each label or question; see :func:`seewhy.fit_multi`."""
     if recipe.network is not None:
         raise InputError(
             f"{recipe.name} trains one network for each decision, so a picture would be encoded once for each. Use a "
@@ -345,10 +325,7 @@ def fit_multi(
         )
     if recipe.n_bank is not None:
         recipe = recipe_named(recipe, {"n_bank": max(FEWEST_PATCHED, recipe.n_bank // len(answers.given))})
-    aim = Aim.parse(aim) if isinstance(aim, str) else aim
-    progress = progress or Progress()
-    with progress.doing("Loading the encoder"):
-        looking = encoder_of(encoder)
+    chosen_for, progress = Aim.parse(aim), progress or Progress()
     progress.note_all(answers.notes)
     made: dict[str, Classifier] = {}
     left_out: dict[str, str] = {}
@@ -360,7 +337,7 @@ def fit_multi(
                 if answers.kind == "labels":
                     _check_enough(name, [s.label for s in samples.items])
                 tested = None if validation is None else validation.of(name)
-                made[name] = recipe.fit(looking, samples, validation=tested, store=store, progress=own).with_trust(own)
+                made[name] = recipe.fit(encoder, samples, validation=tested, store=store, progress=own).with_trust(own)
             except DataError as error:
                 left_out[name] = str(error)
 
@@ -371,7 +348,7 @@ def fit_multi(
             fit_all(FeatureStore(folder / "features.sqlite"))
     if not made:
         raise DataError(f"No decision could be learnt. The first problem is: {next(iter(left_out.values()))}")
-    model = MultiOutput(answers.kind, made, aim, {}, left_out)
+    model = MultiOutput(answers.kind, made, chosen_for, {}, left_out)
     return model if answers.kind == "questions" else replace(model, measures=_measured(model))
 
 
@@ -391,6 +368,7 @@ def _measured(model: MultiOutput) -> dict[str, LabelMeasure]:
             found[name] = LabelMeasure(name, len(true), int(true.sum()), None, None, 0.5, None, None, None)
             continue
         threshold = threshold_for(model.aim, p, true)
-        given = given_apart(model.aim, p, true, groups)
+        folds = group_folds(true.long(), groups.unique(return_inverse=True)[1], N_FOLDS, seed=0)
+        given = given_apart(model.aim, p, true, folds)
         found[name] = LabelMeasure.of(name, p, true, groups, None if math.isinf(threshold) else threshold, given)
     return found

@@ -133,7 +133,7 @@ def _fit_classifier(session: Session) -> None:
 
 def _fit_several(session: Session) -> None:
     """Fit a model of several labels or questions."""
-    from ..classifiers.multi_output import fit_multi
+    from ..classifiers.multi_output import fit_answers
     from ..classifiers.saving import OUTPUTS
 
     o, output = session.given, session.given.output
@@ -148,9 +148,7 @@ def _fit_several(session: Session) -> None:
     validation = None
     if o.validation is not None:
         validation = session.answers(o.validation, questions=questions, names=[*answers.given])
-    model = fit_multi(
-        answers, session.encoder(), method=recipe, validation=validation, aim=o.aim or "f1", **session.kept
-    )
+    model = fit_answers(session.encoder(), answers, recipe, validation=validation, aim=o.aim or "f1", **session.kept)
     model.save(output)
     failures = [f.to_json() for f in session.terminal.failures]
     lines = [f"{output}: {len(model.decisions)} {model.kind}, learnt from {len(answers):,} pictures", *model.lines()]

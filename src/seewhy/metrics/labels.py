@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
-from ..trust.groups import group_folds
 
 Goal = Literal["f1", "precision", "recall"]
 
@@ -132,11 +131,9 @@ def possible_from(probability: Float[Tensor, " n"], true: Bool[Tensor, " n"], le
 
 
 def given_apart(
-    aim: Aim, probability: Float[Tensor, " n"], true: Bool[Tensor, " n"], groups: Int[Tensor, " n"],
-    n_folds: int = 5, seed: int = 0,
-) -> Bool[Tensor, " n"]:  # fmt: skip
-    """Return to which pictures a label is given by thresholds that were chosen on other folds; groups stay together."""
-    folds = group_folds(true.long(), groups.unique(return_inverse=True)[1], n_folds, seed)
+    aim: Aim, probability: Float[Tensor, " n"], true: Bool[Tensor, " n"], folds: Int[Tensor, " n"]
+) -> Bool[Tensor, " n"]:
+    """Return to which pictures a label is given by thresholds that were chosen on the other folds."""
     given = torch.zeros_like(true)
     for fold in folds.unique().tolist():
         mine = folds == fold
