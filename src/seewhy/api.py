@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .arguments import checked
@@ -173,7 +174,7 @@ def fit_multi(
         questions: columns of the table that each answer a question, in place of labels.
         method: name of a method that leaves the encoder frozen.
         settings: settings of the method.
-        validation: pictures on which settings and thresholds are chosen and metrics computed; default: a held-out share.
+        validation: pictures to choose settings and thresholds on and to measure on; default: a held-out share.
         aim: what the thresholds of labels are chosen for: ``"f1"``, ``"precision=0.9"`` or ``"recall=0.9"``.
         store: cache of features between runs; default: a temporary one.
         progress: progress reporter.
@@ -186,7 +187,7 @@ def fit_multi(
     from .classifiers.multi_output import fit_answers
 
     if isinstance(pictures, str | PathLike):
-        pictures = load_answers(pictures, questions=questions, names=names)
+        pictures = load_answers(Path(pictures), questions=questions, names=names)
     elif not isinstance(pictures, Answers):
         pictures = Answers.of_pictures(pictures, answers, names)
     progress = progress or Progress()
