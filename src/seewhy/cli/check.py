@@ -54,7 +54,7 @@ def check(
 
 
 def _labels(session: Session) -> NoReturn:
-    from ..pictures.samples import load_pictures
+    from ..pictures.samples import gathered, load_pictures
     from ..studies.inspection.check import Check, sentence
 
     o = session.given
@@ -63,10 +63,16 @@ def _labels(session: Session) -> NoReturn:
     csv = None if o.output is None else o.output / "findings.csv"
     if csv is not None and csv.parent.is_dir():
         check_file(csv, force=session.force)
-    samples = session.samples(o.data, group=session.group, split=session.columns.get("split")).labelled()
+    model, answers = session.several(o.model), None
+    if model is None:
+        samples = session.samples(o.data, group=session.group, split=session.columns.get("split")).labelled()
+    else:
+        answers = session.answers_to(model, o.data)
+        samples = gathered(answers.items, answers.notes)
     others = None if o.against is None else load_pictures(o.against, **session.picture_columns)
-    classifier = None if o.model is None else session.saved(o.model)
+    classifier = None if o.model is None or model is not None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.base
+    encoder = encoder if model is None else model.encoder
     known = None if classifier is None else classifier.classes
     soon = None if o.output is None else o.output / "findings-so-far.csv"
     session.resumes += [] if soon is None else [soon]
@@ -80,7 +86,7 @@ def _labels(session: Session) -> NoReturn:
         if so_far and notes[-1] != notes[-2]:
             session.terminal.tell(notes[-1])
 
-    findings = how.run(encoder, samples, known=known, against=others, early=early, **session.kept)
+    findings = how.run(encoder, samples, known=known, answers=answers, against=others, early=early, **session.kept)
     session.report(findings, o.output, "check")
     if csv is not None and soon is not None:
         write(csv, _table(findings.data["findings"]), force=session.force)

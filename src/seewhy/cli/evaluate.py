@@ -125,9 +125,7 @@ def _several(session: Session, place: Path, _path: Path | None, *, model: MultiO
     from ..evaluation.multi_output import evaluate_multi
 
     session.finish_settings()
-    names = [*model.decisions]
-    answers = session.answers(place, **({"names": names} if model.kind == "labels" else {"questions": names}))
-    o = session.given
+    answers, o = session.answers_to(model, place), session.given
     report = evaluate_multi(model, answers, views=predict_views(o.crops), level=o.level, **session.kept)
     return report, report.data["n"]
 

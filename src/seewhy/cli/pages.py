@@ -264,10 +264,21 @@ def named(models: list[str]) -> dict[str, Path]:
                 f"The name of a model must be up to 64 letters, digits, points and dashes, got {name!r} "
                 f"from -m {text!r}. Give -m NAME=FOLDER."
             )
-        if name in folders:
-            raise InputError(f"Models must have different names, but {name!r} occurs twice. Give -m NAME=FOLDER.")
-        folders[name] = Path(folder)
+        for one, place in _decisions(name, Path(folder)).items():
+            if one in folders:
+                raise InputError(f"Models must have different names, but {one!r} occurs twice. Give -m NAME=FOLDER.")
+            folders[one] = place
     return folders
+
+
+def _decisions(name: str, folder: Path) -> dict[str, Path]:
+    """Return a model, or each decision of a model that makes several, as ``NAME.DECISION``."""
+    from ..classifiers.saving import OUTPUTS
+
+    if not OUTPUTS.is_one(folder):
+        return {name: folder}
+    parts = [one["folder"] for one in OUTPUTS.load_card(folder)["decisions"]]
+    return {f"{name}.{re.sub('[^A-Za-z0-9_-]', '-', part)}"[:64]: folder / part for part in parts}
 
 
 def export(

@@ -237,6 +237,10 @@ class Session:
         with self.terminal.doing(f"Reading the list of pictures in {place}"):
             return load_answers(place, **columns, group=self.group, **more)
 
+    def answers_to(self, model: MultiOutput, place: Path) -> Answers:
+        """Read the answers to the decisions of a model."""
+        return self.answers(place, **{"names" if model.kind == "labels" else "questions": [*model.decisions]})
+
     def pair_columns(self) -> dict[str, Any]:
         """Return the column names for pictures with texts; ``None`` for names that were not given."""
         text = self.columns.get("text")

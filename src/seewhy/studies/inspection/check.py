@@ -21,8 +21,10 @@ from ...classifiers.encoded_set import EncodedSet
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
+from ...pictures.answers import Answers
 from ...pictures.images import pixels_of
 from ...pictures.samples import Sample, Samples, some
+from ...pictures.sources import natural_key
 from ...printable import percent
 from ...progress import Progress, shown
 from ...report.blocks import Document, Facts, Note, Section, notes
@@ -181,6 +183,7 @@ class Check:
         samples: Samples,
         *,
         known: Sequence[str] | None = None,
+        answers: Answers | None = None,
         against: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
@@ -192,6 +195,7 @@ class Check:
             encoder: encoder of the pictures.
             samples: labelled pictures.
             known: classes of a model; other labels are findings.
+            answers: answers of these pictures, in place of their labels; each decision is checked on its own.
             against: pictures of another split, among which copies are searched.
             store: cache of features.
             progress: progress reporter.
@@ -217,26 +221,30 @@ class Check:
         findings += _of_no_class(own, strange, known or ())
         findings += _of_copies(own, other, copies)
         early(in_order(findings))
-        labelled, scores = [i for i, s in enumerate(own.items) if s.label not in strange], None
-        if len({own.items[i].label for i in labelled}) > 1:
-            part = own.subset(labelled)
-            classes = tuple(c for c in samples.classes if any(s.label == c for s in part.items))
-            of = groups[labelled].unique(return_inverse=True)[1]
+        told, each = {f.image for f in findings if f.kind == "contradiction"}, list[HeldOutScores]()
+        for labels in _decisions(own, strange, answers):
+            index = [i for i, label in enumerate(labels) if label]
+            if len(classes := tuple(sorted({*labels} - {""}, key=natural_key))) < 2:
+                continue
+            part = own.subset(index)
+            part = replace(part, items=[replace(s, label=labels[i]) for i, s in zip(index, part.items, strict=True)])
+            of = groups[index].unique(return_inverse=True)[1]
             scores = held_out_scores(encoder, part.items, part.encoded, classes, of, self.seed)
-            told = {f.image for f in findings if f.kind == "contradiction"}
             findings += _of_labels(part, classes, scores, ranker(self.by)(scores), told)
-            findings += _of_strangers(part, scores, self.seed)
-        data = self._told(encoder, samples, n, scores, in_order(findings), progress)
+            findings += _of_strangers(part, scores, self.seed) if answers is None else ()
+            each.append(scores)
+        data = self._told(encoder, samples, n, each, in_order(findings), progress)
         return Checked(data, partial(pixels_of, transform=encoder.transform))
 
     def _told(
-        self, encoder: Encoder, samples: Samples, n: int, scores: HeldOutScores | None, findings: Sequence[Finding],
+        self, encoder: Encoder, samples: Samples, n: int, each: Sequence[HeldOutScores], findings: Sequence[Finding],
         progress: Progress,
     ) -> dict[str, Any]:  # fmt: skip
         count = Counter(f.kind for f in findings)
         counts = {kind: count[kind] for kind in KINDS}
         across = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
-        judged = 0 if scores is None else int(scores.judged.sum())
+        judged = sum(int(scores.judged.sum()) for scores in each)
+        right = sum(scores.accuracy * int(scores.judged.sum()) for scores in each if scores.judged.any())
         told, none = beside(progress), [s.image for s in samples.items if s.split is None]
         if not judged:
             told["notes"].append(
@@ -247,12 +255,22 @@ class Check:
             told["notes"] = [f"{without}: {some(none, 3)}", *told["notes"]]
         return {
             "n": n, "sentence": sentence(len(samples), counts), "classes": list(samples.classes),
-            "accuracy": None if scores is None or not judged else round(scores.accuracy, 4),
+            "accuracy": round(right / judged, 4) if judged else None,
             "judged": judged, "digest": digest_of(samples.items), "counts": counts,
             "copies_across": [{"splits": list(pair), "n": times} for pair, times in sorted(across.items())],
             "findings": [f.to_json() for f in findings], "settings": {**asdict(self), "encoder": encoder.name},
             **told, "notes": [*samples.notes, *told["notes"]],
         }  # fmt: skip
+
+
+def _decisions(own: EncodedSet, strange: set[str], answers: Answers | None) -> Iterator[list[str]]:
+    """Yield the labels to check, or the answers of each decision; empty where unknown."""
+    if answers is None:
+        yield [s.label if s.label not in strange else "" for s in own.items]
+        return
+    for name in answers.given:
+        known = {s.image: s.label for s in answers.of(name).items}
+        yield [known.get(s.image, "") for s in own.items]
 
 
 def _look(
