@@ -208,6 +208,14 @@ def expected_range(interval: tuple[float, float], hardest: float, steady: bool =
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
 
 
+def paired_gain(before: Tensor, after: Tensor, groups: Int[Tensor, " m"] | None) -> tuple[float, float]:
+    """Return the gain in accuracy and its standard error over groups of pictures."""
+    gains = after.double() - before.double()
+    own = torch.arange(len(gains)) if groups is None else groups.unique(return_inverse=True)[1]
+    sums = torch.zeros(int(own.max()) + 1, dtype=torch.float64).index_add(0, own, gains - gains.mean())
+    return float(gains.mean()), float(sums.square().sum().sqrt()) / len(gains)
+
+
 def log_odds_shift(measures: Mapping[str, Any]) -> tuple[float, float]:
     """Return by how much the log odds of a right prediction may fall and rise on new pictures; 0 if not measured."""
     expected, interval = measures.get("expected_range"), measures.get("held_out_interval")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Unpack, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,7 @@ from ..explanation.result import EXACT, Result
 from ..keywords import ExplainKeywords
 from ..metrics.labels import Aim, agreement, average_precision, given_apart, interval_of, possible_from, threshold_for
 from ..pictures.answers import Answers
+from ..pictures.samples import Samples
 from ..pictures.sources import Many, One, several
 from ..progress import Progress
 from ..results import Count as N
@@ -41,16 +42,19 @@ from ..storage.reading import file_sha256
 from ..trust.base import LEVEL
 from ..trust.groups import group_folds
 from ..types import Failure
-from .base import Classifier, looked_at, only
-from .certainty import held_out_lines
+from .base import Classifier, HeldOut, looked_at, only
+from .certainty import held_out_lines, paired_gain
+from .encoded_set import HoldOut, encode_samples
 from .fitting import PictureRecipe, recipe_named
-from .saving import CARD, FORMAT, OUTPUTS, load
+from .saving import CARD, FORMAT, OUTPUTS, SHARED, load
 
 if TYPE_CHECKING:
     from ..explanation.base import Explanation
 
 FEWEST = 5
 """Smallest number of pictures with a label, and without it, from which the label is learnt."""
+SHOWN = 1.64
+"""Standard errors by which a trained network must be better: a one-sided 95 % interval."""
 N_FOLDS = 5
 """Folds of held-out pictures: precision and recall of a fold are measured with a threshold chosen on the others."""
 FEWEST_PATCHED = 100
@@ -114,6 +118,7 @@ class MultiOutput:
         aim: what the thresholds of the labels were chosen for.
         measures: for each label, how well it is given; empty for questions.
         left_out: labels or questions that could not be learnt, and why.
+        shared: the network that was trained for all decisions; ``None`` if the encoder is frozen or was loaded.
     """
 
     kind: Literal["labels", "questions"]
@@ -121,6 +126,7 @@ class MultiOutput:
     aim: Aim
     measures: Mapping[str, LabelMeasure]
     left_out: Mapping[str, str]
+    shared: Shared | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -145,7 +151,12 @@ class MultiOutput:
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`lines` says as JSON."""
-        base = {"kind": self.kind, "encoder": self.encoder.name, "left_out": dict(self.left_out)}
+        base = {
+            "kind": self.kind,
+            "encoder": self.encoder.name,
+            "tuned": self.shared is not None,
+            "left_out": dict(self.left_out),
+        }
         if self.kind == "questions":
             rows = [{"question": n, "classes": [*c.classes], **c.measures} for n, c in self.decisions.items()]
             return {**base, "questions": rows}
@@ -226,6 +237,8 @@ class MultiOutput:
         """Save each decision to a subfolder, from which ``seewhy.load`` reads it, and a card that lists them."""
         folder = OUTPUTS.check(Path(folder))
         rows = []
+        if self.shared is not None:
+            self.shared.save(folder / SHARED)
         for name, place in places(self.decisions).items():
             self.decisions[name].save(folder / place)
             rows.append({"name": name, "folder": place, "card": file_sha256(folder / place / CARD)})
@@ -246,7 +259,7 @@ def places(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         stem = safe_stem(re.sub(r"[./\\]", "_", name))
-        if stem.casefold() in (one.casefold() for one in found.values()):
+        if stem.casefold() in (SHARED, *(one.casefold() for one in found.values())):
             stem = f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         found[name] = stem
     return found
@@ -316,12 +329,15 @@ def fit_answers(
     aim: str = "f1",
     store: FeatureStore | None = None,
     progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> MultiOutput:
     """Fit one classifier for each label or question; see :func:`seewhy.fit_multi`."""
+    if isinstance(recipe, TrainsShared):
+        return _fit_tuned(encoder, answers, recipe, validation, aim, store, progress or Progress(), checkpoint)
     if recipe.network is not None:
         raise InputError(
-            f"{recipe.name} trains one network for each decision, so a picture would be encoded once for each. Use a "
-            "method that leaves the encoder frozen, such as linear, or fit one model for each decision."
+            f"{recipe.name} trains one network for each decision, so a picture would be encoded once for each. Use "
+            "fine_tune, which trains one network for all, or linear, or fit one model for each decision."
         )
     if recipe.n_bank is not None:
         recipe = recipe_named(recipe, {"n_bank": max(FEWEST_PATCHED, recipe.n_bank // len(answers.given))})
@@ -350,6 +366,89 @@ def fit_answers(
         raise DataError(f"No decision could be learnt. The first problem is: {next(iter(left_out.values()))}")
     model = MultiOutput(answers.kind, made, chosen_for, {}, left_out)
     return model if answers.kind == "questions" else replace(model, measures=_measured(model))
+
+
+@runtime_checkable
+class TrainsShared(Protocol):
+    """A method that trains one network for several decisions; ``frozen`` is the method on features."""
+
+    held_out: float
+    seed: int
+
+    @property
+    def frozen(self) -> PictureRecipe: ...
+
+    def shared(
+        self, encoder: Encoder, answers: Answers, *, store: FeatureStore | None, progress: Progress,
+        checkpoint: Path | None,
+    ) -> Shared: ...  # fmt: skip
+
+
+class Shared(Protocol):
+    """A trained encoder that can be saved."""
+
+    def encoder(self) -> Encoder: ...
+
+    def save(self, folder: Path) -> Path: ...
+
+
+def _fit_tuned(
+    encoder: Encoder, answers: Answers, recipe: TrainsShared, validation: Answers | None, aim: str,
+    store: FeatureStore | None, progress: Progress, checkpoint: Path | None,
+) -> MultiOutput:  # fmt: skip
+    """Train the network, and keep it if it is better than the frozen one on pictures from which neither learnt."""
+    once = _Once(progress)
+    own, held = (answers, validation) if validation is not None else _parted(encoder, answers, recipe, store, once)
+    how: dict[str, Any] = {"aim": aim, "progress": once}
+    frozen = fit_answers(encoder, own, recipe.frozen, validation=held, store=store, **how)
+    shared = recipe.shared(encoder, own, store=store, progress=once, checkpoint=checkpoint)
+    tuned = fit_answers(shared.encoder(), own, recipe.frozen, validation=held, **how)
+    gains = [_gain(answers.kind, name, frozen.decisions[name], one) for name, one in tuned.decisions.items()]
+    known = torch.tensor([(gain, error) for gain, error in gains if not math.isnan(gain)]).reshape(-1, 2)
+    gain, error = known.mean(0).tolist() if len(known) else (0.0, 0.0)  # as if the decisions were right together
+    what = "mean average precision" if answers.kind == "labels" else "mean accuracy"
+    shown = f"{what} {100 * gain:+.1f} points, standard error {100 * error:.1f}, on {len(held):,} held-out pictures"
+    if gain <= SHOWN * error:
+        progress.note(f"fine-tuning shows no gain ({shown}), so the frozen encoder is kept")
+        return fit_answers(encoder, answers, recipe.frozen, validation=validation, store=store, **how)
+    progress.note(f"fine-tuning is better than the frozen encoder: {shown}")
+    return replace(tuned, shared=shared)
+
+
+def _parted(
+    encoder: Encoder, answers: Answers, recipe: TrainsShared, store: FeatureStore | None, progress: Progress
+) -> tuple[Answers, Answers]:
+    """Hold out some pictures for all decisions; pictures of one object stay together."""
+    items = [replace(s, label=kind, kind=kind) for s, kind in zip(answers.items, answers.kinds, strict=True)]
+    every = Samples(tuple(items), tuple(sorted(set(answers.kinds))))
+    pictures = encode_samples(encoder, every, HoldOut(recipe.held_out, recipe.seed), store=store, progress=progress)
+    held = {s.image for s, out in zip(pictures.items, pictures.held.tolist(), strict=True) if out}
+    if not held:
+        raise DataError("No picture can be held out. Give pictures of different objects, or validation pictures.")
+    index = {flag: [i for i, s in enumerate(items) if (s.image in held) is flag] for flag in (False, True)}
+    return answers.part(index[False]), answers.part(index[True])
+
+
+def _gain(kind: str, name: str, before: Classifier, after: Classifier) -> tuple[float, float]:
+    """Return the gain of a decision on the same held-out pictures, and its standard error over groups."""
+    sides = [one.held_out for one in (before, after)]
+    if any(held is None or held.logits is None for held in sides):
+        return math.nan, math.nan
+    one, other = cast("list[HeldOut]", sides)
+    groups = torch.arange(len(one.labels)) if one.groups is None else one.groups
+    logits = [cast(Tensor, held.logits) for held in (one, other)]
+    if kind == "questions":
+        right = [(one_side.argmax(1) == one.labels).double() for one_side in logits]
+        return paired_gain(right[0], right[1], groups)
+    k = before.classes.index(name)
+    scores = [one_side.softmax(1)[:, k] for one_side in logits]
+
+    def gained(weights: Float[Tensor, " n"]) -> float:
+        values = [average_precision(p, one.labels == k, weights) for p in scores]
+        return values[1] - values[0]
+
+    low, high = interval_of(gained, groups)
+    return gained(torch.ones(len(groups))), (high - low) / 2 / 1.959964
 
 
 def _check_enough(label: str, answers: Sequence[str]) -> None:

@@ -64,6 +64,8 @@ OUTPUTS = replace(
     again="fit the model again",
 )
 """The card of a model that makes several decisions, each of them a classifier in a subfolder."""
+SHARED = "encoder"
+"""Subfolder of such a model with the encoder that was trained for all its decisions, if there is one."""
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
 """Fields of the card that are stored unchanged, with their types."""
 HALVES = ("gaussian.within", "gaussian.among", "strangeness.posteriors")
@@ -137,6 +139,9 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
+    shared = folder.parent / SHARED
+    if encoder is None and shared.is_dir() and OUTPUTS.is_one(folder.parent):
+        encoder = str(shared)
     if OUTPUTS.is_one(folder):
         each = ", ".join(str(folder / one["folder"]) for one in OUTPUTS.load_card(folder)["decisions"])
         raise ModelError(f"{folder} makes several decisions. Give one of them: {each}. Or use seewhy.load_multi.")

@@ -148,8 +148,10 @@ def _fit_several(session: Session) -> None:
     validation = None
     if o.validation is not None:
         validation = session.answers(o.validation, questions=questions, names=[*answers.given])
-    model = fit_answers(session.encoder(), answers, recipe, validation=validation, aim=o.aim or "f1", **session.kept)
-    model.save(output)
+    with session.checkpoint(output) if "checkpoint" in recipe.takes else nullcontext() as checkpoint:
+        how = {"validation": validation, "aim": o.aim or "f1", "checkpoint": checkpoint, **session.kept}
+        model = fit_answers(session.encoder(), answers, recipe, **how)
+        model.save(output)
     failures = [f.to_json() for f in session.terminal.failures]
     lines = [f"{output}: {len(model.decisions)} {model.kind}, learnt from {len(answers):,} pictures", *model.lines()]
     session.say({"model": str(output), **model.to_json(), "failures": failures}, *map(printable, lines))

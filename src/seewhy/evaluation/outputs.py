@@ -187,6 +187,7 @@ class FitAnswersOutput(TypedDict):
     model: Annotated[str, Doc("the model's folder")]
     kind: Annotated[Literal["labels", "questions"], Doc("what the decisions are about")]
     encoder: Annotated[str, Doc("the encoder")]
+    tuned: Annotated[bool, Doc("whether the encoder was trained for these decisions")]
     left_out: Annotated[dict[str, str], Doc("labels or questions that could not be learnt → why")]
     aim: NotRequired[Annotated[str, Doc("what the thresholds of the labels were chosen for")]]
     mean_average_precision: NotRequired[Annotated[Share | None, Doc("mean over the labels, on held-out pictures")]]

@@ -55,7 +55,8 @@ class Answers:
         return f"Answers({len(self)} pictures, {len(self.given)} {self.kind}: {few([*self.given])})"
 
     @cached_property
-    def _joint(self) -> list[str]:
+    def kinds(self) -> list[str]:
+        """All answers of each picture together."""
         return [BAR.join(answers) for answers in zip(*self.given.values(), strict=True)]
 
     def of(self, name: str) -> Samples:
@@ -63,8 +64,13 @@ class Answers:
         if name not in self.given:
             known = [*self.given]
             raise InputError(f"{name!r} is not one of the {self.kind}. {suggestion(nearest(name, known), known)}")
-        each = zip(self.items, self.given[name], self._joint, strict=True)
+        each = zip(self.items, self.given[name], self.kinds, strict=True)
         return gathered([replace(item, label=answer, kind=kind) for item, answer, kind in each if answer])
+
+    def part(self, index: Sequence[int]) -> Answers:
+        """Return some of the pictures."""
+        given = {name: tuple(answers[i] for i in index) for name, answers in self.given.items()}
+        return Answers(self.kind, tuple(self.items[i] for i in index), given)
 
     @classmethod
     def of_labels(
@@ -198,7 +204,7 @@ def _from_answers_table(
     else:
         given = {name: [_yes_or_no(row, name, where) for where, row in each] for name in wanted}
         answers = _of_labels(items, given, names, notes)
-    for file, kinds in grouped((s.image, kind) for s, kind in zip(items, answers._joint, strict=True)).items():
+    for file, kinds in grouped((s.image, kind) for s, kind in zip(items, answers.kinds, strict=True)).items():
         if len(set(kinds)) > 1:
             raise DataError(
                 f"{path} has {len(kinds)} rows with {file}, whose answers differ. Give each picture one row, and join "

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...bounds import Bound, Natural, OpenPart, Part, Positive
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier
+from ...classifiers.certainty import paired_gain
 from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ...classifiers.linear.recipe import UNCHOSEN, Linear
 from ...classifiers.linear.solvers import fit_temperature
+from ...classifiers.multi_output import SHOWN
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
 from ...errors import DataError
 from ...heads.head import Head
-from ...training.augmentation import Augmentation
-from ...training.batches import TrainingData
+from ...pictures.answers import Answers
+from ...pictures.sources import natural_key
+from ...progress import Progress
+from ...storage.features import FeatureStore
+from ...training.augmentation import Augmentation, TrainingPictures
+from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, mean_terms, train
 from ...training.memory import N_MEASURED, training_cost
-from ...training.task import Supervised
+from ...training.task import Supervised, classified
 from ..contrast import Still
+from ..encoders.adapted import Adaptation
 from ..encoders.image_copy import Learns
 from ..network_recipe import NetworkRecipe
 from .backbone import Predictor, Start, TunedNetwork, predictor_of, training_columns
@@ -37,13 +46,29 @@ AUGMENTATION = Augmentation(
 )
 N_PER_CLASS = 10
 """Number of pictures per class below which no gain is to be expected."""
-SHOWN = 1.64
-"""Standard errors by which fine-tuning must be more accurate: a one-sided 95 % interval."""
 MIN_BATCH = 8
 MAX_EPOCHS, N_VIEWS = 24, 8000
 """Few pictures are shown more often, up to ``MAX_EPOCHS`` times or until there are ``N_VIEWS`` training views."""
 N_HELD, MIN_HELD = 200, 0.1
 """Of many pictures, this number is held out, or this fraction if it is more."""
+
+
+class Several(Supervised):
+    """A network whose outputs are the class logits of several decisions, ``sizes`` of each."""
+
+    def __init__(self, network: nn.Module, label_smoothing: float, *, sizes: Sequence[int]) -> None:
+        super().__init__(network, label_smoothing)
+        self.needs, self.sizes = ("pixels", "answers"), list(sizes)  # type: ignore[misc]
+
+    def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        each = [
+            classified(scores[answers >= 0], answers[answers >= 0], self.label_smoothing)
+            for scores, answers in zip(features.split(self.sizes, 1), batch["answers"].T, strict=True)
+            if bool((answers >= 0).any())
+        ]
+        if not each:
+            return {"loss": features.sum() * 0, "right": features.new_zeros(())}
+        return {key: torch.stack([terms[key] for terms in each]).mean() for key in each[0]}
 
 
 @classifiers.register
@@ -99,8 +124,7 @@ class FineTune(NetworkRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         share = min(self.held_out, max(N_HELD / max(1, len(fitting.samples)), MIN_HELD))
         fitting = replace(fitting, held_out=replace(fitting.held_out, fraction=share))
-        own = {field.name: getattr(self, field.name) for field in fields(PictureRecipe)} | {"held_out": share}
-        frozen = Linear(n_crops=self.n_crops, n_bank=self.n_bank, **own).learn(fitting)
+        frozen = replace(self.frozen, held_out=share).learn(fitting)
         pictures, progress = frozen.pictures, fitting.progress
         if not bool(pictures.held.any()):
             raise DataError(
@@ -141,22 +165,67 @@ class FineTune(NetworkRecipe):
         centres = replace(known, encoded=[replace(one, pooled=one.pooled[:1]) for one in known.encoded])
         c = UNCHOSEN / float(centres.pooled.square().sum(1).mean())
         predictor, task = self._task(encoder, Linear(n_crops=0, power=1.0, l2=False).fit_at(centres, c))
-        before = {name: p.detach().clone() for name, p in predictor.named_parameters()}
         data = TrainingData(len(known), training_columns(fitting, encoder, pictures, AUGMENTATION))
-        how = self._training(len(known))
+        seal = [encoder.fingerprint, known.digests, known.labels.tolist()]
+        steps = self._train(predictor, task, data, seal, fitting.checkpoint, progress)
+        return TunedNetwork(encoder, predictor.image, Start()), predictor.head(), steps
+
+    def _train(
+        self, predictor: Predictor, task: Supervised, data: TrainingData, of: list[Any], checkpoint: Path | None,
+        progress: Progress,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Train, and leave the mix of the weights before and after; ``of`` is what the training depends on."""
+        before = {name: p.detach().clone() for name, p in predictor.named_parameters()}
+        how = self._training(data.n_samples)
         progress.note(training_cost(task, data, how))
-        seal = json.dumps([self.parameters(), encoder.fingerprint, known.digests, known.labels.tolist()])
-        done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
+        sealed = None if checkpoint is None else (checkpoint, json.dumps([self.parameters(), *of]))
+        done = train(task, data, how, checkpoint=sealed, progress=progress)
         with torch.no_grad():
             for name, p in predictor.named_parameters():
                 p.copy_(before[name].lerp(p, self.mix))
         freeze(predictor.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
-        steps = {"first_steps": mean_terms(done.history[:20]), "last_steps": mean_terms(done.history[-20:])}
-        return TunedNetwork(encoder, predictor.image, Start()), predictor.head(), steps
+        return {"first_steps": mean_terms(done.history[:20]), "last_steps": mean_terms(done.history[-20:])}
 
-    def _task(self, encoder: Encoder, head: Head) -> tuple[Predictor, Supervised]:
+    def shared(
+        self, encoder: Encoder, answers: Answers, *, store: FeatureStore | None, progress: Progress,
+        checkpoint: Path | None,
+    ) -> Adaptation:  # fmt: skip
+        """Train one network for several decisions, by the mean of their cross entropies; unknown answers do not count.
+
+        For a label, this is the binary cross entropy. The last layers start as for one decision.
+        """
+        pictures = EncodedSet.of(encoder, answers.items, (), store, progress)
+        index = {id(item): i for i, item in enumerate(answers.items)}
+        kept = [index[id(item)] for item in pictures.items]
+        c = UNCHOSEN / float(pictures.pooled.square().sum(1).mean())
+        heads, columns = list[Head](), list[Tensor]()
+        for given in answers.given.values():
+            classes = tuple(sorted({*given} - {""}, key=natural_key))
+            number = {name: k for k, name in enumerate(classes)}
+            labels = torch.tensor([number.get(given[i], -1) for i in kept])
+            own = replace(pictures, classes=classes, labels=labels).subset((labels >= 0).nonzero()[:, 0].tolist())
+            heads.append(Linear(n_crops=0, power=1.0, l2=False).fit_at(own, c))
+            columns.append(labels)
+        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+        predictor, task = self._task(encoder, Head(heads[0].feature, weight, bias), [len(h.bias) for h in heads])
+        read = TrainingPictures(encoder, [s.source for s in pictures.items], None, progress, augmentation=AUGMENTATION)
+        data = TrainingData(len(kept), {"pixels": read, "answers": torch.stack(columns, 1)})
+        seal = [encoder.fingerprint, pictures.digests, data.columns["answers"].tolist()]
+        steps = self._train(predictor, task, data, seal, checkpoint, progress)
+        return Adaptation(encoder, predictor.image, provenance=steps, trained_on=pictures.digests)
+
+    @property
+    def frozen(self) -> Linear:
+        """The method on the features of a frozen or of the trained encoder."""
+        own = {field.name: getattr(self, field.name) for field in fields(PictureRecipe)}
+        return Linear(n_crops=self.n_crops, n_bank=self.n_bank, **own)
+
+    def _task(self, encoder: Encoder, head: Head, sizes: Sequence[int] = ()) -> tuple[Predictor, Supervised]:
         predictor = predictor_of(encoder, head)
-        task = Supervised(Still(predictor, learns=True), self.label_smoothing)
+        network = Still(predictor, learns=True)
+        task = (
+            Several(network, self.label_smoothing, sizes=sizes) if sizes else Supervised(network, self.label_smoothing)
+        )
         predictor.image.learn(encoder, self.train)
         for p in filter(lambda p: p.ndim == 4, predictor.parameters()):
             p.data = p.data.contiguous(memory_format=torch.channels_last)  # twice as fast on a processor
@@ -184,13 +253,3 @@ def right_of(outcome: Outcome, places: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
     measured, index = cast(Any, (outcome.measured, outcome.index))
     at = (places[:, None] == index).int().argmax(1)
     return cast(Tensor, measured.logits[at].argmax(1) == measured.labels[at])
-
-
-def paired_gain(
-    before: Bool[Tensor, " m"], after: Bool[Tensor, " m"], groups: Int[Tensor, " m"] | None
-) -> tuple[float, float]:
-    """Return the gain in accuracy and its standard error over groups of pictures."""
-    gains = after.double() - before.double()
-    own = torch.arange(len(gains)) if groups is None else groups.unique(return_inverse=True)[1]
-    sums = torch.zeros(int(own.max()) + 1, dtype=torch.float64).index_add(0, own, gains - gains.mean())
-    return float(gains.mean()), float(sums.square().sum().sqrt()) / len(gains)
