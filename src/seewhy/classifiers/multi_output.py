@@ -307,12 +307,17 @@ def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Once(Progress):
-    """Passes on what is in progress, and each unreadable picture once."""
+    """Passes on what is in progress, each unreadable picture once and, if it ``tells``, the notes."""
 
-    def __init__(self, to: Progress) -> None:
+    def __init__(self, to: Progress, tells: bool = False) -> None:
         super().__init__()
         self.doing, self.track = to.doing, to.track  # type: ignore[method-assign]
-        self.to = to
+        self.to, self.tells = to, tells
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if self.tells:
+            self.to.note(text)
 
     def failed(self, failure: Failure) -> None:
         super().failed(failure)
@@ -352,7 +357,11 @@ def fit_answers(
                 samples, own = answers.of(name), _Once(progress)
                 if answers.kind == "labels":
                     _check_enough(name, [s.label for s in samples.items])
-                tested = None if validation is None else validation.of(name)
+                tested = None
+                if validation is not None:
+                    items, others = validation.of(name).of(samples.classes)
+                    own.note_all(others)
+                    tested = Samples(items, samples.classes)
                 made[name] = recipe.fit(encoder, samples, validation=tested, store=store, progress=own).with_trust(own)
             except DataError as error:
                 left_out[name] = str(error)
@@ -397,13 +406,15 @@ def _fit_tuned(
     store: FeatureStore | None, progress: Progress, checkpoint: Path | None,
 ) -> MultiOutput:  # fmt: skip
     """Train the network, and keep it if it is better than the frozen one on pictures from which neither learnt."""
+    progress.note_all(answers.notes)
     once = _Once(progress)
     own, held = (answers, validation) if validation is not None else _parted(encoder, answers, recipe, store, once)
     how: dict[str, Any] = {"aim": aim, "progress": once}
     frozen = fit_answers(encoder, own, recipe.frozen, validation=held, store=store, **how)
-    shared = recipe.shared(encoder, own, store=store, progress=once, checkpoint=checkpoint)
+    shared = recipe.shared(encoder, own, store=store, progress=_Once(progress, tells=True), checkpoint=checkpoint)
     tuned = fit_answers(shared.encoder(), own, recipe.frozen, validation=held, **how)
-    gains = [_gain(answers.kind, name, frozen.decisions[name], one) for name, one in tuned.decisions.items()]
+    each = [(name, frozen.decisions[name], one) for name, one in tuned.decisions.items() if name in frozen.decisions]
+    gains = [_gain(answers.kind, *one) for one in each]
     known = torch.tensor([(gain, error) for gain, error in gains if not math.isnan(gain)]).reshape(-1, 2)
     gain, error = known.mean(0).tolist() if len(known) else (0.0, 0.0)  # as if the decisions were right together
     what = "mean average precision" if answers.kind == "labels" else "mean accuracy"
