@@ -21,6 +21,7 @@ import seewhy
 from seewhy.classifiers.encoded_set import HeldOut, HoldOut
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.multi_output import fit_answers
 from seewhy.cli import app, main
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, UnknownNameError
@@ -29,6 +30,7 @@ from seewhy.heads.normalise import Normalise
 from seewhy.learning.adaptation import fine_tune
 from seewhy.learning.adaptation.fine_tune import FineTune, paired_gain, right_of
 from seewhy.learning.encoders.image_copy import ImageCopy
+from seewhy.pictures.answers import Answers
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.training.task import optimiser_of
@@ -331,3 +333,62 @@ def test_a_frozen_fit_says_what_fine_tuning_takes(
 def test_an_encoder_without_weights_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no trainable weights"):
         FineTune(n_crops=0).fit(colours(), load_samples(class_folders(tmp_path / "d", 12)))
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """Whether stripes go down, and whether the picture is light; one picture in ten has an unknown answer."""
+    samples = load_samples(stripes(tmp_path_factory.mktemp("both") / "s", 70))
+    items, rows = [], []
+    for i, sample in enumerate(samples.items):
+        pixels = np.asarray(Image.open(sample.image)).astype(float) + (0 if i % 3 else 60)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(sample.image)
+        items.append(replace(sample, label=""))
+        rows.append(["" if i % 10 == 0 else sample.label, "light" if i % 3 == 0 else "dark"])
+    lines, light = zip(*rows, strict=True)
+    return Answers("questions", tuple(items), {"lines": lines, "light": light})
+
+
+def test_one_network_learns_several_decisions_and_is_saved_once(answers: Answers, tmp_path: Path) -> None:
+    progress = Progress()
+    how = FineTune(train="all", held_out=0.3, **HOW)
+    made = fit_answers(untrained(), answers, how, progress=progress)
+    assert any("fine-tuning is better" in note for note in progress.notes)
+    assert made.shared is not None
+    assert made.encoder.fingerprint != untrained().fingerprint
+    assert made.decisions["lines"].measures["held_out_accuracy"] > 0.7
+    held = made.decisions["light"].measures["n_held_out"]
+    assert 0 < held < len(answers) / 2  # held out for all decisions at once, and learnt by none
+    assert made.decisions["light"].known is not None
+    assert len(made.decisions["light"].known.names) == len(answers) - held
+    folder = made.save(tmp_path / "model")
+    assert {one.name for one in folder.iterdir()} == {"encoder", "light", "lines", "outputs.json"}
+    again = seewhy.load_multi(folder, encoder=made.encoder)
+    pictures = [s.image for s in answers.items[:3]]
+    assert [p.to_json() for p in again.predict(pictures)] == [p.to_json() for p in made.predict(pictures)]
+
+
+def test_unknown_answers_teach_nothing() -> None:
+    network = nn.Linear(3, 5, bias=False)
+    task = fine_tune.Several(network, 0.0, sizes=[2, 3])
+    scores = torch.randn(4, 5, requires_grad=True)
+    batch: Any = {"answers": torch.tensor([[0, -1], [-1, -1], [1, 2], [-1, 0]])}
+    loss = task.loss(scores, batch)["loss"]
+    parts = scores.split([2, 3], 1)
+    first = nn.functional.cross_entropy(parts[0][[0, 2]], torch.tensor([0, 1]))
+    second = nn.functional.cross_entropy(parts[1][[2, 3]], torch.tensor([2, 0]))
+    assert torch.allclose(loss, (first + second) / 2)
+    loss.backward()
+    assert scores.grad is not None
+    assert not scores.grad[1].any()
+    assert not task.loss(scores.detach(), {"answers": torch.full((4, 2), -1)})["loss"]  # type: ignore[arg-type]
+
+
+def test_without_a_gain_the_frozen_network_answers(answers: Answers) -> None:
+    progress = Progress()
+    made = fit_answers(untrained(), answers, FineTune(train="all", mix=0.0, **HOW), progress=progress)
+    assert any("shows no gain" in note for note in progress.notes)
+    assert made.shared is None
+    assert made.encoder.fingerprint == untrained().fingerprint
+    plain = fit_answers(untrained(), answers, Linear(n_crops=0))
+    assert made.decisions["light"].measures["n_pictures"] == plain.decisions["light"].measures["n_pictures"]
