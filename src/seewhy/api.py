@@ -183,8 +183,8 @@ def fit_multi(
         DataError: no decision has two answers with enough readable pictures.
         InputError: the method trains the encoder, or ``aim`` has another form.
     """
+    from .classifiers.fit_answers import fit_answers
     from .classifiers.fitting import recipe_named
-    from .classifiers.multi_output import fit_answers
 
     if isinstance(pictures, str | PathLike):
         pictures = load_answers(Path(pictures), questions=questions, names=names)

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import seewhy
 from seewhy.classifiers.encoded_set import HeldOut, HoldOut
+from seewhy.classifiers.fit_answers import fit_answers
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.multi_output import fit_answers
 from seewhy.cli import app, main
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, UnknownNameError

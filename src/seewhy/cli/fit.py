@@ -133,7 +133,7 @@ def _fit_classifier(session: Session) -> None:
 
 def _fit_several(session: Session) -> None:
     """Fit a model of several labels or questions."""
-    from ..classifiers.multi_output import fit_answers
+    from ..classifiers.fit_answers import fit_answers
     from ..classifiers.saving import OUTPUTS
 
     o, output = session.given, session.given.output

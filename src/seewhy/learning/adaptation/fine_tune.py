@@ -17,10 +17,10 @@ from ...classifiers import classifiers
 from ...classifiers.base import Classifier
 from ...classifiers.certainty import paired_gain
 from ...classifiers.encoded_set import EncodedSet
+from ...classifiers.fit_answers import SHOWN
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ...classifiers.linear.recipe import UNCHOSEN, Linear
 from ...classifiers.linear.solvers import fit_temperature
-from ...classifiers.multi_output import SHOWN
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
