@@ -180,7 +180,6 @@ class WeakClass(TypedDict):
     n: Annotated[Count, Doc("number of its held-out pictures")]
 
 
-@with_config({"extra": "allow"})
 class FitAnswersOutput(TypedDict):
     """JSON output of ``seewhy fit --task labels --json``, and with ``--questions``."""
 
@@ -225,6 +224,7 @@ class EvaluateAnswersOutput(TypedDict):
     report: NotRequired[Annotated[str | None, Doc("the page, with `-o`")]]
 
 
+@with_config({"extra": "allow"})
 class FitOutput(TypedDict):
     """JSON output of ``seewhy fit --json``; each method adds more fields."""
 
