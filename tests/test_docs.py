@@ -293,6 +293,17 @@ ELSEWHERE = ("part", "typical", "where.outside")
 tests/evidence/test_typical.py and test_outside.py look at these."""
 
 
+OF_SEVERAL = {
+    "predict": {"labels", "answers", "decisions"},
+    "explain": {"question"},
+    "evaluate": {
+        "kind", "level", "labels", "mean_average_precision", "mean_average_precision_interval", "macro_f1", "questions",
+        "all_right",
+    },
+}  # fmt: skip
+"""Keys of models that make several decisions: tests/cli/test_several.py looks at these."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["predict", "explain", "evaluate", "fit", "fit-prototypes"])
 def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]]]) -> None:
@@ -313,6 +324,8 @@ def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]
         k for k in named(verb) if k.startswith("faithfulness.outside")
     }  # tests/evidence/test_outside.py
     rare["predict"] = many | found_words
+    for of, first in OF_SEVERAL.items():
+        rare[of] |= {k for k in named(of) if k.partition(".")[0].removesuffix("[]") in first}
     rare = {of: keys & (named(verb) - found) for of, keys in rare.items()}
     assert named(verb) - found == rare.get(verb, set())
 

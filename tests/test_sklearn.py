@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn import base
 from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
@@ -53,6 +54,19 @@ def test_it_works_in_a_pipeline_and_a_cross_validation(tmp_path: Path) -> None:
     assert pipeline.classes_.tolist() == [3, 7, 10], "in scikit-learn's order, of the type given"
     assert pipeline.predict(X).tolist() == Y.tolist()
     assert pipeline.score(X, Y) == 1
+
+
+def test_several_outputs_of_one_picture_are_those_of_an_estimator_each(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    both = np.stack([Y, Y == 3], axis=1).astype(int)
+    found = MultiOutputClassifier(estimator(store=store)).fit(X, both)
+    known = len(store)
+    assert found.predict(X).tolist() == both.tolist()
+    assert [one.shape for one in found.predict_proba(X)] == [(24, 3), (24, 2)]
+    assert found.score(X, both) == 1
+    assert len(store) == known, "each picture is looked at once"
+    alone = estimator(store=store).fit(X, both[:, 1])
+    np.testing.assert_allclose(found.predict_proba(X)[1], alone.predict_proba(X), atol=1e-6)
 
 
 def test_it_can_be_searched_over() -> None:

@@ -172,7 +172,8 @@ def fit_multi(
         encoder: an encoder or its name.
         names: the labels; for a matrix, those of its columns.
         questions: columns of the table that each answer a question, in place of labels.
-        method: name of a method that leaves the encoder frozen.
+        method: name of a method that leaves the encoder frozen, or ``fine_tune``, which trains one network for all
+            decisions and keeps it if it is better than the frozen one.
         settings: settings of the method.
         validation: pictures to choose settings and thresholds on and to measure on; default: a held-out share.
         aim: what the thresholds of labels are chosen for: ``"f1"``, ``"precision=0.9"`` or ``"recall=0.9"``.
@@ -181,7 +182,7 @@ def fit_multi(
 
     Raises:
         DataError: no decision has two answers with enough readable pictures.
-        InputError: the method trains the encoder, or ``aim`` has another form.
+        InputError: the method trains a network for each decision, or ``aim`` has another form.
     """
     from .classifiers.fit_answers import fit_answers
     from .classifiers.fitting import recipe_named

@@ -143,6 +143,7 @@ class ExplanationOutput(PredictionOutput):
 
 class ExplainedPicture(ExplanationOutput):
     card: Annotated[str | None, Doc("path of the card, or `null` without `-o`")]
+    question: NotRequired[Annotated[str, Doc("the label or question, for a model that makes several decisions")]]
 
 
 ExplainOutput = Run | FailureOutput | ExplainedPicture

@@ -318,10 +318,7 @@ class MultiPrediction:
     def parts(self) -> list[str]:
         """Each answer, or the labels that are given and those that are possible, as text."""
         if not self.labels:
-            return [
-                f"{name}: {one.label} {percent_of(one.score if one.probability is None else one.probability)}"
-                for name, one in self.predictions.items()
-            ]
+            return [_answer(name, one) for name, one in self.predictions.items()]
         given = ", ".join(f"{name} {percent_of(self.labels[name].probability)}" for name in self.given) or "no label"
         strange: Certainty = "unlike anything it knows"
         noted = [strange] * any(one.verdict == strange for one in self.labels.values())
@@ -329,6 +326,12 @@ class MultiPrediction:
 
     def __repr__(self) -> str:
         return f"MultiPrediction({self.image[-80:]!r}: {'; '.join(self.parts)})"
+
+
+def _answer(name: str, one: Prediction) -> str:
+    verdict = "" if one.decision is None or one.decision.verdict in ("sure", "not measured") else one.decision.verdict
+    right = percent_of(one.score if one.probability is None else one.probability)
+    return f"{name}: {one.label} {right}" + (f" ({verdict})" if verdict else "")
 
 
 def percent_of(value: float | None) -> str:
