@@ -29,6 +29,7 @@ from seewhy.heads.head import Head, Projected
 from seewhy.heads.normalise import Normalise
 from seewhy.learning.adaptation import fine_tune
 from seewhy.learning.adaptation.fine_tune import FineTune, paired_gain, right_of
+from seewhy.learning.encoders.adapted import open_adaptation
 from seewhy.learning.encoders.image_copy import ImageCopy
 from seewhy.pictures.answers import Answers
 from seewhy.pictures.samples import Sample, Samples, load_samples
@@ -366,6 +367,11 @@ def test_one_network_learns_several_decisions_and_is_saved_once(answers: Answers
     again = seewhy.load_multi(folder, encoder=made.encoder)
     pictures = [s.image for s in answers.items[:3]]
     assert [p.to_json() for p in again.predict(pictures)] == [p.to_json() for p in made.predict(pictures)]
+    assert again.to_json()["tuned"] is made.to_json()["tuned"] is True
+    assert again.save(folder) == folder
+    again.save(tmp_path / "copy")
+    kept = open_adaptation(tmp_path / "copy" / "encoder", base=untrained()).encoder()
+    assert kept.fingerprint == made.encoder.fingerprint
 
 
 def test_unknown_answers_teach_nothing() -> None:
@@ -392,3 +398,11 @@ def test_without_a_gain_the_frozen_network_answers(answers: Answers) -> None:
     assert made.encoder.fingerprint == untrained().fingerprint
     plain = fit_answers(untrained(), answers, Linear(n_crops=0))
     assert made.decisions["light"].measures["n_pictures"] == plain.decisions["light"].measures["n_pictures"]
+
+
+def test_a_gain_within_its_error_is_none(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.classifiers.fit_answers._gain", lambda *_: (0.03, 0.02))
+    how = FineTune(train="last_stage", **{**HOW, "epochs": 1})
+    assert fit_answers(untrained(), answers, how).shared is None
+    monkeypatch.setattr("seewhy.classifiers.fit_answers._gain", lambda *_: (0.04, 0.02))
+    assert fit_answers(untrained(), answers, how).shared is not None

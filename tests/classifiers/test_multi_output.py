@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
 import seewhy
+from seewhy.classifiers.fit_answers import _check_enough, _gain
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.multi_output import MultiOutput, held_out, places
 from seewhy.classifiers.saving import CARD
@@ -23,6 +24,7 @@ from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.evaluation.multi_output import evaluate_multi
 from seewhy.explanation.prediction import MultiPrediction
+from seewhy.metrics.labels import average_precision, interval_of
 from seewhy.pictures.answers import Answers, load_answers
 from seewhy.progress import Progress
 from seewhy.types import Failure
@@ -365,3 +367,76 @@ def test_the_page_of_an_evaluation_has_its_figures(model: MultiOutput, later: Pa
     assert "Mean average precision" in page
     assert "Label by label" in page
     assert "warm" in page
+
+
+def test_groups_stay_together_and_widen_the_interval(table: Path) -> None:
+    answers = load_answers(table, names=["light"])
+    pairs = [replace(item, group=str(i // 2)) for i, item in enumerate(answers.items)]
+    made = seewhy.fit_multi(replace(answers, items=tuple(pairs)), encoder=colours(), settings=EASY)
+    p, true, groups = held_out("light", made.decisions["light"])
+    assert len(groups.unique()) < 0.6 * len(p)
+    interval = interval_of(lambda weights: average_precision(p, true, weights), groups)
+    assert made.measures["light"].average_precision_interval == pytest.approx(interval)
+    report = evaluate_multi(made, replace(answers, items=tuple(pairs))).data["labels"][0]
+    alone = evaluate_multi(made, answers).data["labels"][0]
+    assert report["average_precision_interval"] != alone["average_precision_interval"]
+    assert report["average_precision"] == alone["average_precision"]
+
+
+def test_the_fewest_pictures_of_a_label() -> None:
+    _check_enough("a", 5 * ["a"] + 5 * ["no a"])
+    for n_with, n_without in ((4, 5), (5, 4)):
+        with pytest.raises(DataError, match="At least 5 pictures must"):
+            _check_enough("a", n_with * ["a"] + n_without * ["no a"])
+
+
+def test_a_gain_is_that_of_the_second(model: MultiOutput) -> None:
+    """The held-out scores of a label, turned around: the gain is the difference of the average precisions."""
+    good = model.decisions["light"]
+    assert good.held_out is not None
+    assert good.held_out.logits is not None
+    bad = replace(good, held_out=replace(good.held_out, logits=-good.held_out.logits))
+    p, true, _ = held_out("light", good)
+    expected = average_precision_score(true, p) - average_precision_score(true, 1 - p)
+    for first, second, sign in ((bad, good, 1), (good, bad, -1)):
+        gain, error = _gain("labels", "light", first, second)
+        assert gain == pytest.approx(sign * expected, abs=1e-6)
+        assert 0 < error < abs(gain)
+    right = (good.held_out.logits.argmax(1) == good.held_out.labels).double().mean()
+    assert _gain("questions", "light", bad, good)[0] == pytest.approx(2 * float(right) - 1, abs=1e-6)
+
+
+def test_the_bank_of_a_decision_is_a_part_of_one(table: Path) -> None:
+    made = seewhy.fit_multi(table, encoder=colours(), questions=["tone", "hue"], settings={**EASY, "n_bank": 240})
+    sizes = [len(one.bank.vectors) for one in made.decisions.values() if one.bank is not None]
+    assert len(sizes) == 2
+    assert all(60 <= n <= 120 for n in sizes)
+
+
+def test_a_decision_that_is_not_sure_says_so(questions: MultiOutput, later: Path) -> None:
+    for one in predicted(questions, later):
+        for (name, made), part in zip(one.predictions.items(), one.parts, strict=True):
+            assert made.decision is not None
+            verdict = made.decision.verdict
+            assert part.startswith(f"{name}: {made.label} ")
+            assert part.endswith(f"({verdict})") is (verdict != "sure")
+    verdicts = {
+        made.decision.verdict
+        for one in predicted(questions, later)
+        for made in one.predictions.values()
+        if made.decision
+    }
+    assert {"sure", "not sure"} <= verdicts
+
+
+def test_an_evaluation_goes_on_past_a_broken_picture(questions: MultiOutput, later: Path, tmp_path: Path) -> None:
+    shutil.copytree(later.parent, tmp_path / "d")
+    (tmp_path / "d" / "0.png").write_bytes(b"no picture")
+    lines = (tmp_path / "d" / "t.csv").read_text().splitlines()
+    whole = evaluate_multi(questions, later).data["questions"][0]
+    data = evaluate_multi(questions, tmp_path / "d" / "t.csv").data
+    assert [Path(one["image"]).name for one in data["failures"]] == ["0.png"]
+    first = predicted(questions, later)[0].predictions["tone"].label == lines[1].split(",")[2]
+    n_right = round(whole["accuracy"] * 90) - first
+    assert data["questions"][0]["n"] == 89
+    assert data["questions"][0]["accuracy"] == round(n_right / 89, 4)

@@ -74,7 +74,9 @@ def test_a_fit_says_what_it_learnt(fitted: dict[str, dict[str, Any]], models: di
     assert (questions["kind"], questions["left_out"]) == ("questions", {})
     assert [row["question"] for row in questions["questions"]] == ["tone", "hue"]
     for kind in KINDS:
-        made = seewhy.load_multi(models[kind]).to_json()
+        model = seewhy.load_multi(models[kind])
+        assert len({id(one.base) for one in model.decisions.values()}) == 1, "loaded once"
+        made = model.to_json()
         assert json.loads(json.dumps(made)) == {key: fitted[kind][key] for key in made}
 
 
@@ -239,6 +241,13 @@ def test_a_check_finds_labels_that_were_taken_away(models: dict[str, Path], plac
     expected = {(lines[i].split(",")[0], label) for i in changed for label in ("light", "warm")}
     assert len(missed & expected) >= 3  # of 6, though the noise hides some
     assert len(missed - expected) < 0.15 * 170, "of the answers that were left as they are"
+
+
+def test_a_check_of_questions_has_their_answers(models: dict[str, Path], place: Path) -> None:
+    (found,) = rows(run("check", place / "later/t.csv", "-m", models["questions"], "--json"))
+    doubted = [one for one in found["findings"] if one["kind"] == "label"]
+    assert {one["proposed"] for one in doubted} <= {"light", "dark", "warm", "cold"}
+    assert 0 < len(doubted) < 20
 
 
 def test_a_service_has_each_decision_by_name(models: dict[str, Path]) -> None:

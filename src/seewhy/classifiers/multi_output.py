@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,7 +112,7 @@ class MultiOutput:
         aim: what the thresholds of the labels were chosen for.
         measures: for each label, how well it is given; empty for questions.
         left_out: labels or questions that could not be learnt, and why.
-        shared: the network that was trained for all decisions; ``None`` if the encoder is frozen or was loaded.
+        shared: the network that was trained for all decisions, or its folder; ``None`` if the encoder is frozen.
     """
 
     kind: Literal["labels", "questions"]
@@ -119,7 +120,7 @@ class MultiOutput:
     aim: Aim
     measures: Mapping[str, LabelMeasure]
     left_out: Mapping[str, str]
-    shared: Shared | None = None
+    shared: Shared | Path | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -230,7 +231,10 @@ class MultiOutput:
         """Save each decision to a subfolder, from which ``seewhy.load`` reads it, and a card that lists them."""
         folder = OUTPUTS.check(Path(folder))
         rows = []
-        if self.shared is not None:
+        if isinstance(self.shared, Path):
+            if self.shared.resolve() != (folder / SHARED).resolve():
+                shutil.copytree(self.shared, folder / SHARED, dirs_exist_ok=True)
+        elif self.shared is not None:
             self.shared.save(folder / SHARED)
         for name, place in places(self.decisions).items():
             self.decisions[name].save(folder / place)
@@ -285,7 +289,8 @@ def load_multi(folder: str | Path, *, engine: str = "auto", encoder: Encoder | s
             raise ModelError(f"{place} was changed after {folder / OUTPUTS.card} was written. {OUTPUTS.again}.")
         decisions[name] = load(place, engine=engine, encoder=encoder)
         encoder = decisions[name].base
-    return MultiOutput(kind, decisions, aim, measures, left_out)
+    shared = folder / SHARED
+    return MultiOutput(kind, decisions, aim, measures, left_out, shared if shared.is_dir() else None)
 
 
 def _plain(name: Any) -> str:
