@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +33,7 @@ from ..pictures.sources import Many, One, several
 from ..results import Count as N
 from ..results import Doc, Share
 from ..storage.features import FeatureStore
-from ..storage.folders import write_inside
+from ..storage.folders import write_inside, write_together
 from ..storage.output import safe_stem
 from ..storage.reading import file_sha256
 from ..trust.base import LEVEL
@@ -233,7 +232,7 @@ class MultiOutput:
         rows = []
         if isinstance(self.shared, Path):
             if self.shared.resolve() != (folder / SHARED).resolve():
-                shutil.copytree(self.shared, folder / SHARED, dirs_exist_ok=True)
+                write_together(folder / SHARED, {file.name: file.read_bytes() for file in self.shared.iterdir()})
         elif self.shared is not None:
             self.shared.save(folder / SHARED)
         for name, place in places(self.decisions).items():
