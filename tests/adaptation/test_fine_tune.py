@@ -372,6 +372,13 @@ def test_one_network_learns_several_decisions_and_is_saved_once(answers: Answers
     again.save(tmp_path / "copy")
     kept = open_adaptation(tmp_path / "copy" / "encoder", base=untrained()).encoder()
     assert kept.fingerprint == made.encoder.fingerprint
+    plain = fit_answers(untrained(), answers, Linear(n_crops=0))
+    plain.save(folder)  # over one with a network of its own, which stays there
+    again = seewhy.load_multi(folder, encoder=untrained())
+    assert again.to_json()["tuned"] is False
+    assert again.shared is None
+    with pytest.raises(ModelError, match="'tiny'"):
+        seewhy.load(folder / "light")  # the error of an encoder that nobody named, not of the network that stayed
 
 
 def test_unknown_answers_teach_nothing() -> None:

@@ -40,7 +40,7 @@ from ..trust.base import LEVEL
 from ..types import Failure
 from .base import Classifier, looked_at, only
 from .certainty import held_out_lines
-from .saving import CARD, FORMAT, OUTPUTS, SHARED, load
+from .saving import CARD, FORMAT, OUTPUTS, SHARED, load, shared_in
 
 if TYPE_CHECKING:
     from ..explanation.base import Explanation
@@ -232,7 +232,8 @@ class MultiOutput:
         rows = []
         if isinstance(self.shared, Path):
             if self.shared.resolve() != (folder / SHARED).resolve():
-                write_together(folder / SHARED, {file.name: file.read_bytes() for file in self.shared.iterdir()})
+                files = sorted(self.shared.iterdir(), key=lambda file: file.suffix == ".json")  # its card is last
+                write_together(folder / SHARED, {file.name: file.read_bytes() for file in files})
         elif self.shared is not None:
             self.shared.save(folder / SHARED)
         for name, place in places(self.decisions).items():
@@ -241,7 +242,7 @@ class MultiOutput:
         measures = [m.to_json() for m in self.measures.values()]
         card = {
             "format": FORMAT, "seewhy": version("seewhy"), "kind": self.kind, "decisions": rows, "aim": str(self.aim),
-            "measures": measures, "left_out": dict(self.left_out),
+            "tuned": self.shared is not None, "measures": measures, "left_out": dict(self.left_out),
         }  # fmt: skip
         write_inside(folder / OUTPUTS.card, OUTPUTS.written(card))
         return folder
@@ -288,8 +289,7 @@ def load_multi(folder: str | Path, *, engine: str = "auto", encoder: Encoder | s
             raise ModelError(f"{place} was changed after {folder / OUTPUTS.card} was written. {OUTPUTS.again}.")
         decisions[name] = load(place, engine=engine, encoder=encoder)
         encoder = decisions[name].base
-    shared = folder / SHARED
-    return MultiOutput(kind, decisions, aim, measures, left_out, shared if shared.is_dir() else None)
+    return MultiOutput(kind, decisions, aim, measures, left_out, shared_in(folder))
 
 
 def _plain(name: Any) -> str:

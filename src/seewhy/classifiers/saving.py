@@ -123,6 +123,12 @@ def _tensors(c: Classifier) -> Tensors:
     return {k: v.contiguous() for k, v in tensors.items()}
 
 
+def shared_in(folder: Path) -> Path | None:
+    """Return the folder of the encoder that was trained for all decisions of a model, if it has one."""
+    is_tuned = OUTPUTS.is_one(folder) and OUTPUTS.load_card(folder).get("tuned") is True
+    return folder / SHARED if is_tuned else None
+
+
 @checked
 def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | None = None) -> Classifier:
     """Load a saved classifier.
@@ -139,8 +145,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
-    shared = folder.parent / SHARED
-    if encoder is None and shared.is_dir() and OUTPUTS.is_one(folder.parent):
+    if encoder is None and (shared := shared_in(folder.parent)) is not None:
         encoder = str(shared)
     if OUTPUTS.is_one(folder):
         each = ", ".join(str(folder / one["folder"]) for one in OUTPUTS.load_card(folder)["decisions"])

@@ -54,7 +54,7 @@ def check(
 
 
 def _labels(session: Session) -> NoReturn:
-    from ..classifiers.saving import SHARED
+    from ..classifiers.saving import shared_in
     from ..pictures.samples import gathered, load_pictures
     from ..studies.inspection.check import Check, sentence
 
@@ -74,7 +74,7 @@ def _labels(session: Session) -> NoReturn:
     classifier = None if o.model is None or model is not None else session.saved(o.model)
     encoder = session.encoder() if classifier is None else classifier.base
     encoder = encoder if model is None else model.encoder
-    if o.model is not None and any((folder / SHARED).is_dir() for folder in (Path(o.model), Path(o.model).parent)):
+    if o.model is not None and any(map(shared_in, (Path(o.model), Path(o.model).parent))):
         encoder = encoder.base or encoder  # which has not learnt the labels
     known = None if classifier is None else classifier.classes
     soon = None if o.output is None else o.output / "findings-so-far.csv"
