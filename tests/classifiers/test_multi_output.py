@@ -443,3 +443,11 @@ def test_an_evaluation_goes_on_past_a_broken_picture(questions: MultiOutput, lat
     n_right = round(whole["accuracy"] * 90) - first
     assert data["questions"][0]["n"] == 89
     assert data["questions"][0]["accuracy"] == round(n_right / 89, 4)
+
+
+def test_a_validation_answer_that_is_not_learnt_is_noted(table: Path, later: Path) -> None:
+    apart = load_answers(later, questions=["tone"])
+    odd = replace(apart, given={"tone": ("grey", *apart.given["tone"][1:])})
+    made = seewhy.fit_multi(table, encoder=colours(), questions=["tone"], settings=EASY, validation=odd)
+    assert made.decisions["tone"].measures["n_held_out"] == 89
+    assert any("grey" in note for note in made.decisions["tone"].measures["notes"])
