@@ -35,7 +35,7 @@ from ..results import Doc, Share
 from ..storage.features import FeatureStore
 from ..storage.folders import write_inside, write_together
 from ..storage.output import safe_stem
-from ..storage.reading import file_sha256
+from ..storage.reading import MAX_TENSORS, file_sha256, read_file
 from ..trust.base import LEVEL
 from ..types import Failure
 from .base import Classifier, looked_at, only
@@ -233,7 +233,7 @@ class MultiOutput:
         if isinstance(self.shared, Path):
             if self.shared.resolve() != (folder / SHARED).resolve():
                 files = sorted(self.shared.iterdir(), key=lambda file: file.suffix == ".json")  # its card is last
-                write_together(folder / SHARED, {file.name: file.read_bytes() for file in files})
+                write_together(folder / SHARED, {file.name: read_file(file, MAX_TENSORS) for file in files})
         elif self.shared is not None:
             self.shared.save(folder / SHARED)
         for name, place in places(self.decisions).items():
